@@ -1,0 +1,168 @@
+"""Runs a model: the only module that knows onnxruntime."""
+
+import os
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from enum import StrEnum
+from pathlib import Path
+
+import numpy as np
+import onnxruntime as ort
+from onnxruntime.capi.onnxruntime_pybind11_state import Fail, InvalidGraph, InvalidProtobuf, NotImplemented
+
+from derain.errors import ModelError, ProviderError
+from derain.image import Picture
+from derain.manifest import load_manifest
+from derain.tiling import Tile, cut
+
+DEFAULT_MODEL = Path(__file__).parent.parent / "models" / "base"
+
+# Larger tiles waste less on overlap and take more memory: about 0.2 GB a thread at this size.
+DEFAULT_TILE_PX = 1024
+
+
+class Provider(StrEnum):
+    """What the network runs on; `auto` takes CUDA where it works, else the CPU."""
+
+    AUTO = "auto"
+    CPU = "cpu"
+    CUDA = "cuda"
+    TENSORRT = "tensorrt"
+
+
+_ORT_NAMES = {
+    Provider.CPU: "CPUExecutionProvider",
+    Provider.CUDA: "CUDAExecutionProvider",
+    Provider.TENSORRT: "TensorrtExecutionProvider",
+}
+
+
+_LOAD_ERRORS = (Fail, InvalidGraph, InvalidProtobuf, NotImplemented)
+
+
+class Engine:
+    """A model, loaded and ready. Safe to call from several threads at once.
+
+    Raises ModelError for a folder that is no sound model, and ProviderError where the
+    provider asked for is not there: it never falls back to another one unasked.
+    """
+
+    def __init__(
+        self,
+        folder: Path = DEFAULT_MODEL,
+        provider: Provider = Provider.AUTO,
+        threads: int | None = None,
+        tile_px: int = DEFAULT_TILE_PX,
+    ) -> None:
+        self.manifest = load_manifest(folder)
+        self.provider, self._session = _start(folder / self.manifest.file.name, provider)
+        self.tile_px = tile_px
+        # Convolutions gain less from a second thread than tiles do, so each run has one thread.
+        # A GPU takes one tile after the other.
+        self.threads = (threads or usable_cores()) if self.provider is Provider.CPU else 1
+        self._pool = ThreadPoolExecutor(self.threads, thread_name_prefix="derain-tile")
+        self._input_name = self._session.get_inputs()[0].name
+
+    def derain(self, picture: Picture) -> Picture:
+        """The picture without rain, uint8 RGB (height, width, 3), any size from 1 x 1 up."""
+        if picture.dtype != np.uint8 or picture.ndim != 3 or picture.shape[2] != 3 or not picture.size:
+            raise ValueError(f"a picture is uint8 (height, width, 3), got {picture.dtype} {picture.shape}")
+        height, width = picture.shape[:2]
+        alignment_px = self.manifest.input.alignment_px
+        # Repeating the last row and column is as good as anything: it is cut off again.
+        missing = [(0, -height % alignment_px), (0, -width % alignment_px), (0, 0)]
+        padded = np.pad(picture, missing, mode="edge") if any(after for _, after in missing) else picture
+        derained = np.empty_like(padded)
+        tiles = cut(*padded.shape[:2], self.tile_px, self.manifest.overlap_px, alignment_px)
+        # The tiles write to separate parts of the result.
+        self._run_all((padded, tile, derained) for tile in tiles)
+        return np.ascontiguousarray(derained[:height, :width])
+
+    def close(self) -> None:
+        self._pool.shutdown()
+
+    def _run_all(self, jobs: Iterable[tuple[Picture, Tile, Picture]]) -> None:
+        futures = [self._pool.submit(self._run_tile, *job) for job in jobs]
+        try:
+            for future in futures:
+                future.result()
+        finally:
+            for future in futures:
+                future.cancel()
+
+    def _run_tile(self, rainy: Picture, tile: Tile, derained: Picture) -> None:
+        rows, columns = tile.rows, tile.columns
+        window = rainy[rows.start : rows.stop, columns.start : columns.stop]
+        fed = np.ascontiguousarray(window.transpose(2, 0, 1)[None], dtype=np.float32)  # (1, 3, H, W)
+        fed /= 255
+        options = ort.RunOptions()
+        if self.provider is Provider.CPU:
+            # Give the memory back: a service is idle more often than not.
+            options.add_run_config_entry("memory.enable_memory_arena_shrinkage", "cpu:0")
+        (got,) = self._session.run(None, {self._input_name: fed}, options)
+        inside = np.asarray(got)[
+            0,
+            :,
+            rows.keep_start - rows.start : rows.keep_stop - rows.start,
+            columns.keep_start - columns.start : columns.keep_stop - columns.start,
+        ]
+        levels = np.rint(np.clip(inside, 0, 1) * 255).astype(np.uint8).transpose(1, 2, 0)
+        derained[rows.keep_start : rows.keep_stop, columns.keep_start : columns.keep_stop] = levels
+
+
+def available_providers() -> list[Provider]:
+    """What the installed onnxruntime was built for; a missing driver shows only at start."""
+    built_in = ort.get_available_providers()
+    return [provider for provider, name in _ORT_NAMES.items() if name in built_in]
+
+
+def usable_cores() -> int:
+    """The cores this process may use: its affinity, capped by the container's CPU quota."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    quota = _quota_cores()
+    return max(1, min(cores, round(quota))) if quota else cores
+
+
+def _quota_cores() -> float | None:
+    """The cgroup's CPU quota in cores, version 2 or 1; None where there is none."""
+    two = Path("/sys/fs/cgroup/cpu.max")
+    one = Path("/sys/fs/cgroup/cpu/cpu.cfs_quota_us")
+    if two.exists():
+        quota, period = two.read_text().split()
+        return None if quota == "max" else float(quota) / float(period)
+    if one.exists():
+        quota_us = int(one.read_text())
+        period_us = int(one.with_name("cpu.cfs_period_us").read_text())
+        return quota_us / period_us if quota_us > 0 else None
+    return None
+
+
+def _start(path: Path, provider: Provider) -> tuple[Provider, ort.InferenceSession]:
+    """A session on the provider asked for, or on the best there is."""
+    there = available_providers()
+    if provider is Provider.AUTO:
+        if Provider.CUDA in there:
+            # Built for CUDA, but that may be a machine without a GPU.
+            session = _open(path, Provider.CUDA)
+            if _ORT_NAMES[Provider.CUDA] in session.get_providers():
+                return Provider.CUDA, session
+        return Provider.CPU, _open(path, Provider.CPU)
+    if provider not in there:
+        raise ProviderError(
+            f"{provider} was asked for, but the installed onnxruntime has only: {', '.join(there)}"
+        )
+    session = _open(path, provider)
+    if _ORT_NAMES[provider] not in session.get_providers():
+        raise ProviderError(f"{provider} was asked for, but it does not start: is there a GPU and its driver?")
+    return provider, session
+
+
+def _open(path: Path, provider: Provider) -> ort.InferenceSession:
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = 1
+    # CPU stays behind a GPU for what that cannot run; `_start` checks that the GPU is in front.
+    names = list(dict.fromkeys([_ORT_NAMES[provider], _ORT_NAMES[Provider.CPU]]))
+    try:
+        return ort.InferenceSession(path, options, providers=names)
+    except _LOAD_ERRORS as error:
+        raise ModelError(f"{path} cannot be loaded: {error}") from error

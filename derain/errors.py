@@ -1,0 +1,33 @@
+"""What can go wrong, said to the person who caused it. Nothing here knows of HTTP."""
+
+
+class DerainError(Exception):
+    """Base of every error that Derain raises on purpose; its text is for people."""
+
+
+class ImageError(DerainError):
+    """The bytes given cannot be derained."""
+
+
+class EmptyImageError(ImageError):
+    """No bytes at all."""
+
+
+class UnsupportedFormatError(ImageError):
+    """The bytes, or the format asked for, are none that Derain reads or writes."""
+
+
+class CorruptImageError(ImageError):
+    """The format is known, but the picture cannot be decoded."""
+
+
+class ImageTooLargeError(ImageError):
+    """More pixels than the limit."""
+
+
+class ModelError(DerainError):
+    """A model folder that must not be served."""
+
+
+class ProviderError(DerainError):
+    """An execution provider that was asked for and is not there."""

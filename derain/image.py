@@ -1,0 +1,135 @@
+"""Bytes to pictures and back.
+
+A picture is RGB, uint8 (height, width, 3), upright: the EXIF orientation is applied when it
+is read, and nothing of the file's metadata goes into what is written.
+"""
+
+import io
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, UnidentifiedImageError
+
+from derain.errors import CorruptImageError, EmptyImageError, ImageTooLargeError, UnsupportedFormatError
+
+Picture = NDArray[np.uint8]  # RGB, (height, width, 3)
+
+
+@dataclass(frozen=True)
+class ImageFormat:
+    """A file format that Derain reads and writes."""
+
+    name: str
+    media_type: str
+    suffixes: tuple[str, ...]  # the first is the one written
+    options: tuple[int, ...] = ()  # for cv2.imencode
+
+
+# High quality, and colour at full resolution: what was no rain should come back as it was.
+_JPEG_OPTIONS = (
+    cv2.IMWRITE_JPEG_QUALITY,
+    95,
+    cv2.IMWRITE_JPEG_SAMPLING_FACTOR,
+    cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444,
+)
+
+JPEG = ImageFormat("JPEG", "image/jpeg", (".jpg", ".jpeg"), _JPEG_OPTIONS)
+PNG = ImageFormat("PNG", "image/png", (".png",))
+WEBP = ImageFormat("WebP", "image/webp", (".webp",), (cv2.IMWRITE_WEBP_QUALITY, 95))
+TIFF = ImageFormat("TIFF", "image/tiff", (".tif", ".tiff"))
+BMP = ImageFormat("BMP", "image/bmp", (".bmp",))
+FORMATS = (JPEG, PNG, WEBP, TIFF, BMP)
+
+PICTURE_SUFFIXES = frozenset(suffix for known in FORMATS for suffix in known.suffixes)
+
+# Pillow's names; MPO is what it calls a JPEG in which a camera has put previews as well.
+_PILLOW_FORMATS = {"JPEG": JPEG, "MPO": JPEG, "PNG": PNG, "WEBP": WEBP, "TIFF": TIFF, "BMP": BMP}
+
+# Twice the largest sensors in cameras; pictures of this size take minutes.
+DEFAULT_MAX_PIXELS = 150_000_000
+
+
+@dataclass(frozen=True)
+class Header:
+    """What a file says of itself before any pixel is decoded."""
+
+    format: ImageFormat
+    width: int
+    height: int
+
+
+def read_header(data: bytes, max_pixels: int = DEFAULT_MAX_PIXELS) -> Header:
+    """Format and size, without decoding.
+
+    Raises EmptyImageError, UnsupportedFormatError, CorruptImageError or ImageTooLargeError.
+    """
+    if not data:
+        raise EmptyImageError("no picture: the data is empty")
+    try:
+        with Image.open(io.BytesIO(data)) as image:
+            pillow_name, (width, height) = image.format or "unknown", image.size
+            frames = 1 if pillow_name == "MPO" else getattr(image, "n_frames", 1)
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise ImageTooLargeError(f"too many pixels: at most {max_pixels:,} are allowed") from error
+    except UnidentifiedImageError as error:
+        raise UnsupportedFormatError(f"not a picture in a known format ({_known_formats()})") from error
+    except (OSError, ValueError, SyntaxError) as error:  # all of them are raised by Pillow's parsers
+        raise CorruptImageError(f"the picture's header is damaged: {error}") from error
+    if width * height > max_pixels:
+        raise ImageTooLargeError(
+            f"{width} x {height} is {width * height:,} pixels: at most {max_pixels:,} are allowed"
+        )
+    if pillow_name not in _PILLOW_FORMATS:
+        raise UnsupportedFormatError(f"{pillow_name} is not supported ({_known_formats()} are)")
+    if frames > 1:
+        raise UnsupportedFormatError(f"{frames} frames or pages: send them one by one as still pictures")
+    return Header(_PILLOW_FORMATS[pillow_name], width, height)
+
+
+def decode(data: bytes, max_pixels: int = DEFAULT_MAX_PIXELS) -> tuple[Picture, ImageFormat]:
+    """The picture, uint8 RGB (height, width, 3), upright, and the format it was in.
+
+    Raises what `read_header` raises, and CorruptImageError where the pixels are damaged.
+    """
+    header = read_header(data, max_pixels)
+    try:
+        pixels = cv2.imdecode(np.frombuffer(data, dtype=np.uint8), cv2.IMREAD_COLOR_RGB)
+    except cv2.error as error:
+        raise CorruptImageError(f"the {header.format.name} picture cannot be decoded: {error.err}") from error
+    if pixels is None:
+        raise CorruptImageError(f"the {header.format.name} picture is damaged or cut short")
+    return np.asarray(pixels, dtype=np.uint8), header.format
+
+
+def encode(picture: Picture, image_format: ImageFormat) -> bytes:
+    """The picture, uint8 RGB (height, width, 3), as a file."""
+    bgr = cv2.cvtColor(picture, cv2.COLOR_RGB2BGR)
+    done, data = cv2.imencode(image_format.suffixes[0], bgr, image_format.options)
+    assert done
+    return data.tobytes()
+
+
+def read_picture(path: Path, max_pixels: int = DEFAULT_MAX_PIXELS) -> Picture:
+    """The picture in a file; raises what `decode` raises, with the file's name."""
+    try:
+        return decode(path.read_bytes(), max_pixels)[0]
+    except (EmptyImageError, UnsupportedFormatError, CorruptImageError, ImageTooLargeError) as error:
+        raise type(error)(f"{path}: {error}") from error
+
+
+def write_atomically(path: Path, data: bytes) -> None:
+    """`path` is never half written: it appears whole, or not at all."""
+    unfinished = path.with_name(f".{path.name}.{os.getpid()}.unfinished")
+    try:
+        unfinished.write_bytes(data)
+        unfinished.replace(path)
+    finally:
+        unfinished.unlink(missing_ok=True)
+
+
+def _known_formats() -> str:
+    return ", ".join(known.name for known in FORMATS)

@@ -1,0 +1,109 @@
+"""What `models/<name>/manifest.json` says of the ONNX file beside it."""
+
+import hashlib
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from derain.errors import ModelError
+
+MANIFEST_NAME = "manifest.json"
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class ModelFile(_Part):
+    """The ONNX file, so that another one in its place is noticed."""
+
+    name: str = Field(pattern=r"^[\w.-]+\.onnx$")
+    sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
+    bytes: int = Field(gt=0)
+    opset: int
+
+
+class InputContract(_Part):
+    """What the network takes; it returns the same. The only contract there is, spelt out."""
+
+    layout: Literal["NCHW"] = "NCHW"
+    channels: Literal["RGB"] = "RGB"
+    dtype: Literal["float32"] = "float32"
+    lowest: Literal[0] = 0
+    highest: Literal[1] = 1
+    alignment_px: int = Field(ge=1)  # height and width are multiples of it
+
+
+class Parity(_Part):
+    """How closely the exported file agrees with the network it was exported from."""
+
+    sizes: list[tuple[int, int]]  # height, width
+    max_difference: float  # over all pixels of all sizes, on a scale of 0 to 1
+
+
+class Evaluation(_Part):
+    """Mean scores over one set of pictures; see training/metrics.py. None: not measurable there."""
+
+    name: str
+    role: Literal["validation", "test"]
+    pictures: int
+    psnr: float | None  # dB
+    ssim: float | None
+    input_psnr: float | None  # dB
+    removal: float | None  # eta
+    rain_change: float | None  # E_R
+    background_error: float | None  # E_B
+    clean_psnr: float | None  # dB, of clean pictures that went through the network
+
+
+class Manifest(_Part):
+    """A model: the file, how to feed it, where it comes from, how good it is."""
+
+    version: Literal[1] = 1
+    name: str = Field(pattern=r"^[\w.-]+$")
+    created: datetime
+    file: ModelFile
+    input: InputContract
+    overlap_px: int = Field(ge=0)  # the receptive radius: what tiles must overlap by
+    parameters: int
+    kmac_per_pixel: float  # thousands of multiply-adds an input pixel costs
+    parity: Parity
+    recipe: dict[str, Any]
+    commit: str  # of the code that trained it
+    evaluations: list[Evaluation]
+
+
+def load_manifest(folder: Path) -> Manifest:
+    """The manifest of a model folder, its ONNX file verified against it.
+
+    Raises ModelError where either is missing, does not parse, or does not fit the other.
+    """
+    path = folder / MANIFEST_NAME
+    if not path.is_file():
+        raise ModelError(f"no model at {folder}: {MANIFEST_NAME} is missing")
+    try:
+        manifest = Manifest.model_validate_json(path.read_bytes())
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(map(str, first["loc"])) or "the whole file"
+        raise ModelError(f"{path} is not a manifest this version can read: {place}: {first['msg']}") from error
+    _verify(folder / manifest.file.name, manifest.file)
+    return manifest
+
+
+def describe_file(path: Path, opset: int) -> ModelFile:
+    data = path.read_bytes()
+    return ModelFile(name=path.name, sha256=hashlib.sha256(data).hexdigest(), bytes=len(data), opset=opset)
+
+
+def _verify(path: Path, expected: ModelFile) -> None:
+    if not path.is_file():
+        raise ModelError(f"{path} is missing")
+    found = describe_file(path, expected.opset)
+    if found != expected:
+        raise ModelError(
+            f"{path} is not the file its manifest describes: {found.bytes} bytes, SHA-256 {found.sha256}; "
+            f"expected {expected.bytes} bytes, {expected.sha256}"
+        )

@@ -1,0 +1,281 @@
+"""Clean backgrounds: a few pictures from a folder, or procedural dead leaves.
+
+The paper's second lever is to keep backgrounds simpler than the rain: few pictures, of
+simple content. Dead leaves (Matheron 1968; Lee, Mumford and Huang 2001) take that to its
+end: occluding shapes whose sizes follow a power law have the edge statistics of
+photographs, need no photograph at all, and have a complexity that can be turned.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from derain.errors import DerainError
+from derain.image import PICTURE_SUFFIXES, read_picture
+from training.arrays import FloatArray, Picture, quantise
+
+
+class BackgroundError(DerainError):
+    """A set of backgrounds that cannot be trained on."""
+
+
+def subset(paths: Sequence[Path], count: int | None, seed: int) -> list[Path]:
+    """`count` of the paths in an order decided by `seed` alone; None takes all.
+
+    Nested: the first 16 of 64 are the 16.
+    """
+    if count is not None and not 1 <= count <= len(paths):
+        raise BackgroundError(f"{count} backgrounds asked for, {len(paths)} there to choose from")
+    order = np.random.default_rng(seed).permutation(len(paths))
+    return [sorted(paths)[i] for i in order[:count]]
+
+
+def load_folder(folder: Path, count: int | None, seed: int) -> list[Picture]:
+    """Pictures of a folder, not of its subfolders; `count` and `seed` choose, as in `subset`."""
+    if not folder.is_dir():
+        raise BackgroundError(f"no folder of backgrounds at {folder}")
+    paths = [path for path in folder.iterdir() if path.suffix.lower() in PICTURE_SUFFIXES]
+    if not paths:
+        raise BackgroundError(f"no pictures in {folder} (known: {', '.join(sorted(PICTURE_SUFFIXES))})")
+    return [read_picture(path) for path in subset(paths, count, seed)]
+
+
+def cut_patch(picture: Picture, size_px: int, rng: np.random.Generator) -> Picture:
+    """A square patch, seen from a random distance, turned, mirrored and relit.
+
+    The distance matters: large photographs are smooth at their own resolution, and the
+    pictures that a network meets mostly are not.
+    """
+    shorter_px = min(picture.shape[:2])
+    # A picture smaller than the patch is enlarged, the others are shrunk by up to 3.
+    most_px = max(size_px, min(shorter_px, 3 * size_px))
+    window_px = min(shorter_px, int(np.exp(rng.uniform(np.log(min(size_px, most_px)), np.log(most_px)))))
+    top, left = (int(rng.integers(0, side - window_px + 1)) for side in picture.shape[:2])
+    window = picture[top : top + window_px, left : left + window_px]
+    if window_px != size_px:
+        method = cv2.INTER_AREA if window_px > size_px else cv2.INTER_CUBIC
+        window = np.asarray(cv2.resize(window, (size_px, size_px), interpolation=method), dtype=np.uint8)
+    window = np.rot90(window, int(rng.integers(4)))
+    if rng.random() < 0.5:
+        window = window[:, ::-1]
+    return relight(window, rng)
+
+
+def relight(picture: Picture, rng: np.random.Generator) -> Picture:
+    """Another exposure, contrast and white balance, one time in two."""
+    if rng.random() < 0.5:
+        return np.ascontiguousarray(picture)
+    gamma = np.exp(rng.uniform(-0.4, 0.4))
+    gain = rng.uniform(0.7, 1.1) * rng.uniform(0.9, 1.1, 3)
+    levels = np.linspace(0, 1, 256)[:, None] ** gamma * gain  # (256, 3)
+    table = np.rint(np.clip(levels, 0, 1) * 255).astype(np.uint8)
+    return np.stack([table[picture[..., c], c] for c in range(3)], axis=-1)
+
+
+@dataclass(frozen=True)
+class Leaves:
+    """A world of dead leaves; `complexity` runs from 0 (large flat shapes) to 1.
+
+    Complexity lowers the smallest leaf, and raises the share of leaves with a texture and
+    the share that are thin bright or dark lines: the wires, stems and hair that a network
+    has to tell from rain.
+    """
+
+    complexity: float = 1.0
+    size_px: int = 256
+
+    @property
+    def smallest_radius_px(self) -> float:
+        return 24.0 ** (1 - self.complexity) * 1.5
+
+    @property
+    def textured_share(self) -> float:
+        return 0.7 * self.complexity
+
+    @property
+    def line_share(self) -> float:
+        return 0.2 * self.complexity
+
+
+_FINER = 2  # leaves are drawn this much larger and then shrunk, for soft edges
+
+
+def draw_leaves(world: Leaves, seed: int, index: int) -> Picture:
+    """Picture `index` of the world, uint8 (size, size, 3), a function of (seed, index)."""
+    rng = np.random.default_rng([seed, index])
+    side_px = world.size_px * _FINER
+    palette = _draw_palette(rng)
+    canvas = np.empty((side_px, side_px, 3), dtype=np.float32)
+    canvas[:] = _draw_colour(palette, rng)
+    # Painted from the back: the last leaf lies on top. Until the canvas is covered about twice.
+    smallest_px, largest_px = world.smallest_radius_px * _FINER, side_px / 3
+    covered = 0.0
+    while covered < 2.0 * side_px**2:
+        # P(r) ~ r^-3, the law that makes the world look the same at every scale, cut at both
+        # ends, and flattened to r^-2 so that small leaves do not take all the drawing time.
+        radius_px = 1 / rng.uniform(1 / largest_px, 1 / smallest_px)
+        is_line = rng.random() < world.line_share
+        outline = _draw_line(radius_px, side_px, rng) if is_line else _draw_leaf(radius_px, side_px, rng)
+        textured = not is_line and rng.random() < world.textured_share
+        covered += _paint(canvas, outline, _draw_colour(palette, rng), textured, rng)
+    small = cv2.resize(canvas, (world.size_px, world.size_px), interpolation=cv2.INTER_AREA)
+    return quantise(_defocus(np.asarray(small, dtype=np.float32), rng))
+
+
+def _draw_palette(rng: np.random.Generator) -> FloatArray:
+    """A few base colours of one scene, (K, 3): mostly muted, near one another in hue."""
+    lightness = rng.uniform(0.05, 0.95, (6, 1))
+    tint = rng.normal(0, 0.12, (1, 3)) + rng.normal(0, 0.10, (6, 3))
+    return np.clip(lightness + tint, 0, 1).astype(np.float32)
+
+
+def _draw_colour(palette: FloatArray, rng: np.random.Generator) -> FloatArray:
+    base = palette[rng.integers(len(palette))] + rng.normal(0, 0.06) + rng.normal(0, 0.03, 3)
+    return np.clip(base, 0, 1).astype(np.float32)
+
+
+Outline = tuple[FloatArray, float]  # corner points (K, 2) of a polygon or polyline; line width or 0
+
+
+def _draw_leaf(radius_px: float, side_px: int, rng: np.random.Generator) -> Outline:
+    """An ellipse, a rectangle or a ragged polygon about a random centre."""
+    kind = rng.integers(3)
+    if kind == 1:
+        turns = np.array([0.25, 0.75, 1.25, 1.75]) * np.pi
+        reach = np.full(4, np.sqrt(2))
+    else:
+        corners = 24 if kind == 0 else int(rng.integers(3, 10))
+        turns = np.sort(rng.uniform(0, 2 * np.pi, corners)) if kind == 2 else np.linspace(0, 2 * np.pi, corners)
+        reach = rng.uniform(0.5, 1.2, corners) if kind == 2 else np.ones(corners)
+    stretch = np.exp(rng.uniform(-0.8, 0.8))
+    points = np.stack([np.cos(turns) * reach * stretch, np.sin(turns) * reach / stretch], axis=1)
+    return _place(points * radius_px, side_px, rng), 0.0
+
+
+def _draw_line(radius_px: float, side_px: int, rng: np.random.Generator) -> Outline:
+    """A straight or bent line, thin against its length."""
+    bend = rng.normal(0, 0.25) if rng.random() < 0.6 else 0.0
+    t = np.linspace(-1, 1, 12)
+    points = np.stack([t, bend * t**2], axis=1) * radius_px * rng.uniform(2, 8)
+    line_width_px = _FINER * np.exp(rng.uniform(np.log(0.7), np.log(6)))
+    return _place(points, side_px, rng), float(line_width_px)
+
+
+def _place(points: FloatArray, side_px: int, rng: np.random.Generator) -> FloatArray:
+    angle = rng.uniform(0, 2 * np.pi)
+    turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
+    return (points @ turn + rng.uniform(0, side_px, 2)).astype(np.float32)
+
+
+def _paint(
+    canvas: FloatArray, outline: Outline, colour: FloatArray, textured: bool, rng: np.random.Generator
+) -> float:
+    """Paints the outline's inside in place; the number of canvas pixels it covers."""
+    points, line_width_px = outline
+    margin_px = int(line_width_px) + 1
+    left, top = np.clip(np.floor(points.min(axis=0)).astype(int) - margin_px, 0, canvas.shape[0])
+    right, bottom = np.clip(np.ceil(points.max(axis=0)).astype(int) + margin_px, 0, canvas.shape[0])
+    if left >= right or top >= bottom:
+        return 0.0
+    mask = np.zeros((bottom - top, right - left), dtype=np.uint8)
+    corners = np.rint(points - (left, top)).astype(np.int32)[None]
+    if line_width_px:
+        cv2.polylines(mask, list(corners), isClosed=False, color=1, thickness=max(1, round(line_width_px)))
+    else:
+        cv2.fillPoly(mask, list(corners), 1)
+    box = canvas[top:bottom, left:right]
+    fill = _shade(mask.shape, rng)[..., None] * colour
+    if textured:
+        texture = _TEXTURES[rng.integers(len(_TEXTURES))](mask.shape, rng)
+        contrast = rng.uniform(0.02, 0.35)
+        tint = rng.uniform(0.6, 1.0, 3).astype(np.float32)
+        fill = fill + contrast * texture[..., None] * tint
+    np.copyto(box, fill, where=mask[..., None].astype(bool))
+    return float(mask.sum())
+
+
+def _grid(shape: tuple[int, ...], rng: np.random.Generator) -> tuple[FloatArray, FloatArray]:
+    """Coordinates along and across a random direction, in canvas pixels."""
+    y, x = np.mgrid[: shape[0], : shape[1]].astype(np.float32)
+    angle = rng.uniform(0, np.pi)
+    cosine, sine = np.float32(np.cos(angle)), np.float32(np.sin(angle))
+    return x * cosine + y * sine, y * cosine - x * sine
+
+
+def _shade(shape: tuple[int, ...], rng: np.random.Generator) -> FloatArray:
+    """Light falling off across the leaf, around 1."""
+    if rng.random() < 0.3:
+        return np.ones(shape, dtype=np.float32)
+    along, _ = _grid(shape, rng)
+    slope = rng.normal(0, 0.5) / max(shape)
+    return np.clip(1 + slope * (along - along.mean()), 0.3, 1.7)
+
+
+# Textures, each (height, width) of about -1 to 1.
+
+
+def _noise(shape: tuple[int, ...], rng: np.random.Generator) -> FloatArray:
+    """Blotches and grain: noise of two scales."""
+    result = np.zeros(shape, dtype=np.float32)
+    for _ in range(2):
+        cell_px = np.exp(rng.uniform(np.log(2), np.log(24)))
+        coarse = rng.normal(0, 0.5, [max(2, int(n / cell_px)) for n in shape]).astype(np.float32)
+        result += cv2.resize(coarse, (shape[1], shape[0]), interpolation=cv2.INTER_LINEAR)
+    return result
+
+
+def _fibres(shape: tuple[int, ...], rng: np.random.Generator) -> FloatArray:
+    """Hair, grass, bark: noise drawn out in one direction."""
+    length_px = int(rng.integers(8, 40)) * _FINER
+    angle = rng.uniform(0, np.pi)
+    reach = length_px // 2
+    kernel = np.zeros((length_px | 1, length_px | 1), dtype=np.float32)
+    tip = np.array([np.cos(angle), np.sin(angle)]) * reach
+    start, end = (np.rint(reach + sign * tip).astype(int) for sign in (-1, 1))
+    cv2.line(kernel, (int(start[0]), int(start[1])), (int(end[0]), int(end[1])), 1.0, _FINER)
+    grain = rng.normal(0, 1, shape).astype(np.float32)
+    drawn = cv2.filter2D(grain, cv2.CV_32F, kernel / kernel.sum())
+    return np.asarray(drawn / (2 * drawn.std() + 1e-6), dtype=np.float32)
+
+
+def _stripes(shape: tuple[int, ...], rng: np.random.Generator) -> FloatArray:
+    """Fences, blinds, corrugated roofs: a wave, smooth or sharp."""
+    _, across = _grid(shape, rng)
+    period_px = _FINER * np.exp(rng.uniform(np.log(3), np.log(24)))
+    wave = np.sin(2 * np.pi / period_px * across)
+    return np.tanh(wave * rng.uniform(0.5, 6)).astype(np.float32)
+
+
+def _bricks(shape: tuple[int, ...], rng: np.random.Generator) -> FloatArray:
+    """Masonry, windows, tiles: a grid of joints, each cell in a tone of its own."""
+    along, across = _grid(shape, rng)
+    height_px = _FINER * np.exp(rng.uniform(np.log(4), np.log(20)))
+    width_px = height_px * rng.uniform(1, 3)
+    row = np.floor(across / height_px)
+    offset = row % 2 * 0.5 if rng.random() < 0.5 else 0.0
+    column = along / width_px + offset
+    tone = np.sin(row * 12.9898 + np.floor(column) * 78.233) * rng.uniform(0, 0.5)
+    joint_px = _FINER * rng.uniform(0.5, 2)
+    at_joint = (across % height_px < joint_px) | (column % 1 * width_px < joint_px)
+    return np.where(at_joint, rng.choice([-1.0, 1.0]), tone).astype(np.float32)
+
+
+_TEXTURES: tuple[Callable[[tuple[int, ...], np.random.Generator], FloatArray], ...] = (
+    _noise,
+    _fibres,
+    _stripes,
+    _bricks,
+)
+
+
+def _defocus(picture: FloatArray, rng: np.random.Generator) -> FloatArray:
+    """One picture in three is soft, and all have the camera's slight blur and grain."""
+    sigma_px = rng.uniform(0.8, 2.5) if rng.random() < 0.3 else rng.uniform(0.2, 0.6)
+    soft = cv2.GaussianBlur(picture, (0, 0), sigma_px)
+    grain = rng.normal(0, rng.uniform(0, 0.01), picture.shape).astype(np.float32)
+    return np.clip(soft + grain, 0, 1)
+
+

@@ -1,0 +1,126 @@
+"""From a trained network to a model folder: ONNX, checked against PyTorch, and its manifest."""
+
+import logging
+import subprocess
+import warnings
+from dataclasses import asdict
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import onnxruntime as ort
+import torch
+from torch import nn
+
+from derain.errors import DerainError
+from derain.manifest import InputContract, Manifest, Parity, describe_file
+from training.network import DerainNetwork
+from training.recipes import Recipe
+
+OPSET = 20
+MODEL_FILE = "model.onnx"
+PARITY_SIZES = ((4, 4), (64, 64), (120, 68), (200, 332))  # height, width
+PARITY_TOLERANCE = 1e-4  # a fortieth of one level of 255
+
+
+class ParityError(DerainError):
+    """The exported file does not compute what the network computes."""
+
+
+def export(network: DerainNetwork, recipe: Recipe, commit: str, folder: Path, name: str) -> Manifest:
+    """Writes `model.onnx` to the folder; the manifest to go with it, with no evaluations yet."""
+    path = folder / MODEL_FILE
+    write_onnx(network, path)
+    return Manifest(
+        name=name,
+        created=datetime.now(UTC).replace(microsecond=0),
+        file=describe_file(path, OPSET),
+        input=InputContract(alignment_px=network.shape.alignment_px),
+        overlap_px=network.shape.receptive_radius_px,
+        parameters=sum(parameter.numel() for parameter in network.parameters()),
+        kmac_per_pixel=round(kmac_per_pixel(network), 1),
+        parity=measure_parity(network, path),
+        recipe=describe(recipe),
+        commit=commit,
+        evaluations=[],
+    )
+
+
+def write_onnx(network: DerainNetwork, path: Path) -> None:
+    """One self-contained file; batch, height and width are free."""
+    alignment_px = network.shape.alignment_px
+    height, width = (alignment_px * torch.export.Dim(name, min=1) for name in ("rows", "columns"))
+    logging.getLogger("torch.onnx").setLevel(logging.ERROR)  # it misses torchvision; we do not
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # about the exporter's own insides
+        program = torch.onnx.export(
+            network.eval(),
+            (torch.rand(2, 3, 16 * alignment_px, 24 * alignment_px),),
+            input_names=["rainy"],
+            output_names=["clean"],
+            dynamic_shapes=({0: torch.export.Dim("batch", min=1), 2: height, 3: width},),
+            opset_version=OPSET,
+            dynamo=True,
+            external_data=False,
+            verbose=False,
+        )
+    assert program is not None
+    program.save(path)
+    onnx.checker.check_model(onnx.load(path), full_check=True)
+
+
+@torch.inference_mode()
+def measure_parity(network: nn.Module, path: Path) -> Parity:
+    """The largest difference between file and network; raises ParityError beyond the tolerance."""
+    session = ort.InferenceSession(path, providers=["CPUExecutionProvider"])
+    rng = np.random.default_rng(0)
+    largest = 0.0
+    for height, width in PARITY_SIZES:
+        rainy = rng.random((2, 3, height, width), dtype=np.float32)
+        expected = network(torch.from_numpy(rainy)).numpy()
+        (got,) = session.run(None, {"rainy": rainy})
+        largest = max(largest, float(np.abs(np.asarray(got) - expected).max()))
+    if largest > PARITY_TOLERANCE:
+        raise ParityError(f"{path} differs from the network by {largest:.2e}, allowed: {PARITY_TOLERANCE:.0e}")
+    return Parity(sizes=list(PARITY_SIZES), max_difference=largest)
+
+
+@torch.inference_mode()
+def kmac_per_pixel(network: DerainNetwork) -> float:
+    """Thousands of multiply-adds that an input pixel costs in the convolutions."""
+    side = 16 * network.shape.alignment_px
+    total = 0
+
+    def count(module: nn.Module, _inputs: Any, output: torch.Tensor) -> None:
+        nonlocal total
+        assert isinstance(module, nn.Conv2d)
+        total += module.weight.numel() * output.shape[-2] * output.shape[-1]
+
+    hooks = [m.register_forward_hook(count) for m in network.modules() if isinstance(m, nn.Conv2d)]
+    network(torch.zeros(1, 3, side, side))
+    for hook in hooks:
+        hook.remove()
+    return total / side**2 / 1000
+
+
+def describe(recipe: Recipe) -> dict[str, Any]:
+    """The recipe as JSON holds it; folders of this repository relative to its root."""
+    root = Path(__file__).parent.parent
+    described = asdict(recipe)
+    if recipe.photographs is not None:
+        folder = recipe.photographs.resolve()
+        described["photographs"] = str(folder.relative_to(root) if folder.is_relative_to(root) else folder)
+    return described
+
+
+def current_commit() -> str:
+    """The commit of the code that runs, marked where it has been changed since; or "unknown"."""
+    root = Path(__file__).parent.parent
+    command = ["git", "-C", str(root), "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, check=True)
+    except (FileNotFoundError, subprocess.CalledProcessError):
+        return "unknown"
+    return done.stdout.strip()

@@ -1,0 +1,145 @@
+"""The training loop."""
+
+import json
+import time
+from collections.abc import Callable, Iterator
+from copy import deepcopy
+from pathlib import Path
+
+import cv2
+import torch
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+from tqdm import tqdm
+
+from derain.errors import DerainError
+from training.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from training.network import DerainNetwork
+from training.recipes import Recipe
+from training.samples import Samples
+
+Validate = Callable[[nn.Module], dict[str, float]]
+
+
+class DivergedError(DerainError):
+    """The loss is no longer a number."""
+
+
+def train(recipe: Recipe, run_folder: Path, validate: Validate) -> DerainNetwork:
+    """The trained network: the running mean of the weights, on the CPU, in eval mode.
+
+    Goes on from the run folder's checkpoint where there is one, and writes there
+    `checkpoint.pt` and `stats.jsonl`. Raises DivergedError when the loss is not finite.
+    """
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    torch.manual_seed(recipe.seed)  # decides the initial weights, nothing else
+    network = DerainNetwork(recipe.network).to(device, memory_format=torch.channels_last)
+    average = deepcopy(network).requires_grad_(False).eval()
+    optimiser = torch.optim.AdamW(
+        network.parameters(), lr=recipe.learning_rate, weight_decay=recipe.weight_decay
+    )
+
+    # Go on from where an earlier run of the same recipe stopped.
+    checkpoint_path = run_folder / "checkpoint.pt"
+    first_step = 0
+    if checkpoint_path.exists():
+        checkpoint = load_checkpoint(checkpoint_path, repr(recipe))
+        network.load_state_dict(checkpoint.network)
+        average.load_state_dict(checkpoint.average)
+        optimiser.load_state_dict(checkpoint.optimiser)
+        first_step = checkpoint.step
+    if first_step == recipe.steps:
+        return average.cpu()
+
+    stats = run_folder / "stats.jsonl"
+    batches = _batches(recipe, first_step)
+    progress = tqdm(range(first_step, recipe.steps), initial=first_step, total=recipe.steps, unit="step")
+    started, waited, losses = time.monotonic(), 0.0, 0.0
+    for step in progress:
+        # Fetch a batch, and note how long the network had to wait for it.
+        asked = time.monotonic()
+        rainy, clean = next(batches)
+        waited += time.monotonic() - asked
+        rainy = _to_network(rainy, device)  # float (batch, 3, patch, patch) in [0, 1]
+        clean = _to_network(clean, device)
+
+        # Forward and backward; convolutions in bfloat16, the loss in float32.
+        with torch.autocast(device.type, torch.bfloat16):
+            derained = network(rainy)
+        loss = nn.functional.l1_loss(derained.float(), clean)
+        if not torch.isfinite(loss):
+            raise DivergedError(f"the loss is {loss.item()} at step {step}; try a lower learning rate")
+        optimiser.zero_grad(set_to_none=True)
+        loss.backward()
+        nn.utils.clip_grad_norm_(network.parameters(), recipe.gradient_clip)
+        for group in optimiser.param_groups:
+            group["lr"] = learning_rate(recipe, step)
+        optimiser.step()
+        _average(average, network, min(recipe.average_decay, (1 + step) / (10 + step)))
+        losses += loss.item()
+
+        # Write down how it goes.
+        done = step + 1
+        if done % recipe.log_every == 0:
+            elapsed = time.monotonic() - started
+            entry = {
+                "step": done,
+                "loss": losses / recipe.log_every,
+                "learning_rate": learning_rate(recipe, step),
+                "patches_per_second": recipe.log_every * recipe.batch / elapsed,
+                "waiting_share": waited / elapsed,
+            }
+            _append(stats, entry)
+            progress.set_postfix(loss=f"{entry['loss']:.4f}", waiting=f"{entry['waiting_share']:.0%}")
+            started, waited, losses = time.monotonic(), 0.0, 0.0
+        if done % recipe.validate_every == 0 or done == recipe.steps:
+            _append(stats, {"step": done} | validate(average))
+            started, waited = time.monotonic(), 0.0
+        if done % recipe.checkpoint_every == 0 or done == recipe.steps:
+            state = (network.state_dict(), average.state_dict(), optimiser.state_dict())
+            save_checkpoint(Checkpoint(done, repr(recipe), *state), checkpoint_path)
+    return average.cpu()
+
+
+def learning_rate(recipe: Recipe, step: int) -> float:
+    """Linear warm-up, a plateau, and a linear decay to zero at the end.
+
+    With a plateau the first steps of a longer run are those of a shorter one.
+    """
+    warmup = (step + 1) / recipe.warmup_steps
+    decay = (recipe.steps - step) / (recipe.decay_share * recipe.steps)
+    return recipe.learning_rate * min(1.0, warmup, decay)
+
+
+def _batches(recipe: Recipe, first_step: int) -> Iterator[tuple[Tensor, Tensor]]:
+    """Batches in order from `first_step` on, made in a process beside this one."""
+    samples = Samples(recipe)
+    indices = range(first_step * recipe.batch, len(samples))
+    loader = DataLoader(
+        samples,
+        recipe.batch,
+        sampler=indices,
+        num_workers=1,
+        prefetch_factor=16,
+        worker_init_fn=_use_one_thread,
+    )
+    return iter(loader)
+
+
+def _use_one_thread(_worker: int) -> None:
+    cv2.setNumThreads(0)  # the other cores are the network's
+
+
+def _to_network(pictures: Tensor, device: torch.device) -> Tensor:
+    return pictures.to(device, torch.float32).div_(255).contiguous(memory_format=torch.channels_last)
+
+
+@torch.no_grad()
+def _average(average: nn.Module, network: nn.Module, decay: float) -> None:
+    for mean, weight in zip(average.parameters(), network.parameters(), strict=True):
+        mean.lerp_(weight, 1 - decay)
+
+
+def _append(path: Path, entry: dict[str, float]) -> None:
+    with path.open("a") as file:
+        file.write(json.dumps(entry) + "\n")

@@ -1,0 +1,109 @@
+"""How good a derained picture is: what came off, and what was damaged on the way.
+
+All take uint8 RGB pictures (H, W, 3) and work on levels of 0 to 255. Rain removal and
+background fidelity are measured apart, as in "Networks are Slacking Off": a network that
+does nothing has a perfect background, one that paints everything black has removed all
+the rain.
+"""
+
+from dataclasses import dataclass, fields
+from statistics import fmean
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from training.arrays import Picture
+
+Mask = NDArray[np.bool_]  # (H, W)
+
+# A pixel is rain where the rainy picture differs from the clean one by more than this in
+# some channel.
+RAIN_THRESHOLD = 10
+
+
+@dataclass(frozen=True)
+class Scores:
+    """Scores of one picture, or their means over a set; NaN where there is nothing to measure."""
+
+    psnr: float  # dB, RGB, against the clean picture
+    ssim: float  # RGB
+    input_psnr: float  # dB, of the rainy picture: what doing nothing would score
+    removal: float  # eta: 0 nothing removed, 1 all of it, above 1 too much
+    rain_change: float  # E_R: change against the rainy input on the rain, higher is more removed
+    background_error: float  # E_B: error against the clean picture off the rain, lower is better
+
+
+def score(derained: Picture, rainy: Picture, clean: Picture) -> Scores:
+    mask = rain_mask(rainy, clean)
+    return Scores(
+        psnr=psnr(derained, clean),
+        ssim=ssim(derained, clean),
+        input_psnr=psnr(rainy, clean),
+        removal=removal(derained, rainy, clean, mask),
+        rain_change=root_mean_square(_difference(derained, rainy)[mask]),
+        background_error=root_mean_square(_difference(derained, clean)[~mask]),
+    )
+
+
+def mean_scores(scores: list[Scores]) -> Scores:
+    """The mean of each score over the pictures that have it."""
+    means = {}
+    for field in fields(Scores):
+        values = [getattr(s, field.name) for s in scores]
+        known = [value for value in values if not np.isnan(value)]
+        means[field.name] = fmean(known) if known else float("nan")
+    return Scores(**means)
+
+
+def psnr(a: Picture, b: Picture) -> float:
+    """Peak signal-to-noise ratio over all channels, dB; infinite for equal pictures."""
+    error = root_mean_square(_difference(a, b))
+    return float("inf") if error == 0 else float(20 * np.log10(255 / error))
+
+
+def ssim(a: Picture, b: Picture) -> float:
+    """Structural similarity (Wang et al. 2004): Gaussian window of sigma 1.5, mean over channels.
+
+    Both sides must be at least 11 pixels: smaller pictures give NaN.
+    """
+    radius_px = 5  # of the window: 3.5 sigma
+    if min(a.shape[:2]) < 2 * radius_px + 1:
+        return float("nan")
+    c1, c2 = (0.01 * 255) ** 2, (0.03 * 255) ** 2
+
+    def blur(x: NDArray[np.float64]) -> NDArray[np.float64]:
+        window = (2 * radius_px + 1, 2 * radius_px + 1)
+        blurred = cv2.GaussianBlur(x, window, 1.5, borderType=cv2.BORDER_REFLECT)
+        return np.asarray(blurred, dtype=np.float64)
+
+    x, y = a.astype(np.float64), b.astype(np.float64)
+    mean_x, mean_y = blur(x), blur(y)
+    variance_x, variance_y = blur(x * x) - mean_x**2, blur(y * y) - mean_y**2
+    covariance = blur(x * y) - mean_x * mean_y
+    similarity = ((2 * mean_x * mean_y + c1) * (2 * covariance + c2)) / (
+        (mean_x**2 + mean_y**2 + c1) * (variance_x + variance_y + c2)
+    )
+    inner = slice(radius_px, -radius_px)  # where the window lies inside the picture
+    return float(similarity[inner, inner].mean())
+
+
+def rain_mask(rainy: Picture, clean: Picture, threshold: int = RAIN_THRESHOLD) -> Mask:
+    """Where the rain is, boolean (H, W)."""
+    return np.asarray(np.abs(_difference(rainy, clean)).max(axis=-1) > threshold)
+
+
+def removal(derained: Picture, rainy: Picture, clean: Picture, mask: Mask) -> float:
+    """How much of the rain came off: the change projected on the rain, over the mask."""
+    rain = _difference(rainy, clean)[mask]
+    change = _difference(rainy, derained)[mask]
+    energy = float((rain**2).sum())
+    return float((change * rain).sum()) / energy if energy else float("nan")
+
+
+def root_mean_square(values: NDArray[np.float64]) -> float:
+    return float(np.sqrt((values**2).mean())) if values.size else float("nan")
+
+
+def _difference(a: Picture, b: Picture) -> NDArray[np.float64]:
+    return a.astype(np.float64) - b.astype(np.float64)

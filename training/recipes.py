@@ -1,0 +1,87 @@
+"""Recipes: everything that decides how a model is trained, by name."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from training.backgrounds import Leaves
+from training.network import NetworkShape
+from training.rain import WIDE, RainRange
+
+PHOTOGRAPHS = Path(__file__).parent / "photographs" / "train"
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A training run. The same recipe gives the same samples in the same order."""
+
+    name: str
+    network: NetworkShape
+    rain: RainRange
+
+    photographs: Path | None  # a folder of clean pictures; None trains on leaves alone
+    photograph_count: int | None  # how many of them, chosen by the seed; None is all
+    leaves: Leaves
+    leaves_count: int  # procedural pictures, drawn when training starts
+    leaves_share: float  # how often a patch is cut from leaves rather than a photograph
+    clean_share: float  # how often a patch carries no rain, so that clean pictures come back
+
+    steps: int
+    batch: int
+    patch_px: int
+    learning_rate: float = 1.5e-3  # after the warm-up and until the decay
+    warmup_steps: int = 200
+    decay_share: float = 0.35  # of the steps, at the end, over which the rate falls to zero
+    weight_decay: float = 1e-4
+    gradient_clip: float = 0.5
+    average_decay: float = 0.999  # of the running mean of the weights, which is what ships
+    seed: int = 0
+
+    log_every: int = 100
+    validate_every: int = 2000
+    checkpoint_every: int = 1000
+
+
+def base() -> Recipe:
+    """The recipe of the shipped model, `models/base`.
+
+    python training/run.py base
+    """
+    return Recipe(
+        name="base",
+        network=NetworkShape(),
+        rain=WIDE,
+        photographs=PHOTOGRAPHS,
+        photograph_count=None,
+        leaves=Leaves(complexity=1.0, size_px=256),
+        leaves_count=192,
+        leaves_share=0.4,
+        clean_share=0.12,
+        steps=50_000,
+        batch=8,
+        patch_px=96,
+    )
+
+
+def smoke() -> Recipe:
+    """All of it in under two minutes on two cores: shows that the chain works, no more.
+
+    python training/run.py smoke
+    """
+    return replace(
+        base(),
+        name="smoke",
+        network=NetworkShape(width=8, fine_blocks=1, coarse_dilations=(1, 2)),
+        photograph_count=6,
+        leaves_count=8,
+        steps=300,
+        patch_px=64,
+        warmup_steps=30,
+        average_decay=0.98,
+        log_every=20,
+        validate_every=150,
+        checkpoint_every=100,
+    )
+
+
+RECIPES: dict[str, Callable[[], Recipe]] = {"base": base, "smoke": smoke}

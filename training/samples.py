@@ -1,0 +1,45 @@
+"""Training samples: a patch of background, and the same patch in the rain."""
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from training.arrays import Picture
+from training.backgrounds import BackgroundError, cut_patch, draw_leaves, load_folder
+from training.rain import add_rain
+from training.recipes import Recipe
+
+
+class Samples(Dataset[tuple[Tensor, Tensor]]):
+    """Sample `index` of a recipe: rainy and clean, both uint8 (3, patch, patch).
+
+    A function of (seed, index), whichever process makes it and whatever was made before.
+    """
+
+    def __init__(self, recipe: Recipe) -> None:
+        self.recipe = recipe
+        self.photographs: list[Picture] = []
+        if recipe.photographs is not None:
+            self.photographs = load_folder(recipe.photographs, recipe.photograph_count, recipe.seed)
+        self.leaves = [draw_leaves(recipe.leaves, recipe.seed, i) for i in range(recipe.leaves_count)]
+        if not self.photographs and not self.leaves:
+            raise BackgroundError(f"recipe {recipe.name} has neither photographs nor leaves to train on")
+
+    def __len__(self) -> int:
+        return self.recipe.steps * self.recipe.batch
+
+    def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
+        recipe = self.recipe
+        # Three numbers, so that this is no stream of draw_rain's, which seeds with (seed, index, 0...).
+        rng = np.random.default_rng([recipe.seed, index, 1 << 16])
+        from_leaves = not self.photographs or (self.leaves and rng.random() < recipe.leaves_share)
+        pictures = self.leaves if from_leaves else self.photographs
+        clean = cut_patch(pictures[rng.integers(len(pictures))], recipe.patch_px, rng)
+        stays_dry = rng.random() < recipe.clean_share
+        rainy = clean if stays_dry else add_rain(clean, recipe.rain, recipe.seed, index)
+        return _channels_first(rainy), _channels_first(clean)
+
+
+def _channels_first(picture: Picture) -> Tensor:
+    return torch.from_numpy(np.ascontiguousarray(picture.transpose(2, 0, 1)))

@@ -1,0 +1,74 @@
+"""Rain of another make, kept for evaluation: drawn streaks at several depths.
+
+A network that has memorised the training generator does nothing against this one. Nothing
+is shared with `training.rain`: drops are placed one by one, fall at the speed of their
+depth, are lit by the sky, and blend as translucent grey instead of being added. Never
+train on it; a score on it is a score on rain never seen.
+"""
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+
+from training.arrays import FloatArray, Picture, fraction, quantise
+
+
+@dataclass(frozen=True)
+class DrawnRain:
+    """How hard it rains; the other parameters vary with (seed, index)."""
+
+    name: str
+    drops_per_megapixel: tuple[float, float]
+    opacity: tuple[float, float]  # of the nearest drops
+
+
+DRIZZLE = DrawnRain("drizzle", (300, 1500), (0.3, 0.6))
+SHOWER = DrawnRain("shower", (1500, 6000), (0.4, 0.8))
+DOWNPOUR = DrawnRain("downpour", (6000, 24000), (0.5, 0.9))
+FAMILIES = (DRIZZLE, SHOWER, DOWNPOUR)
+
+_DEPTHS = 4  # planes of rain, from the horizon to the lens
+_SUBPIXEL_BITS = 4  # cv2.line takes fixed-point coordinates
+
+
+def draw_streaks(family: DrawnRain, height: int, width: int, seed: int, index: int) -> FloatArray:
+    """How much of the background is hidden, float32 (height, width) in [0, 1]."""
+    rng = np.random.default_rng([seed, index])
+    drops = rng.uniform(*family.drops_per_megapixel) * height * width / 1e6
+    opacity = rng.uniform(*family.opacity)
+    wind_deg = rng.normal(0, 15)
+    near_length_px = rng.uniform(30, 90)
+    clear = np.ones((height, width), dtype=np.float32)
+    for depth in range(1, _DEPTHS + 1):
+        nearness = 1 / depth  # perspective: size and speed fall, numbers rise with distance
+        plane = np.zeros((height, width), dtype=np.uint8)
+        margin_px = near_length_px
+        for _ in range(rng.poisson(drops * depth / 10)):
+            start = rng.uniform((-margin_px, -margin_px), (width + margin_px, height))
+            angle = np.deg2rad(wind_deg + rng.normal(0, 2.5))
+            length_px = near_length_px * nearness * rng.uniform(0.6, 1.2)
+            end = start + length_px * np.array([np.sin(angle), np.cos(angle)])
+            shade = int(255 * rng.uniform(0.4, 1))
+            thickness_px = 2 if depth == 1 and rng.random() < 0.5 else 1
+            _line(plane, start, end, shade, thickness_px)
+        # Near drops are out of focus.
+        blur_px = rng.uniform(0.6, 1.6) if depth == 1 else 0.45
+        hidden = cv2.GaussianBlur(plane.astype(np.float32) / 255, (0, 0), blur_px)
+        clear *= 1 - opacity * nearness**0.5 * hidden
+    return np.asarray(1 - clear, dtype=np.float32)
+
+
+def _line(plane: Picture, start: FloatArray, end: FloatArray, shade: int, thickness_px: int) -> None:
+    x0, y0, x1, y1 = (int(v * 2**_SUBPIXEL_BITS) for v in (*start, *end))
+    cv2.line(plane, (x0, y0), (x1, y1), shade, thickness_px, cv2.LINE_AA, _SUBPIXEL_BITS)
+
+
+def add_drawn_rain(background: Picture, family: DrawnRain, seed: int, index: int) -> Picture:
+    """The background under drawn rain, uint8 (H, W, 3): each drop hides what is behind it."""
+    height, width = background.shape[:2]
+    hidden = draw_streaks(family, height, width, seed, index)[..., None]
+    # Drops show the sky that lights them: grey, a little blue.
+    sky = np.random.default_rng([seed, index, 1]).uniform(0.65, 0.95) * np.array([0.97, 0.99, 1.0])
+    rainy = fraction(background) * (1 - hidden) + sky.astype(np.float32) * hidden
+    return quantise(rainy)
