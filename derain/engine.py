@@ -73,7 +73,7 @@ class Engine:
         missing = [(0, -height % alignment_px), (0, -width % alignment_px), (0, 0)]
         padded = np.pad(picture, missing, mode="edge") if any(after for _, after in missing) else picture
         derained = np.empty_like(padded)
-        tiles = cut(*padded.shape[:2], self.tile_px, self.manifest.overlap_px, alignment_px)
+        tiles = cut(padded.shape[0], padded.shape[1], self.tile_px, self.manifest.overlap_px, alignment_px)
         # The tiles write to separate parts of the result.
         self._run_all((padded, tile, derained) for tile in tiles)
         return np.ascontiguousarray(derained[:height, :width])
@@ -153,7 +153,9 @@ def _start(path: Path, provider: Provider) -> tuple[Provider, ort.InferenceSessi
         )
     session = _open(path, provider)
     if _ORT_NAMES[provider] not in session.get_providers():
-        raise ProviderError(f"{provider} was asked for, but it does not start: is there a GPU and its driver?")
+        raise ProviderError(
+            f"{provider} was asked for, but it does not start: is there a GPU and its driver?"
+        )
     return provider, session
 
 

@@ -72,7 +72,7 @@ def read_header(data: bytes, max_pixels: int = DEFAULT_MAX_PIXELS) -> Header:
     try:
         with Image.open(io.BytesIO(data)) as image:
             pillow_name, (width, height) = image.format or "unknown", image.size
-            frames = 1 if pillow_name == "MPO" else getattr(image, "n_frames", 1)
+            has_more = pillow_name in _PILLOW_FORMATS and _has_more_frames(image)
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise ImageTooLargeError(f"too many pixels: at most {max_pixels:,} are allowed") from error
     except UnidentifiedImageError as error:
@@ -85,8 +85,8 @@ def read_header(data: bytes, max_pixels: int = DEFAULT_MAX_PIXELS) -> Header:
         )
     if pillow_name not in _PILLOW_FORMATS:
         raise UnsupportedFormatError(f"{pillow_name} is not supported ({_known_formats()} are)")
-    if frames > 1:
-        raise UnsupportedFormatError(f"{frames} frames or pages: send them one by one as still pictures")
+    if has_more:
+        raise UnsupportedFormatError("several frames or pages: send them one by one as still pictures")
     return Header(_PILLOW_FORMATS[pillow_name], width, height)
 
 
@@ -129,6 +129,19 @@ def write_atomically(path: Path, data: bytes) -> None:
         unfinished.replace(path)
     finally:
         unfinished.unlink(missing_ok=True)
+
+
+def _has_more_frames(image: Image.Image) -> bool:
+    """Looks no further than the second: counting them takes as long as the sender likes."""
+    if image.format == "MPO":
+        return False  # a photograph and its previews
+    if image.format != "TIFF":
+        return bool(getattr(image, "is_animated", False))  # said in the header
+    try:
+        image.seek(1)
+    except EOFError:
+        return False
+    return True
 
 
 def _known_formats() -> str:

@@ -88,7 +88,9 @@ def load_manifest(folder: Path) -> Manifest:
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join(map(str, first["loc"])) or "the whole file"
-        raise ModelError(f"{path} is not a manifest this version can read: {place}: {first['msg']}") from error
+        raise ModelError(
+            f"{path} is not a manifest this version can read: {place}: {first['msg']}"
+        ) from error
     _verify(folder / manifest.file.name, manifest.file)
     return manifest
 

@@ -9,7 +9,7 @@ FloatArray = NDArray[np.float32]
 
 def fraction(picture: Picture) -> FloatArray:
     """0 to 255 becomes 0 to 1."""
-    return picture.astype(np.float32) / 255
+    return np.divide(picture, 255, dtype=np.float32)
 
 
 def quantise(picture: FloatArray) -> Picture:

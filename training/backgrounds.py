@@ -12,6 +12,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
 from derain.errors import DerainError
 from derain.image import PICTURE_SUFFIXES, read_picture
@@ -89,7 +90,7 @@ class Leaves:
 
     @property
     def smallest_radius_px(self) -> float:
-        return 24.0 ** (1 - self.complexity) * 1.5
+        return float(1.5 * 24.0 ** (1 - self.complexity))
 
     @property
     def textured_share(self) -> float:
@@ -129,12 +130,12 @@ def _draw_palette(rng: np.random.Generator) -> FloatArray:
     """A few base colours of one scene, (K, 3): mostly muted, near one another in hue."""
     lightness = rng.uniform(0.05, 0.95, (6, 1))
     tint = rng.normal(0, 0.12, (1, 3)) + rng.normal(0, 0.10, (6, 3))
-    return np.clip(lightness + tint, 0, 1).astype(np.float32)
+    return np.asarray(np.clip(lightness + tint, 0, 1), dtype=np.float32)
 
 
 def _draw_colour(palette: FloatArray, rng: np.random.Generator) -> FloatArray:
     base = palette[rng.integers(len(palette))] + rng.normal(0, 0.06) + rng.normal(0, 0.03, 3)
-    return np.clip(base, 0, 1).astype(np.float32)
+    return np.asarray(np.clip(base, 0, 1), dtype=np.float32)
 
 
 Outline = tuple[FloatArray, float]  # corner points (K, 2) of a polygon or polyline; line width or 0
@@ -148,7 +149,9 @@ def _draw_leaf(radius_px: float, side_px: int, rng: np.random.Generator) -> Outl
         reach = np.full(4, np.sqrt(2))
     else:
         corners = 24 if kind == 0 else int(rng.integers(3, 10))
-        turns = np.sort(rng.uniform(0, 2 * np.pi, corners)) if kind == 2 else np.linspace(0, 2 * np.pi, corners)
+        turns = (
+            np.sort(rng.uniform(0, 2 * np.pi, corners)) if kind == 2 else np.linspace(0, 2 * np.pi, corners)
+        )
         reach = rng.uniform(0.5, 1.2, corners) if kind == 2 else np.ones(corners)
     stretch = np.exp(rng.uniform(-0.8, 0.8))
     points = np.stack([np.cos(turns) * reach * stretch, np.sin(turns) * reach / stretch], axis=1)
@@ -164,10 +167,10 @@ def _draw_line(radius_px: float, side_px: int, rng: np.random.Generator) -> Outl
     return _place(points, side_px, rng), float(line_width_px)
 
 
-def _place(points: FloatArray, side_px: int, rng: np.random.Generator) -> FloatArray:
+def _place(points: NDArray[np.float64], side_px: int, rng: np.random.Generator) -> FloatArray:
     angle = rng.uniform(0, 2 * np.pi)
     turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
-    return (points @ turn + rng.uniform(0, side_px, 2)).astype(np.float32)
+    return np.asarray(points @ turn + rng.uniform(0, side_px, 2), dtype=np.float32)
 
 
 def _paint(
@@ -211,7 +214,7 @@ def _shade(shape: tuple[int, ...], rng: np.random.Generator) -> FloatArray:
         return np.ones(shape, dtype=np.float32)
     along, _ = _grid(shape, rng)
     slope = rng.normal(0, 0.5) / max(shape)
-    return np.clip(1 + slope * (along - along.mean()), 0.3, 1.7)
+    return np.asarray(np.clip(1 + slope * (along - along.mean()), 0.3, 1.7), dtype=np.float32)
 
 
 # Textures, each (height, width) of about -1 to 1.
@@ -246,7 +249,7 @@ def _stripes(shape: tuple[int, ...], rng: np.random.Generator) -> FloatArray:
     _, across = _grid(shape, rng)
     period_px = _FINER * np.exp(rng.uniform(np.log(3), np.log(24)))
     wave = np.sin(2 * np.pi / period_px * across)
-    return np.tanh(wave * rng.uniform(0.5, 6)).astype(np.float32)
+    return np.asarray(np.tanh(wave * rng.uniform(0.5, 6)), dtype=np.float32)
 
 
 def _bricks(shape: tuple[int, ...], rng: np.random.Generator) -> FloatArray:
@@ -260,7 +263,7 @@ def _bricks(shape: tuple[int, ...], rng: np.random.Generator) -> FloatArray:
     tone = np.sin(row * 12.9898 + np.floor(column) * 78.233) * rng.uniform(0, 0.5)
     joint_px = _FINER * rng.uniform(0.5, 2)
     at_joint = (across % height_px < joint_px) | (column % 1 * width_px < joint_px)
-    return np.where(at_joint, rng.choice([-1.0, 1.0]), tone).astype(np.float32)
+    return np.asarray(np.where(at_joint, rng.choice([-1.0, 1.0]), tone), dtype=np.float32)
 
 
 _TEXTURES: tuple[Callable[[tuple[int, ...], np.random.Generator], FloatArray], ...] = (
@@ -276,6 +279,4 @@ def _defocus(picture: FloatArray, rng: np.random.Generator) -> FloatArray:
     sigma_px = rng.uniform(0.8, 2.5) if rng.random() < 0.3 else rng.uniform(0.2, 0.6)
     soft = cv2.GaussianBlur(picture, (0, 0), sigma_px)
     grain = rng.normal(0, rng.uniform(0, 0.01), picture.shape).astype(np.float32)
-    return np.clip(soft + grain, 0, 1)
-
-
+    return np.asarray(np.clip(soft + grain, 0, 1), dtype=np.float32)

@@ -105,11 +105,10 @@ def read_clean(folder: Path) -> Iterator[Pair]:
 
 def main(arguments: list[str] | None = None) -> int:
     options = _parse(arguments)
-    sets: list[tuple[str, Iterable[Pair]]] = []
-    for rainy, clean in options.pairs:
-        sets.append((rainy.name, read_pairs(rainy, clean)))
-    for folder in options.clean:
-        sets.append((folder.name, read_clean(folder)))
+    sets: list[tuple[str, Iterable[Pair]]] = [
+        *((rainy.name, read_pairs(rainy, clean)) for rainy, clean in options.pairs),
+        *((folder.name, read_clean(folder)) for folder in options.clean),
+    ]
     try:
         engine = Engine(options.model)
         evaluations = [

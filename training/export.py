@@ -83,7 +83,9 @@ def measure_parity(network: nn.Module, path: Path) -> Parity:
         (got,) = session.run(None, {"rainy": rainy})
         largest = max(largest, float(np.abs(np.asarray(got) - expected).max()))
     if largest > PARITY_TOLERANCE:
-        raise ParityError(f"{path} differs from the network by {largest:.2e}, allowed: {PARITY_TOLERANCE:.0e}")
+        raise ParityError(
+            f"{path} differs from the network by {largest:.2e}, allowed: {PARITY_TOLERANCE:.0e}"
+        )
     return Parity(sizes=list(PARITY_SIZES), max_difference=largest)
 
 

@@ -39,7 +39,8 @@ class ResidualBlock(nn.Module):
         self.refine = nn.Conv2d(channels, channels, 3, padding=1)
 
     def forward(self, x: Tensor) -> Tensor:
-        return x + self.refine(torch.relu(self.widen(x)))
+        refined: Tensor = self.refine(torch.relu(self.widen(x)))
+        return x + refined
 
 
 class DerainNetwork(nn.Module):

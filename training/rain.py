@@ -34,7 +34,8 @@ class RainRange:
     width_px: tuple[float, ...]  # size of the Gaussian across the streak, one of these
     length_px: tuple[float, float]
     angle_deg: float  # largest tilt from the vertical, to either side
-    brightness: tuple[float, float]  # of one streak at its core, 1 is white
+    brightness: tuple[float, float]  # of one streak at its core, 1 is white; drawn log-uniformly
+    thickest: float = 1.0  # no streak is wider than this share of its length
     layers: tuple[int, int] = (1, 1)  # layers of different rain on one picture
     tilt_spread_deg: float = 0.0  # how far layers of one picture may differ in angle
     fade: tuple[float, float] = (0.0, 0.0)  # share of the length over which the ends fade out
@@ -53,15 +54,16 @@ LARGE = RainRange("large", _PAPER_DENSITY, (1, 3, 5, 7, 9), (5, 60), 70, (0.09, 
 # Ours: from drizzle to downpour, in one to four layers, added or screened.
 WIDE = RainRange(
     name="wide",
-    density=(1e-4, 5e-2),
+    density=(1e-4, 2e-1),
     width_px=(1, 2, 3, 4, 5, 7, 9, 13, 17),
     length_px=(5, 100),
     angle_deg=60,
-    brightness=(0.1, 0.9),
+    brightness=(0.06, 0.9),
+    thickest=0.25,
     layers=(1, 4),
     tilt_spread_deg=25,
     fade=(0.0, 1.0),
-    brightness_spread=0.7,
+    brightness_spread=0.5,
     screen_share=0.5,
 )
 RANGES = {rain.name: rain for rain in (SMALL, MEDIUM, LARGE, WIDE)}
@@ -109,10 +111,10 @@ def draw_rain(ranges: RainRange, seed: int, index: int) -> Rain:
     layers = [
         Layer(
             density=float(density),
-            length_px=float(rng.uniform(*ranges.length_px)),
-            width_px=float(rng.choice(ranges.width_px)),
+            length_px=float(length_px := rng.uniform(*ranges.length_px)),
+            width_px=float(rng.choice([w for w in ranges.width_px if w <= length_px * ranges.thickest])),
             angle_deg=float(tilt_deg + rng.uniform(-1, 1) * ranges.tilt_spread_deg),
-            brightness=float(rng.uniform(*ranges.brightness)),
+            brightness=float(np.exp(rng.uniform(*np.log(ranges.brightness)))),
             fade=float(rng.uniform(*ranges.fade)),
             brightness_spread=ranges.brightness_spread,
         )
@@ -152,7 +154,7 @@ def render_layer(layer: Layer, height: int, width: int, rng: np.random.Generator
     seeds = strength * (rng.random(seeded, dtype=np.float32) < layer.density)
     streaks = cv2.filter2D(seeds, cv2.CV_32F, kernel, borderType=cv2.BORDER_CONSTANT)
     streaks = streaks[reach_px : reach_px + height, reach_px : reach_px + width]
-    return np.clip(layer.brightness * streaks, 0, 1, dtype=np.float32)
+    return np.asarray(np.clip(layer.brightness * streaks, 0, 1), dtype=np.float32)
 
 
 def render_rain(rain: Rain, height: int, width: int, seed: int, index: int) -> FloatArray:
@@ -161,7 +163,7 @@ def render_rain(rain: Rain, height: int, width: int, seed: int, index: int) -> F
     for number, layer in enumerate(rain.layers):
         rng = np.random.default_rng([seed, index, 1 + number])
         total += render_layer(layer, height, width, rng)
-    return np.clip(total, 0, 1)
+    return np.asarray(np.clip(total, 0, 1), dtype=np.float32)
 
 
 def compose(background: Picture, rain: FloatArray, blend: Blend) -> Picture:

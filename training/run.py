@@ -86,7 +86,9 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _parse(arguments: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
-        prog="python training/run.py", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        prog="python training/run.py",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("recipe", choices=RECIPES, help="see training/recipes.py")
     parser.add_argument("--name", help="of the run and the model (default: the recipe's)")
@@ -141,7 +143,9 @@ def _validate(network: nn.Module, pairs: list[Pair]) -> dict[str, float]:
 
 
 def _derain(network: DerainNetwork, picture: Picture) -> Picture:
-    height, width = (side // network.shape.alignment_px * network.shape.alignment_px for side in picture.shape[:2])
+    height, width = (
+        side // network.shape.alignment_px * network.shape.alignment_px for side in picture.shape[:2]
+    )
     parameter = next(network.parameters())
     rainy = torch.from_numpy(picture.transpose(2, 0, 1)[None] / np.float32(255)).to(parameter.device)
     derained = picture.copy()  # the odd rows and columns at the end stay rainy: good enough to watch by

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
 from training.arrays import FloatArray, Picture, fraction, quantise
 
@@ -27,6 +28,8 @@ DRIZZLE = DrawnRain("drizzle", (300, 1500), (0.3, 0.6))
 SHOWER = DrawnRain("shower", (1500, 6000), (0.4, 0.8))
 DOWNPOUR = DrawnRain("downpour", (6000, 24000), (0.5, 0.9))
 FAMILIES = (DRIZZLE, SHOWER, DOWNPOUR)
+
+Points = NDArray[np.float64]  # x, y
 
 _DEPTHS = 4  # planes of rain, from the horizon to the lens
 _SUBPIXEL_BITS = 4  # cv2.line takes fixed-point coordinates
@@ -59,7 +62,7 @@ def draw_streaks(family: DrawnRain, height: int, width: int, seed: int, index: i
     return np.asarray(1 - clear, dtype=np.float32)
 
 
-def _line(plane: Picture, start: FloatArray, end: FloatArray, shade: int, thickness_px: int) -> None:
+def _line(plane: Picture, start: Points, end: Points, shade: int, thickness_px: int) -> None:
     x0, y0, x1, y1 = (int(v * 2**_SUBPIXEL_BITS) for v in (*start, *end))
     cv2.line(plane, (x0, y0), (x1, y1), shade, thickness_px, cv2.LINE_AA, _SUBPIXEL_BITS)
 

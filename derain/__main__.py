@@ -1,0 +1,5 @@
+import sys
+
+from derain.cli import main
+
+sys.exit(main())

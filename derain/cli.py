@@ -1,0 +1,114 @@
+"""The `derain` command: pictures and folders in, pictures without rain out."""
+
+import argparse
+import sys
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from tqdm import tqdm
+
+from derain.engine import DEFAULT_MODEL, Engine, Provider
+from derain.errors import DerainError, ImageError
+from derain.image import PICTURE_SUFFIXES, decode, encode, write_atomically
+
+DONE, SOME_FAILED, USAGE = 0, 1, 2
+
+
+@dataclass(frozen=True)
+class Job:
+    source: Path
+    target: Path
+
+
+class PlanError(DerainError):
+    """Inputs and outputs that cannot be what was meant."""
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Exit status: 0 all done or done before, 1 some failed, 2 nothing could be started."""
+    options = _parser().parse_args(arguments)
+    try:
+        jobs = plan(options.inputs, options.output)
+        todo = [job for job in jobs if options.overwrite or not job.target.exists()]
+        engine = Engine(options.model, options.provider, options.threads) if todo else None
+    except DerainError as error:
+        print(f"derain: error: {error}", file=sys.stderr)
+        return USAGE
+    failed = _run(engine, todo) if engine else 0
+    skipped = len(jobs) - len(todo)
+    print(
+        f"{len(todo) - failed} derained, {skipped} already there, {failed} failed; in {options.output}",
+        file=sys.stderr,
+    )
+    return SOME_FAILED if failed else DONE
+
+
+def plan(inputs: Iterable[Path], output: Path) -> list[Job]:
+    """What goes where: a file by its name, a folder's pictures by their place in it.
+
+    Raises PlanError for an input that is not there or has no pictures, for two that would
+    be written to one place, and for one that would be written over itself.
+    """
+    jobs: list[Job] = []
+    for given in inputs:
+        if given.is_dir():
+            found = [path for path in sorted(given.rglob("*")) if _is_picture(path, output)]
+            if not found:
+                raise PlanError(f"no pictures in {given} (known: {', '.join(sorted(PICTURE_SUFFIXES))})")
+            jobs += [Job(path, output / path.relative_to(given)) for path in found]
+        elif given.exists():
+            jobs.append(Job(given, output / given.name))
+        else:
+            raise PlanError(f"{given} does not exist")
+    sources: dict[Path, Path] = {}
+    for job in jobs:
+        if job.target.resolve() == job.source.resolve():
+            raise PlanError(f"{job.source} would be written over itself; choose another --output")
+        other = sources.setdefault(job.target, job.source)
+        if other.resolve() != job.source.resolve():
+            raise PlanError(f"{other} and {job.source} would both be written to {job.target}")
+    return list({job.target: job for job in jobs}.values())
+
+
+def derain_file(engine: Engine, job: Job) -> None:
+    """One picture, in the format it came in. Raises ImageError or OSError."""
+    picture, image_format = decode(job.source.read_bytes())
+    derained = encode(engine.derain(picture), image_format)
+    job.target.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(job.target, derained)
+
+
+def _run(engine: Engine, jobs: list[Job]) -> int:
+    """The number that failed: each says why, and the others go on."""
+    failed = 0
+    with tqdm(jobs, unit="picture", disable=None) as progress:
+        for job in progress:
+            try:
+                derain_file(engine, job)
+            except (ImageError, OSError) as error:
+                failed += 1
+                progress.write(f"derain: {job.source}: {error}", file=sys.stderr)
+    return failed
+
+
+def _is_picture(path: Path, output: Path) -> bool:
+    """A picture, and no earlier result in an output folder that lies inside the input folder."""
+    return path.suffix.lower() in PICTURE_SUFFIXES and path.is_file() and output not in path.parents
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="derain", description="Takes rain out of photographs.")
+    parser.add_argument("inputs", nargs="+", type=Path, metavar="PICTURE|FOLDER")
+    parser.add_argument("-o", "--output", type=Path, required=True, metavar="FOLDER", help="where results go")
+    parser.add_argument(
+        "-m", "--model", type=Path, default=DEFAULT_MODEL, metavar="FOLDER", help="default: %(default)s"
+    )
+    parser.add_argument("--provider", type=Provider, choices=list(Provider), default=Provider.AUTO)
+    parser.add_argument("--threads", type=int, metavar="N", help="on the CPU; default: all cores")
+    parser.add_argument("--overwrite", action="store_true", help="also what is already in the output folder")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())
