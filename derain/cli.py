@@ -12,7 +12,7 @@ from derain.engine import DEFAULT_MODEL, Engine, Provider
 from derain.errors import DerainError, ImageError
 from derain.image import PICTURE_SUFFIXES, decode, encode, write_atomically
 
-DONE, SOME_FAILED, USAGE = 0, 1, 2
+DONE, SOME_FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,11 @@ def main(arguments: list[str] | None = None) -> int:
     except DerainError as error:
         print(f"derain: error: {error}", file=sys.stderr)
         return USAGE
-    failed = _run(engine, todo) if engine else 0
+    try:
+        failed = _run(engine, todo) if engine else 0
+    except KeyboardInterrupt:
+        print("\nderain: interrupted; the same command goes on with what is left", file=sys.stderr)
+        return INTERRUPTED
     skipped = len(jobs) - len(todo)
     print(
         f"{len(todo) - failed} derained, {skipped} already there, {failed} failed; in {options.output}",
@@ -50,10 +54,12 @@ def plan(inputs: Iterable[Path], output: Path) -> list[Job]:
     Raises PlanError for an input that is not there or has no pictures, for two that would
     be written to one place, and for one that would be written over itself.
     """
+    if output.exists() and not output.is_dir():
+        raise PlanError(f"{output} is not a folder")
     jobs: list[Job] = []
     for given in inputs:
         if given.is_dir():
-            found = [path for path in sorted(given.rglob("*")) if _is_picture(path, output)]
+            found = _pictures(given, output)
             if not found:
                 raise PlanError(f"no pictures in {given} (known: {', '.join(sorted(PICTURE_SUFFIXES))})")
             jobs += [Job(path, output / path.relative_to(given)) for path in found]
@@ -92,9 +98,19 @@ def _run(engine: Engine, jobs: list[Job]) -> int:
     return failed
 
 
-def _is_picture(path: Path, output: Path) -> bool:
-    """A picture, and no earlier result in an output folder that lies inside the input folder."""
-    return path.suffix.lower() in PICTURE_SUFFIXES and path.is_file() and output not in path.parents
+def _pictures(folder: Path, output: Path) -> list[Path]:
+    """In and below the folder; not the earlier results, should the output folder lie inside."""
+    found = [path for path in sorted(folder.rglob("*")) if path.suffix.lower() in PICTURE_SUFFIXES]
+    results = output.resolve()
+    has_results = folder.resolve() in results.parents
+    return [path for path in found if not (has_results and results in path.resolve().parents)]
+
+
+def _positive(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"{number} is not 1 or more")
+    return number
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -105,7 +121,7 @@ def _parser() -> argparse.ArgumentParser:
         "-m", "--model", type=Path, default=DEFAULT_MODEL, metavar="FOLDER", help="default: %(default)s"
     )
     parser.add_argument("--provider", type=Provider, choices=list(Provider), default=Provider.AUTO)
-    parser.add_argument("--threads", type=int, metavar="N", help="on the CPU; default: all cores")
+    parser.add_argument("--threads", type=_positive, metavar="N", help="on the CPU; default: all cores")
     parser.add_argument("--overwrite", action="store_true", help="also what is already in the output folder")
     return parser
 

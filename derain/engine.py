@@ -37,6 +37,10 @@ _ORT_NAMES = {
 }
 
 
+# Pictures come in all sizes, and an exhaustive search for the fastest convolution would start
+# anew at each of them.
+_GPU_OPTIONS = {Provider.CUDA: {"cudnn_conv_algo_search": "HEURISTIC"}}
+
 _LOAD_ERRORS = (Fail, InvalidGraph, InvalidProtobuf, NotImplemented)
 
 
@@ -55,6 +59,10 @@ class Engine:
         tile_px: int = DEFAULT_TILE_PX,
     ) -> None:
         self.manifest = load_manifest(folder)
+        if tile_px <= 2 * self.manifest.overlap_px + self.manifest.input.alignment_px:
+            raise ModelError(
+                f"tiles of {tile_px} px are too small: they overlap by {self.manifest.overlap_px} px"
+            )
         self.provider, self._session = _start(folder / self.manifest.file.name, provider)
         self.tile_px = tile_px
         # Convolutions gain less from a second thread than tiles do, so each run has one thread.
@@ -116,6 +124,15 @@ def available_providers() -> list[Provider]:
     return [provider for provider, name in _ORT_NAMES.items() if name in built_in]
 
 
+def require(provider: Provider) -> None:
+    """Raises ProviderError for one that the installed onnxruntime was not built for."""
+    there = available_providers()
+    if provider is not Provider.AUTO and provider not in there:
+        raise ProviderError(
+            f"{provider} was asked for, but the installed onnxruntime has only: {', '.join(there)}"
+        )
+
+
 def usable_cores() -> int:
     """The cores this process may use: its affinity, capped by the container's CPU quota."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
@@ -139,18 +156,14 @@ def _quota_cores() -> float | None:
 
 def _start(path: Path, provider: Provider) -> tuple[Provider, ort.InferenceSession]:
     """A session on the provider asked for, or on the best there is."""
-    there = available_providers()
     if provider is Provider.AUTO:
-        if Provider.CUDA in there:
+        if Provider.CUDA in available_providers():
             # Built for CUDA, but that may be a machine without a GPU.
             session = _open(path, Provider.CUDA)
             if _ORT_NAMES[Provider.CUDA] in session.get_providers():
                 return Provider.CUDA, session
         return Provider.CPU, _open(path, Provider.CPU)
-    if provider not in there:
-        raise ProviderError(
-            f"{provider} was asked for, but the installed onnxruntime has only: {', '.join(there)}"
-        )
+    require(provider)
     session = _open(path, provider)
     if _ORT_NAMES[provider] not in session.get_providers():
         raise ProviderError(
@@ -162,9 +175,12 @@ def _start(path: Path, provider: Provider) -> tuple[Provider, ort.InferenceSessi
 def _open(path: Path, provider: Provider) -> ort.InferenceSession:
     options = ort.SessionOptions()
     options.intra_op_num_threads = 1
-    # CPU stays behind a GPU for what that cannot run; `_start` checks that the GPU is in front.
-    names = list(dict.fromkeys([_ORT_NAMES[provider], _ORT_NAMES[Provider.CPU]]))
+    providers: list[tuple[str, dict[str, str]]] = [(_ORT_NAMES[Provider.CPU], {})]
+    if provider is not Provider.CPU:
+        ort.preload_dlls()  # CUDA and cuDNN may have come as Python packages
+        # The CPU stays behind a GPU for what that cannot run; `_start` checks which is in front.
+        providers.insert(0, (_ORT_NAMES[provider], _GPU_OPTIONS.get(provider, {})))
     try:
-        return ort.InferenceSession(path, options, providers=names)
+        return ort.InferenceSession(path, options, providers=providers)
     except _LOAD_ERRORS as error:
         raise ModelError(f"{path} cannot be loaded: {error}") from error

@@ -53,7 +53,7 @@ def cut_patch(picture: Picture, size_px: int, rng: np.random.Generator) -> Pictu
     shorter_px = min(picture.shape[:2])
     # A picture smaller than the patch is enlarged, the others are shrunk by up to 3.
     most_px = max(size_px, min(shorter_px, 3 * size_px))
-    window_px = min(shorter_px, int(np.exp(rng.uniform(np.log(min(size_px, most_px)), np.log(most_px)))))
+    window_px = min(shorter_px, max(size_px, int(np.exp(rng.uniform(np.log(size_px), np.log(most_px))))))
     top, left = (int(rng.integers(0, side - window_px + 1)) for side in picture.shape[:2])
     window = picture[top : top + window_px, left : left + window_px]
     if window_px != size_px:

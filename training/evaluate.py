@@ -86,15 +86,24 @@ def rained_on(family: DrawnRain, index: int, named: tuple[str, Picture]) -> Pair
 
 def read_pairs(rainy: Path, clean: Path) -> Iterator[Pair]:
     """Pairs of two folders, matched by file name, or else by the last number in it."""
-    clean_by_key = {key(path): path for path in _pictures(clean) for key in (_name_key, _number_key)}
+    candidates = _pictures(clean)
     for path in _pictures(rainy):
-        partner = clean_by_key.get(_name_key(path)) or clean_by_key.get(_number_key(path))
-        if partner is None:
-            raise PairingError(f"{path} has no clean partner in {clean}, by name or by number")
+        partner = _partner(path, candidates)
         pair = Pair(path.stem, read_picture(path), read_picture(partner))
         if pair.rainy.shape != pair.clean.shape:
             raise PairingError(f"{path} and {partner} are not of one size")
         yield pair
+
+
+def _partner(rainy: Path, candidates: list[Path]) -> Path:
+    for key in (_name_key, _number_key):
+        partners = [path for path in candidates if key(path) == key(rainy)]
+        if len(partners) > 1:
+            names = " and ".join(path.name for path in partners)
+            raise PairingError(f"{rainy} could go with {names}")
+        if partners:
+            return partners[0]
+    raise PairingError(f"{rainy} has no clean partner in {candidates[0].parent}, by name or by number")
 
 
 def read_clean(folder: Path) -> Iterator[Pair]:

@@ -41,6 +41,7 @@ class RainRange:
     fade: tuple[float, float] = (0.0, 0.0)  # share of the length over which the ends fade out
     brightness_spread: float = 0.0  # the faintest streak of a layer is dimmer by this share
     screen_share: float = 0.0  # how often rain is screened on instead of added
+    veil: tuple[float, float] = (0.0, 0.0)  # see `Rain.veil`; of rain so dense that streaks overlap
 
 
 # The paper's nested ranges. Its "quantity" of 200 to 300 is a density of quantity / 25600.
@@ -65,6 +66,7 @@ WIDE = RainRange(
     fade=(0.0, 1.0),
     brightness_spread=0.5,
     screen_share=0.5,
+    veil=(0.0, 0.25),
 )
 RANGES = {rain.name: rain for rain in (SMALL, MEDIUM, LARGE, WIDE)}
 
@@ -86,10 +88,15 @@ class Layer:
     brightness_spread: float = 0.0  # the faintest streak is dimmer by this share
 
     @property
+    def cover(self) -> float:
+        """How many streaks lie over a pixel on average; exact for streaks longer than a few pixels."""
+        streak_px2 = self.length_px * (1 - self.fade / 2) * sigma_px(self.width_px) * np.sqrt(2 * np.pi)
+        return float(self.density * streak_px2)
+
+    @property
     def mean(self) -> float:
         """The mean brightness of the layer, where overlapping streaks are not clipped."""
-        core_px2 = self.length_px * (1 - self.fade / 2) * sigma_px(self.width_px) * np.sqrt(2 * np.pi)
-        return float(self.density * core_px2 * self.brightness * (1 - self.brightness_spread / 2))
+        return self.cover * self.brightness * (1 - self.brightness_spread / 2)
 
 
 @dataclass(frozen=True)
@@ -98,6 +105,7 @@ class Rain:
 
     layers: tuple[Layer, ...]
     blend: Blend
+    veil: float = 0.0  # the even brightness of drops too far away to be told apart, 1 is white
 
 
 def draw_rain(ranges: RainRange, seed: int, index: int) -> Rain:
@@ -123,7 +131,10 @@ def draw_rain(ranges: RainRange, seed: int, index: int) -> Rain:
     excess = sum(layer.mean for layer in layers) / HIGHEST_MEAN
     if excess > 1:
         layers = [replace(layer, density=layer.density / excess) for layer in layers]
-    return Rain(tuple(layers), "screen" if rng.random() < ranges.screen_share else "add")
+    blend: Blend = "screen" if rng.random() < ranges.screen_share else "add"
+    # Where streaks lie over streaks, there are more of them behind that no one can see.
+    veil = rng.uniform(*ranges.veil) * min(1.0, sum(layer.cover for layer in layers))
+    return Rain(tuple(layers), blend, float(veil))
 
 
 def sigma_px(width_px: float) -> float:
@@ -158,8 +169,8 @@ def render_layer(layer: Layer, height: int, width: int, rng: np.random.Generator
 
 
 def render_rain(rain: Rain, height: int, width: int, seed: int, index: int) -> FloatArray:
-    """All layers of `rain` summed, float32 (height, width) in [0, 1]."""
-    total = np.zeros((height, width), dtype=np.float32)
+    """All layers of `rain` and its veil summed, float32 (height, width) in [0, 1]."""
+    total = np.full((height, width), rain.veil, dtype=np.float32)
     for number, layer in enumerate(rain.layers):
         rng = np.random.default_rng([seed, index, 1 + number])
         total += render_layer(layer, height, width, rng)

@@ -1,0 +1,76 @@
+# make serve   start the service on http://localhost:3000
+# make test    run every test          make quick   the fast ones
+# make check   style, types, imports   make lock    renew requirements/
+#
+# RUNTIME=gpu  uses onnxruntime-gpu instead of onnxruntime
+# PORT=8080    another port            PYTHON=...   another Python, 3.11 to 3.13
+
+RUNTIME ?= cpu
+PORT ?= 3000
+
+# The first Python here that is new enough.
+SUPPORTED = import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))
+PYTHON ?= $(shell for python in python3 python3.13 python3.12 python3.11; do \
+	$$python -c '$(SUPPORTED)' 2>/dev/null && echo $$python && break; done)
+
+BIN = .venv/bin
+PIP = $(BIN)/python -m pip --disable-pip-version-check --quiet
+LOCK_cpu = requirements/serve.txt
+LOCK_gpu = requirements/serve-gpu.txt
+LOCK = $(LOCK_$(RUNTIME))
+SERVE_READY = .venv/ready-serve-$(RUNTIME)
+DEV_READY = .venv/ready-dev
+
+# BentoML keeps its metrics here and clears them when it starts: not to be shared with other services.
+export BENTOML_HOME ?= $(CURDIR)/.venv/bentoml
+export BENTOML_DO_NOT_TRACK = True
+
+.PHONY: serve test quick check lock
+
+serve: $(SERVE_READY)
+	@echo
+	@echo "Derain starts on http://localhost:$(PORT) (Ctrl+C stops it). When it says it is serving:"
+	@echo "  curl --data-binary @examples/rain.jpg -o clean.jpg localhost:$(PORT)/v1/derain"
+	@echo "  or open http://localhost:$(PORT) and drop a picture; the API is described at /docs"
+	@echo
+	$(BIN)/bentoml serve serving.service:DerainService --port $(PORT)
+
+test: $(DEV_READY)
+	$(BIN)/python -m pytest
+
+quick: $(DEV_READY)
+	$(BIN)/python -m pytest -m "not slow"
+
+check: $(DEV_READY)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+.venv/bin/python:
+	@test -n "$(PYTHON)" || { echo "Python 3.11, 3.12 or 3.13 is needed; name one with PYTHON=..." >&2; exit 1; }
+	@$(PYTHON) -m venv .venv || { rm -rf .venv; \
+		echo "$(PYTHON) cannot make a virtual environment; on Debian: apt-get install python3-venv" >&2; exit 1; }
+
+# onnxruntime and onnxruntime-gpu are one module under two names: the other one goes first.
+$(SERVE_READY): $(LOCK) pyproject.toml | .venv/bin/python
+	@test -n "$(LOCK)" || { echo "RUNTIME is cpu or gpu, not $(RUNTIME)" >&2; exit 1; }
+	@echo "Installing what the service needs into .venv ..."
+	@rm -f .venv/ready-serve-*
+	@$(PIP) uninstall --yes onnxruntime onnxruntime-gpu 2>/dev/null
+	@$(PIP) install --require-hashes --requirement $(LOCK)
+	@$(PIP) install --no-deps --editable .
+	@touch $@
+
+$(DEV_READY): requirements/dev.txt requirements/torch.txt $(SERVE_READY)
+	@echo "Installing what training and tests need into .venv ..."
+	@$(PIP) install --require-hashes --requirement requirements/dev.txt
+	@$(PIP) install --requirement requirements/torch.txt
+	@touch $@
+
+COMPILE = uv pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes --no-header --quiet
+lock:
+	$(COMPILE) --extra cpu --extra serve --output-file requirements/serve.txt
+	$(COMPILE) --extra gpu --extra serve --output-file requirements/serve-gpu.txt
+	$(COMPILE) --extra cpu --extra serve --extra export --extra dev \
+		--constraint requirements/serve.txt --output-file requirements/dev.txt

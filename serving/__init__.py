@@ -1,0 +1,1 @@
+"""Derain over HTTP."""

@@ -1,0 +1,42 @@
+"""Which format an answer is written in."""
+
+from derain.image import FORMATS, ImageFormat
+from serving.problems import NotAcceptableError
+
+ALIASES = {"image/jpg": "image/jpeg", "image/x-ms-bmp": "image/bmp"}
+
+
+def choose_format(accept: str | None, source: ImageFormat) -> ImageFormat:
+    """The source's own format where the Accept header allows it, else the best it allows.
+
+    Raises NotAcceptableError where it allows none (RFC 9110, section 12.5.1).
+    """
+    if accept is None or not accept.strip():
+        return source
+    ranges = _parse(accept)
+    best = max(FORMATS, key=lambda known: (_quality(known, ranges), known == source))
+    if _quality(best, ranges) <= 0:
+        offered = ", ".join(known.media_type for known in FORMATS)
+        raise NotAcceptableError(f"cannot answer in {accept!r}; there is {offered}")
+    return best
+
+
+def _parse(accept: str) -> dict[str, float]:
+    """Media ranges and their quality, 0 to 1."""
+    ranges: dict[str, float] = {}
+    for item in accept.split(","):
+        name, *parameters = (part.strip().lower() for part in item.split(";"))
+        quality = next((p[2:] for p in parameters if p.startswith("q=")), "1")
+        try:
+            ranges[ALIASES.get(name, name)] = min(1.0, max(0.0, float(quality)))
+        except ValueError:
+            raise NotAcceptableError(f"the Accept header has a quality that is no number: {item!r}") from None
+    return ranges
+
+
+def _quality(known: ImageFormat, ranges: dict[str, float]) -> float:
+    """The most specific range that fits decides."""
+    for name in (known.media_type, "image/*", "*/*"):
+        if name in ranges:
+            return ranges[name]
+    return 0.0

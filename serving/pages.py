@@ -1,0 +1,57 @@
+"""What the service shows people and tools: the demo page, the API description, its reader."""
+
+from pathlib import Path
+
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import FileResponse, HTMLResponse, JSONResponse, Response
+from starlette.routing import Route
+
+from serving.openapi import DESCRIPTION
+
+_PAGE = Path(__file__).parent / "page.html"
+_EXAMPLE = Path(__file__).parent.parent / "examples" / "rain.jpg"
+
+# Swagger UI comes with BentoML, which serves it at static_content/. BentoML's own page around
+# it reports each visit to an analytics service; this one asks nobody but us.
+_DOCS = """<!doctype html>
+<html lang="en">
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>Derain API</title>
+<link rel="icon" href="data:,">
+<link rel="stylesheet" href="static_content/swagger-ui.css">
+<div id="api"></div>
+<script src="static_content/swagger-ui-bundle.js"></script>
+<script>SwaggerUIBundle({ url: "openapi.json", dom_id: "#api", validatorUrl: null })</script>
+</html>
+"""
+
+
+def pages(with_demo: bool) -> Starlette:
+    """An app to mount at the root, before BentoML's own pages there."""
+    front = Route("/", _page if with_demo else _docs)
+    routes = [
+        front,
+        Route("/example.jpg", _example),
+        Route("/docs", _docs),
+        Route("/openapi.json", _openapi),
+        Route("/docs.json", _openapi),  # where BentoML's tools look for it
+    ]
+    return Starlette(routes=routes)
+
+
+async def _page(_request: Request) -> Response:
+    return FileResponse(_PAGE)
+
+
+async def _example(_request: Request) -> Response:
+    return FileResponse(_EXAMPLE)
+
+
+async def _docs(_request: Request) -> Response:
+    return HTMLResponse(_DOCS)
+
+
+async def _openapi(_request: Request) -> Response:
+    return JSONResponse(DESCRIPTION)

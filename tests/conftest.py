@@ -1,0 +1,132 @@
+"""What several tests share: pictures, and a network small enough to be built on the spot."""
+
+import asyncio
+import os
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import httpx
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+from starlette.types import ASGIApp
+
+from derain.engine import Engine
+from derain.image import Picture
+from derain.manifest import MANIFEST_NAME, InputContract, Manifest, Parity, describe_file
+
+ROOT = Path(__file__).parent.parent
+
+# Of the network below. A pixel sees one more through each fine convolution, and all of its cell
+# and of the cells around it through the coarse one: 1 + 7 + 1.
+ALIGNMENT_PX = 4
+RECEPTIVE_RADIUS_PX = 9
+
+_OPSET = 20
+
+
+def scene(height: int, width: int) -> Picture:
+    """Smooth, so that lossy formats keep it, and with a red that is nothing like its blue."""
+    rows, columns = np.mgrid[0:height, 0:width] / max(height, width)
+    channels = [230 - 180 * rows, 60 + 120 * columns, 20 + 90 * rows * columns]
+    return np.stack(channels, axis=-1).astype(np.uint8)
+
+
+def noise(height: int, width: int, seed: int = 0) -> Picture:
+    """No two places alike."""
+    return np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
+
+
+def write_model(folder: Path, channels: int = 4) -> Path:
+    """A model folder, the network in it untrained. More channels make it slower.
+
+    Zero padding makes borders matter, and 4 x 4 cells make alignment matter.
+    """
+    rng = np.random.default_rng(1)
+
+    def weights(name: str, outputs: int, inputs: int) -> TensorProto:
+        values = rng.normal(0, 0.5 / np.sqrt(9 * inputs), (outputs, inputs, 3, 3))
+        return numpy_helper.from_array(values.astype(np.float32), name)
+
+    same: dict[str, Any] = {"kernel_shape": [3, 3], "pads": [1, 1, 1, 1]}
+    cells: dict[str, Any] = {"kernel_shape": [ALIGNMENT_PX] * 2, "strides": [ALIGNMENT_PX] * 2}
+    nodes = [
+        helper.make_node("Conv", ["rainy", "first"], ["fine"], **same),
+        helper.make_node("AveragePool", ["fine"], ["cells"], **cells),
+        helper.make_node("Conv", ["cells", "middle"], ["coarse"], **same),
+        helper.make_node("Resize", ["coarse", "", "scales"], ["spread"], mode="nearest"),
+        helper.make_node("Add", ["fine", "spread"], ["both"]),
+        helper.make_node("Conv", ["both", "last"], ["rain"], **same),
+        helper.make_node("Sub", ["rainy", "rain"], ["derained"]),
+    ]
+    shape: list[str | int | None] = ["N", 3, "H", "W"]
+    graph = helper.make_graph(
+        nodes,
+        "tiny",
+        [helper.make_tensor_value_info("rainy", TensorProto.FLOAT, shape)],
+        [helper.make_tensor_value_info("derained", TensorProto.FLOAT, shape)],
+        [
+            weights("first", channels, 3),
+            weights("middle", channels, channels),
+            weights("last", 3, channels),
+            numpy_helper.from_array(np.array([1, 1, ALIGNMENT_PX, ALIGNMENT_PX], np.float32), "scales"),
+        ],
+    )
+    folder.mkdir(parents=True)
+    onnx.save(
+        helper.make_model(graph, opset_imports=[helper.make_opsetid("", _OPSET)], ir_version=10),
+        folder / "model.onnx",
+    )
+    describe_model(folder)
+    return folder
+
+
+def describe_model(folder: Path) -> None:
+    """The manifest of what is in `model.onnx`, whatever that is."""
+    manifest = Manifest(
+        name="tiny",
+        created=datetime(2026, 1, 1, tzinfo=UTC),
+        file=describe_file(folder / "model.onnx", _OPSET),
+        input=InputContract(alignment_px=ALIGNMENT_PX),
+        overlap_px=RECEPTIVE_RADIUS_PX,
+        parameters=0,
+        kmac_per_pixel=0,
+        parity=Parity(sizes=[], max_difference=0),
+        recipe={},
+        commit="none",
+        evaluations=[],
+    )
+    (folder / MANIFEST_NAME).write_text(manifest.model_dump_json())
+
+
+@pytest.fixture(scope="session")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny model, for reading only."""
+    return write_model(tmp_path_factory.mktemp("models") / "tiny")
+
+
+@pytest.fixture(scope="session")
+def engine(model: Path) -> Iterator[Engine]:
+    """Cuts even a small picture into many tiles."""
+    engine = Engine(model, threads=2, tile_px=32)
+    yield engine
+    engine.close()
+
+
+def files_in(folder: Path) -> set[str]:
+    """Every file below a folder, hidden ones as well."""
+    return {os.fspath(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
+
+
+def send(app: ASGIApp, method: str, path: str, **request: Any) -> httpx.Response:
+    """One request to an ASGI app, without a server."""
+
+    async def answer() -> httpx.Response:
+        transport = httpx.ASGITransport(app, raise_app_exceptions=False)
+        async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
+            return await client.request(method, path, **request)
+
+    return asyncio.run(answer())

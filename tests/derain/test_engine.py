@@ -1,0 +1,119 @@
+import re
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import onnxruntime as ort
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from derain.engine import Engine, Provider, available_providers
+from derain.errors import ProviderError
+from derain.image import Picture
+from tests.conftest import ALIGNMENT_PX, RECEPTIVE_RADIUS_PX, noise
+
+SIZES = [(1, 1), (1, 130), (130, 1), (2, 3), (32, 32), (33, 32), (64, 96), (97, 101), (130, 67)]
+
+
+def untiled(model: Path, picture: Picture) -> Picture:
+    """The same network, fed the whole picture at once and without the engine."""
+    height, width = picture.shape[:2]
+    padded = np.pad(picture, [(0, -height % ALIGNMENT_PX), (0, -width % ALIGNMENT_PX), (0, 0)], mode="edge")
+    session = ort.InferenceSession(model / "model.onnx", providers=["CPUExecutionProvider"])
+    (got,) = session.run(None, {"rainy": (padded / np.float32(255)).transpose(2, 0, 1)[None]})
+    levels: Picture = np.rint(np.clip(np.asarray(got)[0], 0, 1) * 255).astype(np.uint8)
+    return levels.transpose(1, 2, 0)[:height, :width]
+
+
+def levels_apart(one: Picture, other: Picture) -> int:
+    assert one.shape == other.shape
+    return int(np.abs(one.astype(int) - other).max())
+
+
+@pytest.mark.parametrize(("height", "width"), SIZES)
+def test_tiled_equals_untiled(engine: Engine, model: Path, height: int, width: int) -> None:
+    picture = noise(height, width)
+    derained = engine.derain(picture)
+    assert derained.dtype == np.uint8
+    assert derained.flags.c_contiguous
+    # Another shape may be summed in another order, and a value between two levels fall either way.
+    assert levels_apart(derained, untiled(model, picture)) <= 1
+
+
+@settings(deadline=None, max_examples=50)
+@given(height=st.integers(1, 140), width=st.integers(1, 140), seed=st.integers(0, 9))
+def test_tiled_equals_untiled_at_any_size(
+    engine: Engine, model: Path, height: int, width: int, seed: int
+) -> None:
+    picture = noise(height, width, seed)
+    assert levels_apart(engine.derain(picture), untiled(model, picture)) <= 1
+
+
+def test_the_tests_above_would_notice_too_little_overlap(model: Path) -> None:
+    engine = Engine(model, tile_px=32)
+    engine.manifest = engine.manifest.model_copy(update={"overlap_px": RECEPTIVE_RADIUS_PX - 1})
+    picture = noise(96, 96)
+    assert levels_apart(engine.derain(picture), untiled(model, picture)) > 1
+    engine.close()
+
+
+def test_threads_and_tiles_do_not_change_the_result(model: Path) -> None:
+    picture = noise(150, 170)
+    derained = []
+    for threads, tile_px in [(1, 40), (3, 40), (1, 1024)]:
+        engine = Engine(model, threads=threads, tile_px=tile_px)
+        derained.append(engine.derain(picture))
+        engine.close()
+    one, three, whole = derained
+    assert np.array_equal(one, three)
+    assert levels_apart(one, whole) <= 1
+
+
+def test_the_picture_given_is_not_changed(engine: Engine) -> None:
+    picture = noise(64, 64)
+    engine.derain(picture)
+    assert np.array_equal(picture, noise(64, 64))
+
+
+def test_a_view_is_a_picture_too(engine: Engine) -> None:
+    picture = noise(80, 120)
+    assert np.array_equal(engine.derain(picture[::2, ::-1]), engine.derain(picture[::2, ::-1].copy()))
+
+
+def test_calls_from_several_threads_do_not_mix(engine: Engine, model: Path) -> None:
+    pictures = [noise(60 + 7 * number, 100 - 3 * number, number) for number in range(12)]
+    with ThreadPoolExecutor(6) as callers:
+        together = list(callers.map(engine.derain, pictures))
+    for picture, derained in zip(pictures, together, strict=True):
+        assert levels_apart(derained, untiled(model, picture)) <= 1
+
+
+@pytest.mark.parametrize(
+    "array",
+    [
+        np.zeros((8, 8, 3), np.float32),
+        np.zeros((8, 8), np.uint8),
+        np.zeros((8, 8, 4), np.uint8),
+        np.zeros((3, 8, 8), np.uint8),
+        np.zeros((0, 8, 3), np.uint8),
+    ],
+    ids=lambda array: f"{array.dtype}-{array.shape}",
+)
+def test_no_picture(engine: Engine, array: Picture) -> None:
+    with pytest.raises(ValueError, match=re.escape(f"got {array.dtype} {array.shape}")):
+        engine.derain(array)
+
+
+@pytest.mark.parametrize("provider", [Provider.CUDA, Provider.TENSORRT])
+def test_a_provider_that_is_not_there(model: Path, provider: Provider) -> None:
+    if provider in available_providers():
+        pytest.skip(f"this onnxruntime has {provider}")
+    with pytest.raises(ProviderError, match=f"{provider} was asked for, .* has only: .*cpu"):
+        Engine(model, provider)
+
+
+def test_auto_without_a_gpu_is_the_cpu(model: Path) -> None:
+    if Provider.CUDA in available_providers():
+        pytest.skip("this onnxruntime may find a GPU")
+    assert Engine(model).provider is Provider.CPU

@@ -1,0 +1,114 @@
+import json
+from collections.abc import Iterator
+from http import HTTPStatus
+
+import httpx
+import pytest
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, Response
+from starlette.routing import Route
+from starlette.types import Receive, Scope, Send
+
+import derain.cli
+import serving.pipeline
+import serving.uploads  # noqa: F401  # so that all errors are defined
+from derain.errors import DerainError, ImageError, ModelError, ProviderError
+from serving.problems import STATUSES, BusyError, ProblemResponses, problem_of
+from tests.conftest import send
+
+# A base class that is never raised, two that end the start of the service, one of the command.
+NEVER_SENT: set[type[DerainError]] = {ImageError, ModelError, ProviderError, derain.cli.PlanError}
+
+
+def _descendants(error: type[DerainError]) -> Iterator[type[DerainError]]:
+    for child in error.__subclasses__():
+        yield child
+        yield from _descendants(child)
+
+
+def test_each_error_has_its_status() -> None:
+    errors = {error for error in _descendants(DerainError) if not error.__module__.startswith("training.")}
+    assert errors - NEVER_SENT == set(STATUSES)
+
+
+@pytest.mark.parametrize("error", STATUSES)
+def test_a_problem_says_what_is_wrong(error: type[DerainError]) -> None:
+    problem = problem_of(error("seven is not allowed; at most six is"))
+    status = STATUSES[error]
+    assert problem.headers["content-type"] == "application/problem+json"
+    assert ("retry-after" in problem.headers) == (error is BusyError)
+    assert json.loads(problem.body) == {
+        "type": "about:blank",
+        "title": status.phrase,
+        "status": status.value,
+        "detail": "seven is not allowed; at most six is",
+    }
+
+
+async def _raise(request: Request) -> Response:
+    status = int(request.path_params["status"])
+    if status:
+        raise HTTPException(status, "the framework's words", {"x-other": "1"})
+    raise RuntimeError("a secret of ours")
+
+
+async def _own(_request: Request) -> Response:
+    return problem_of(BusyError("3 wait")).response()
+
+
+async def _fine(_request: Request) -> Response:
+    return PlainTextResponse("fine", headers={"x-other": "1"})
+
+
+APP = ProblemResponses(
+    Starlette(routes=[Route("/raise/{status}", _raise), Route("/own", _own), Route("/fine", _fine)])
+)
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status"),
+    [
+        ("GET", "/nothing", 404),
+        ("POST", "/fine", 405),
+        ("GET", "/raise/0", 500),
+        *[("GET", f"/raise/{status}", status) for status in (400, 406, 413, 415, 422, 429, 500, 503, 504)],
+    ],
+)
+def test_an_error_of_the_framework_becomes_a_problem(method: str, path: str, status: int) -> None:
+    response = send(APP, method, path)
+    assert response.status_code == status
+    assert response.headers["content-type"] == "application/problem+json"
+    assert int(response.headers["content-length"]) == len(response.content)
+    problem = response.json()
+    assert (problem["status"], problem["title"]) == (status, HTTPStatus(status).phrase)
+    assert problem["detail"]
+    assert "secret" not in response.text
+
+
+def test_the_methods_that_are_allowed_stay_named() -> None:
+    assert set(send(APP, "POST", "/fine").headers["allow"].split(", ")) == {"GET", "HEAD"}
+
+
+def test_a_problem_says_when_to_come_again() -> None:
+    assert int(send(APP, "GET", "/raise/429").headers["retry-after"]) > 0
+
+
+def test_what_is_right_already_is_left_alone() -> None:
+    fine = send(APP, "GET", "/fine")
+    assert (fine.status_code, fine.text, fine.headers["x-other"]) == (200, "fine", "1")
+    own: httpx.Response = send(APP, "GET", "/own")
+    assert (own.status_code, own.json()["detail"]) == (429, "3 wait")
+
+
+def test_an_app_that_breaks_is_answered_for() -> None:
+    """BentoML has nothing around its middleware that would do it."""
+
+    async def broken(_scope: Scope, _receive: Receive, _send: Send) -> None:
+        raise RuntimeError("a secret of ours")
+
+    response = send(ProblemResponses(broken), "GET", "/")
+    assert response.headers["content-type"] == "application/problem+json"
+    assert response.json()["status"] == response.status_code == 500
+    assert "secret" not in response.text

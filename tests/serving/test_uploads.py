@@ -1,0 +1,169 @@
+import asyncio
+from collections.abc import AsyncIterator, MutableMapping
+from typing import Any
+
+import pytest
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+from starlette.types import Message
+
+from serving.uploads import Uploads
+from tests.conftest import send
+
+PATH = "/v1/derain"
+LIMIT = 2000
+PICTURE = bytes(range(256))
+
+
+async def _echo(request: Request) -> Response:
+    """The body that came through, and its headers as they were seen."""
+    seen = {f"seen-{name}": value for name, value in request.headers.items()}
+    return Response(await request.body(), headers=seen)
+
+
+APP = Uploads(Starlette(routes=[Route(PATH, _echo, methods=["GET", "POST"])]), max_bytes=LIMIT)
+
+
+def form(*parts: tuple[str, bytes], boundary: str = "=-=", end: str = "--") -> bytes:
+    """A multipart form of (Content-Disposition parameters, content)."""
+    opened = [
+        f"--{boundary}\r\nContent-Disposition: form-data; {parameters}\r\n\r\n".encode() + content + b"\r\n"
+        for parameters, content in parts
+    ]
+    return b"".join(opened) + f"--{boundary}{end}\r\n".encode()
+
+
+FILE = ('name="image"; filename="a.png"', PICTURE)
+FIELD = ('name="note"', b"seaside")
+MULTIPART = {"content-type": 'multipart/form-data; boundary="=-="'}
+
+
+@pytest.mark.parametrize(
+    ("body", "headers"),
+    [
+        (PICTURE, {}),
+        (PICTURE, {"content-type": "image/png"}),
+        (PICTURE, {"content-type": "application/x-www-form-urlencoded"}),
+        (form(FILE), MULTIPART),
+        (form(FIELD, FILE, FIELD), MULTIPART),
+        (form(FILE), {"content-type": 'Multipart/Form-Data; charset=utf-8; Boundary="=-="'}),
+        (form(('name="another name"; filename=""', PICTURE)), MULTIPART),
+        (form(('name="image"; filename*=UTF-8\'\'regen%20%C3%BC.png; filename="a"', PICTURE)), MULTIPART),
+    ],
+    ids=["raw", "typed", "mistyped", "form", "fields", "case", "unnamed", "umlaut"],
+)
+def test_what_is_behind_sees_one_picture(body: bytes, headers: dict[str, str]) -> None:
+    response = send(APP, "POST", PATH, content=body, headers=headers)
+    assert (response.status_code, response.content) == (200, PICTURE)
+    assert response.headers["seen-content-type"] == "application/octet-stream"
+    assert response.headers["seen-content-length"] == str(len(PICTURE))
+
+
+def test_a_chunked_body_is_put_together() -> None:
+    async def chunks() -> AsyncIterator[bytes]:
+        for start in range(0, len(PICTURE), 100):
+            yield PICTURE[start : start + 100]
+
+    response = send(APP, "POST", PATH, content=chunks())
+    assert response.content == PICTURE
+    assert "seen-transfer-encoding" not in response.headers
+
+
+def test_other_methods_pass() -> None:
+    assert send(APP, "GET", PATH).status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("body", "headers", "said"),
+    [
+        (b"", {}, "the body is empty"),
+        (b"", {"content-type": "image/png"}, "the body is empty"),
+        (form(('name="image"; filename="a"', b"")), MULTIPART, "the body is empty"),
+        (b"", MULTIPART, "0 files: send one picture"),
+        (form(), MULTIPART, "0 files: send one picture"),
+        (form(FIELD), MULTIPART, "0 files: send one picture"),
+        (form(FILE, FILE), MULTIPART, "2 files: send one picture"),
+        (form(FILE, FILE, FILE), MULTIPART, "Too many files"),
+        (form(*[FIELD] * 10, FILE, *[FIELD] * 7), MULTIPART, "Too many fields"),
+        (form(FILE), {"content-type": "multipart/form-data"}, "boundary"),
+        (form(FILE), {"content-type": "multipart/form-data; boundary="}, "cannot be read"),
+        (form(FILE, boundary="another"), MULTIPART, "cannot be read"),
+        (form(FILE)[:200], MULTIPART, "0 files: send one picture"),
+        (form(("", PICTURE)), MULTIPART, "cannot be read"),
+        (
+            form(FILE),
+            {"content-type": "multipart/form-data; boundary==-=; charset=undefined"},
+            "cannot be read",
+        ),
+    ],
+    ids=[
+        *("nothing", "typed", "empty file", "empty form", "no part", "field", "two", "three", "fields"),
+        *("no boundary", "empty boundary", "other boundary", "cut short", "no name", "charset"),
+    ],
+)
+@pytest.mark.filterwarnings("ignore:Unclosed file:ResourceWarning")  # Starlette's, of the part cut short
+def test_a_body_that_is_no_single_picture(body: bytes, headers: dict[str, str], said: str) -> None:
+    response = send(APP, "POST", PATH, content=body, headers=headers)
+    assert response.status_code == 400
+    assert response.headers["content-type"] == "application/problem+json"
+    assert said in response.json()["detail"]
+
+
+class Connection:
+    """What the server sees of a caller: an endless body, or one that breaks off."""
+
+    def __init__(self, chunk: bytes, disconnects_after: int | None = None) -> None:
+        self.chunk = chunk
+        self.disconnects_after = disconnects_after
+        self.pulled = 0
+        self.sent: list[Message] = []
+
+    async def receive(self) -> Message:
+        if self.pulled == self.disconnects_after:
+            return {"type": "http.disconnect"}
+        self.pulled += 1
+        return {"type": "http.request", "body": self.chunk, "more_body": True}
+
+    async def send(self, message: Message) -> None:
+        self.sent.append(message)
+
+    def run(self, **headers: str) -> None:
+        scope: MutableMapping[str, Any] = {
+            "type": "http",
+            "method": "POST",
+            "path": PATH,
+            "headers": [(name.replace("_", "-").encode(), value.encode()) for name, value in headers.items()],
+        }
+        asyncio.run(APP(scope, self.receive, self.send))
+
+
+@pytest.mark.parametrize(
+    ("headers", "pulled"),
+    [
+        ({"content_length": str(LIMIT + 1)}, 0),
+        ({"content_length": "9" * 18}, 0),
+        ({"content_length": "10"}, 11),  # a lie
+        ({"transfer_encoding": "chunked"}, 11),
+        ({"content_type": MULTIPART["content-type"]}, 11),
+    ],
+)
+def test_no_more_is_read_than_the_limit(headers: dict[str, str], pulled: int) -> None:
+    caller = Connection(bytes(LIMIT // 10))
+    caller.run(**headers)
+    assert caller.pulled == pulled
+    assert caller.sent[0]["status"] == 413
+    assert b"at most 2,000 bytes are allowed" in caller.sent[1]["body"]
+
+
+def test_the_limit_itself_is_allowed() -> None:
+    assert len(send(APP, "POST", PATH, content=bytes(LIMIT)).content) == LIMIT
+
+
+def test_a_caller_that_hangs_up_is_answered_all_the_same() -> None:
+    """BentoML's TimeoutMiddleware, around this one, waits for an answer, and a shutdown for that."""
+    caller = Connection(b"half", disconnects_after=2)
+    caller.run()
+    assert caller.pulled == 2
+    assert caller.sent[0]["status"] == 400

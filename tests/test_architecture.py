@@ -1,0 +1,62 @@
+"""The house rules that a reader of the tree would assume."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+
+
+@pytest.mark.parametrize(
+    ("module", "forbidden"),
+    [
+        ("derain.cli", ("torch", "bentoml", "onnx")),
+        ("serving.service", ("torch", "onnx")),
+        ("training.run", ("bentoml", "starlette")),
+    ],
+)
+def test_a_side_loads_nothing_of_the_other(module: str, forbidden: tuple[str, ...]) -> None:
+    """What import-linter says of the text, seen in a running interpreter, third parties included."""
+    program = f"import sys, {module}; print(*[m for m in {forbidden!r} if m in sys.modules])"
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", program], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.strip() == ""
+
+
+def test_only_the_engine_and_the_parity_check_import_onnxruntime() -> None:
+    users = {
+        str(path.relative_to(ROOT))
+        for package in ("derain", "training", "serving")
+        for path in (ROOT / package).rglob("*.py")
+        if "import onnxruntime" in path.read_text() or "from onnxruntime" in path.read_text()
+    }
+    assert users == {"derain/engine.py", "training/export.py"}
+
+
+def test_a_lock_has_one_onnxruntime_and_none_has_torch() -> None:
+    """`onnxruntime` and `onnxruntime-gpu` overwrite one another's files."""
+    names = {
+        lock.stem: {line.split("==")[0] for line in lock.read_text().splitlines() if "==" in line}
+        for lock in (ROOT / "requirements").glob("*.txt")
+    }
+    runtimes = {lock: found & {"onnxruntime", "onnxruntime-gpu"} for lock, found in names.items()}
+    assert runtimes == {
+        "serve": {"onnxruntime"},
+        "serve-gpu": {"onnxruntime-gpu"},
+        "dev": {"onnxruntime"},
+        "torch": set(),
+    }
+    assert [lock for lock, found in names.items() if "torch" in found] == ["torch"]
+
+
+def test_models_are_artifacts_only() -> None:
+    for folder in (ROOT / "models").iterdir():
+        if not folder.name.startswith("."):
+            assert {path.name for path in folder.iterdir()} == {"model.onnx", "manifest.json", "README.md"}
+
+
+def test_the_shipped_model_is_small_enough_to_ship() -> None:
+    assert (ROOT / "models" / "base" / "model.onnx").stat().st_size < 4_000_000

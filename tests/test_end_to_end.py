@@ -1,0 +1,131 @@
+"""What a newcomer does, as the README says it: clone, make serve, curl; the command; the bento."""
+
+import os
+import re
+import shutil
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx
+import numpy as np
+import pytest
+
+from derain.image import decode, read_picture
+from tests.test_readme import README, ROOT, blocks
+from training.metrics import psnr
+
+pytestmark = pytest.mark.slow
+
+EXAMPLES = ROOT / "examples"
+
+
+@pytest.fixture(scope="module")
+def clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The files that a clone would have, as they are now."""
+    folder = tmp_path_factory.mktemp("clone") / "derain"
+    command = ["git", "ls-files", "--cached", "--others", "--exclude-standard"]
+    listed = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    for name in listed.stdout.splitlines():
+        if (ROOT / name).exists():
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(ROOT / name, folder / name)
+    return folder
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@contextmanager
+def running(command: list[str], port: int, cwd: Path, home: Path) -> Iterator[str]:
+    """A service that is ready to take pictures; its base URL. Ended by SIGTERM."""
+    environment = os.environ | {"BENTOML_HOME": str(home), "BENTOML_DO_NOT_TRACK": "True"}
+    log = home.with_suffix(".log")
+    with log.open("w") as output:
+        server = subprocess.Popen(command, cwd=cwd, env=environment, stdout=output, stderr=subprocess.STDOUT)
+    url = f"http://localhost:{port}"
+    try:
+        deadline = time.monotonic() + 420
+        while not _ready(url):
+            assert server.poll() is None, log.read_text()
+            assert time.monotonic() < deadline, log.read_text()
+            time.sleep(0.5)
+        yield url
+    finally:
+        server.terminate()
+        server.wait(60)
+
+
+def _ready(url: str) -> bool:
+    try:
+        return httpx.get(f"{url}/readyz", timeout=2).status_code == 200
+    except httpx.TransportError:
+        return False
+
+
+def test_make_serve_and_curl_on_a_fresh_clone(clone: Path, tmp_path: Path) -> None:
+    assert "make serve\n" in blocks("sh")
+    (curl,) = (block for block in blocks("sh") if block.startswith("curl --data-binary"))
+    port = free_port()
+    with running(["make", "serve", f"PORT={port}"], port, clone, tmp_path / "bentoml"):
+        subprocess.run(curl.replace("localhost:3000", f"localhost:{port}"), shell=True, cwd=clone, check=True)
+    installed = {path.name.split("-")[0] for path in clone.glob(".venv/lib/*/site-packages/*.dist-info")}
+    assert "torch" not in installed
+    _is_derained(clone / "clean.jpg")
+
+
+def _is_derained(path: Path) -> None:
+    """Nearer to the clean picture than the rainy one is, by more than recompression explains."""
+    clean, rainy = read_picture(EXAMPLES / "clean.jpg"), read_picture(EXAMPLES / "rain.jpg")
+    assert psnr(read_picture(path), clean) > psnr(rainy, clean) + 1.5
+
+
+def test_the_python_examples_run(tmp_path: Path) -> None:
+    over_http, in_process = blocks("python")
+    names: dict[str, object] = {}
+    exec(in_process, names)
+    expected = names["clean"]
+    assert isinstance(expected, np.ndarray)
+    port = free_port()
+    serve = [sys.executable, "-m", "bentoml", "serve", "serving.service:DerainService", "--port", str(port)]
+    with running(serve, port, ROOT, tmp_path / "bentoml"):
+        exec(over_http.replace("localhost:3000", f"localhost:{port}"), names)
+    answer = names["clean"]
+    assert isinstance(answer, bytes)
+    assert psnr(decode(answer)[0], expected) > 35  # JPEG lies between
+
+
+def test_the_command_runs(tmp_path: Path) -> None:
+    (command,) = re.findall(r"^\.venv/bin/(derain .*)$", README, flags=re.MULTILINE)
+    command = command.replace("out/", str(tmp_path))
+    subprocess.run([sys.executable, "-m", *command.split()], cwd=ROOT, check=True)
+    _is_derained(tmp_path / "rain.jpg")
+
+
+def test_the_bento_holds_what_it_needs_and_serves(tmp_path: Path) -> None:
+    home = tmp_path / "bentoml"
+    environment = os.environ | {"BENTOML_HOME": str(home), "BENTOML_DO_NOT_TRACK": "True"}
+    bentoml = [sys.executable, "-m", "bentoml"]
+    build = [*bentoml, "build", "--output", "tag"]
+    done = subprocess.run(build, cwd=ROOT, env=environment, capture_output=True, text=True, check=True)
+    tag = done.stdout.strip().splitlines()[-1].removeprefix("__tag__:")
+    packed = {path.parts[0] for path in _files(home / "bentos" / tag.replace(":", "/") / "src")}
+    assert packed >= {"derain", "serving", "models", "examples"}
+    assert not packed & {"training", "tests"}
+    port = free_port()
+    with running([*bentoml, "serve", tag, "--port", str(port)], port, tmp_path, home) as url:
+        rainy = (EXAMPLES / "rain.jpg").read_bytes()
+        answer = httpx.post(f"{url}/v1/derain", content=rainy, timeout=60).raise_for_status()
+    (tmp_path / "clean.jpg").write_bytes(answer.content)
+    _is_derained(tmp_path / "clean.jpg")
+
+
+def _files(folder: Path) -> list[Path]:
+    return [path.relative_to(folder) for path in folder.rglob("*") if path.is_file()]

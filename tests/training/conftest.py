@@ -1,0 +1,82 @@
+"""What the training tests share: a picture, a tiny recipe and a tiny exported model."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from derain.manifest import Manifest
+from training.arrays import Picture
+from training.backgrounds import Leaves
+from training.card import write_model_texts
+from training.export import export
+from training.network import DerainNetwork, NetworkShape
+from training.rain import RainRange
+from training.recipes import Recipe
+
+TINY_SHAPE = NetworkShape(width=4, fine_blocks=1, coarse_dilations=(1,))
+
+
+@dataclass(frozen=True)
+class ExportedModel:
+    """A model folder, and the network that it was exported from."""
+
+    network: DerainNetwork
+    folder: Path
+    manifest: Manifest
+
+
+@pytest.fixture(autouse=True, scope="session")
+def one_thread() -> None:
+    torch.set_num_threads(1)
+
+
+@pytest.fixture
+def picture() -> Picture:
+    """Noise, 40 x 56."""
+    return np.random.default_rng(0).integers(0, 256, (40, 56, 3), dtype=np.uint8)
+
+
+@pytest.fixture(scope="session")
+def tiny_recipe() -> Recipe:
+    """Trains in a second or two, on flat leaves in dense rain."""
+    return Recipe(
+        name="tiny",
+        network=TINY_SHAPE,
+        rain=RainRange("test", (0.03, 0.05), (1, 2), (6, 10), angle_deg=20, brightness=(0.3, 0.5)),
+        photographs=None,
+        photograph_count=None,
+        leaves=Leaves(complexity=0.0, size_px=112),
+        leaves_count=4,
+        leaves_share=1.0,
+        clean_share=0.0,
+        steps=6,
+        batch=4,
+        patch_px=16,
+        warmup_steps=2,
+        log_every=2,
+        validate_every=4,
+        checkpoint_every=3,
+    )
+
+
+@pytest.fixture(scope="session")
+def exported(tiny_recipe: Recipe, tmp_path_factory: pytest.TempPathFactory) -> ExportedModel:
+    """A tiny network that does something, as a model folder. Copy the folder before changing it."""
+    network = with_random_weights(DerainNetwork(tiny_recipe.network), seed=1)
+    folder = tmp_path_factory.mktemp("models") / "tiny"
+    folder.mkdir()
+    manifest = export(network, tiny_recipe, commit="0" * 40, folder=folder, name="tiny")
+    write_model_texts(folder, manifest)
+    return ExportedModel(network, folder, manifest)
+
+
+def with_random_weights(network: DerainNetwork, seed: int) -> DerainNetwork:
+    """The network with a last layer that is not zero, as if it had been trained."""
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for parameter in network.parameters():
+            parameter.copy_(0.1 * torch.randn(parameter.shape, generator=generator))
+    return network.eval()

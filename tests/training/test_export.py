@@ -1,0 +1,95 @@
+"""Export: the file computes what the network computes, and the manifest says what it is."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import onnxruntime as ort
+import pytest
+import torch
+
+from derain.engine import Engine
+from derain.manifest import load_manifest
+from tests.training.conftest import TINY_SHAPE, ExportedModel, with_random_weights
+from training.card import model_card
+from training.export import (
+    PARITY_SIZES,
+    PARITY_TOLERANCE,
+    ParityError,
+    current_commit,
+    describe,
+    kmac_per_pixel,
+    measure_parity,
+)
+from training.network import DerainNetwork, NetworkShape
+from training.recipes import RECIPES, Recipe
+
+
+@pytest.mark.parametrize("shape", [(1, 3, 4, 4), (1, 3, 8, 100), (3, 3, 64, 44), (5, 3, 4, 4)])
+def test_file_agrees_at_any_batch_and_size(exported: ExportedModel, shape: tuple[int, ...]) -> None:
+    session = ort.InferenceSession(exported.folder / "model.onnx", providers=["CPUExecutionProvider"])
+    rainy = np.random.default_rng(0).random(shape, dtype=np.float32)
+    (clean,) = session.run(["clean"], {"rainy": rainy})
+    with torch.inference_mode():
+        expected = exported.network(torch.from_numpy(rainy)).numpy()
+    np.testing.assert_allclose(np.asarray(clean), expected, rtol=0, atol=PARITY_TOLERANCE)
+    assert np.abs(expected - rainy).max() > 100 * PARITY_TOLERANCE, "the network does something"
+
+
+def test_manifest_describes_the_model(exported: ExportedModel, tiny_recipe: Recipe) -> None:
+    manifest = load_manifest(exported.folder)  # verifies the hash
+    assert manifest.model_dump_json() == exported.manifest.model_dump_json()
+    assert manifest.parity.sizes == list(PARITY_SIZES)
+    assert 0 < manifest.parity.max_difference <= PARITY_TOLERANCE
+    assert (manifest.overlap_px, manifest.input.alignment_px) == (TINY_SHAPE.receptive_radius_px, 4)
+    assert manifest.parameters == sum(p.numel() for p in exported.network.parameters())
+    assert manifest.recipe["rain"]["name"] == tiny_recipe.rain.name
+    assert [path.name for path in sorted(exported.folder.iterdir())] == [
+        "README.md",
+        "manifest.json",
+        "model.onnx",
+    ]
+
+
+def test_engine_computes_what_the_network_computes(exported: ExportedModel) -> None:
+    """Through tiles, from bytes to bytes."""
+    picture = np.random.default_rng(0).integers(0, 256, (96, 120, 3), dtype=np.uint8)
+    engine = Engine(exported.folder, threads=1, tile_px=72)
+    derained = engine.derain(picture)
+    engine.close()
+    with torch.inference_mode():
+        whole = exported.network(torch.from_numpy(picture.transpose(2, 0, 1)[None] / np.float32(255)))
+    expected = whole[0].permute(1, 2, 0).clamp(0, 1).mul(255).numpy()
+    np.testing.assert_allclose(derained, expected, rtol=0, atol=0.52)
+
+
+def test_another_networks_file_is_refused(exported: ExportedModel) -> None:
+    other = with_random_weights(DerainNetwork(TINY_SHAPE), seed=2)
+    with pytest.raises(ParityError, match=r"model\.onnx differs from the network by .*, allowed: 1e-04"):
+        measure_parity(other, exported.folder / "model.onnx")
+
+
+def test_multiply_adds_counted_by_hand() -> None:
+    network = DerainNetwork(NetworkShape(width=4, fine_blocks=1, coarse_dilations=(3,)))
+    per_fine_cell = 6 * 6 * 3 * 4 + 2 * (2 * 3 * 3 * 4 * 4) + 3 * 3 * 4 * 12  # head, two blocks, tail
+    per_coarse_cell = 2 * 2 * 4 * 8 + 2 * 3 * 3 * 8 * 8 + 8 * 16  # down, one block, up
+    assert kmac_per_pixel(network) == pytest.approx((per_fine_cell / 4 + per_coarse_cell / 16) / 1000)
+
+
+def test_recipe_is_described_for_json(tiny_recipe: Recipe, tmp_path: Path) -> None:
+    assert describe(tiny_recipe)["photographs"] is None
+    assert describe(replace(tiny_recipe, photographs=tmp_path))["photographs"] == str(tmp_path)
+    for recipe in (make() for make in RECIPES.values()):
+        assert describe(recipe)["photographs"] == "training/photographs/train"
+
+
+def test_card_says_what_the_manifest_says(exported: ExportedModel) -> None:
+    card = (exported.folder / "README.md").read_text()
+    manifest = exported.manifest
+    assert card == model_card(manifest)
+    for said in (manifest.file.sha256, f"{manifest.parameters:,} parameters", "no photographs"):
+        assert said in card
+
+
+def test_commit_is_a_hash_or_unknown() -> None:
+    assert current_commit() == "unknown" or len(current_commit().removesuffix("-dirty")) == 40

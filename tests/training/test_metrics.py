@@ -1,0 +1,87 @@
+"""Metrics, against scikit-image and against cases worked out by hand."""
+
+from dataclasses import astuple
+
+import numpy as np
+import pytest
+from skimage.metrics import peak_signal_noise_ratio, structural_similarity
+
+from training.arrays import Picture
+from training.metrics import Scores, mean_scores, psnr, rain_mask, score, ssim
+
+
+@pytest.fixture
+def damaged(picture: Picture) -> Picture:
+    noise = np.random.default_rng(1).normal(0, 25, picture.shape)
+    return np.clip(picture + noise, 0, 255).astype(np.uint8)
+
+
+def flat(level: int) -> Picture:
+    return np.full((12, 12, 3), level, dtype=np.uint8)
+
+
+def test_psnr_agrees_with_scikit_image(picture: Picture, damaged: Picture) -> None:
+    expected = peak_signal_noise_ratio(picture, damaged, data_range=255)  # type: ignore[no-untyped-call]
+    assert psnr(picture, damaged) == pytest.approx(expected, abs=1e-4)
+    assert psnr(picture, picture) == np.inf
+    assert psnr(flat(0), flat(255)) == 0
+
+
+def test_ssim_agrees_with_scikit_image(picture: Picture, damaged: Picture) -> None:
+    smooth = np.indices(picture.shape).sum(axis=0).astype(np.uint8)
+    for a, b in [(picture, damaged), (smooth, smooth // 2), (smooth, picture), (picture, picture)]:
+        expected = structural_similarity(  # type: ignore[no-untyped-call]
+            a,
+            b,
+            gaussian_weights=True,
+            sigma=1.5,
+            use_sample_covariance=False,
+            data_range=255,
+            channel_axis=-1,
+        )
+        assert ssim(a, b) == pytest.approx(expected, abs=1e-4)
+
+
+def test_ssim_of_a_picture_smaller_than_its_window_is_not_a_number() -> None:
+    assert np.isnan(ssim(flat(0)[:10], flat(0)[:10]))
+    assert ssim(flat(0)[:11, :11], flat(0)[:11, :11]) == 1
+
+
+@pytest.mark.parametrize(("derained", "expected"), [(160, 0), (100, 1), (130, 0.5), (70, 1.5), (190, -0.5)])
+def test_removal_is_the_share_of_the_rain_that_came_off(derained: int, expected: float) -> None:
+    assert score(flat(derained), flat(160), flat(100)).removal == pytest.approx(expected)
+
+
+def test_removal_is_blind_to_damage_that_has_nothing_to_do_with_the_rain() -> None:
+    rainy, derained = flat(160), flat(160)
+    derained[::2] += 20
+    derained[1::2] -= 20
+    assert score(derained, rainy, flat(100)).removal == pytest.approx(0)
+
+
+def test_rain_change_looks_at_the_rain_and_background_error_beside_it() -> None:
+    clean, rainy, derained = flat(100), flat(100), flat(107)
+    rainy[:6, :, 0] = 140  # rain in one channel makes the pixel rain
+    rainy[6:] = 110  # not above the threshold
+    derained[:6] = 100
+    scores = score(derained, rainy, clean)
+    assert rain_mask(rainy, clean).tolist() == [[True] * 12] * 6 + [[False] * 12] * 6
+    assert scores.rain_change == pytest.approx(np.sqrt(40**2 / 3))
+    assert scores.background_error == pytest.approx(7)
+    assert scores.input_psnr == pytest.approx(10 * np.log10(255**2 / ((40**2 / 3 + 10**2) / 2)))
+    assert scores.psnr == pytest.approx(20 * np.log10(255 / (7 / np.sqrt(2))))
+
+
+def test_what_cannot_be_measured_is_not_a_number() -> None:
+    dry = score(flat(90), flat(100), flat(100))
+    assert np.isnan([dry.removal, dry.rain_change]).all()
+    assert dry.background_error == 10
+    drenched = score(flat(90), flat(200), flat(100))
+    assert np.isnan(drenched.background_error)
+
+
+def test_means_leave_out_what_was_not_measured() -> None:
+    nan = float("nan")
+    means = mean_scores([Scores(20, nan, 1, nan, 3, 0), Scores(30, nan, 2, 0.5, nan, 1)])
+    np.testing.assert_equal(astuple(means), (25, nan, 1.5, 0.5, 3, 0.5))
+    assert np.isnan(astuple(mean_scores([]))).all()

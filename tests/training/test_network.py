@@ -1,0 +1,62 @@
+"""The network: local, tileable, and at first the identity."""
+
+import pytest
+import torch
+from torch import Tensor
+
+from derain.tiling import cut
+from tests.training.conftest import with_random_weights
+from training.network import DerainNetwork, NetworkShape
+
+SHAPES = [NetworkShape(width=2), NetworkShape(width=3, fine_blocks=1, coarse_dilations=(1, 3))]
+SMALL = NetworkShape(width=4, fine_blocks=1, coarse_dilations=(1, 2))
+
+
+def test_untrained_network_is_the_identity() -> None:
+    rainy = torch.rand(2, 3, 12, 20)
+    assert torch.equal(DerainNetwork(SMALL)(rainy), rainy)
+
+
+def test_default_shape_has_not_changed_its_size() -> None:
+    parameters = DerainNetwork(NetworkShape()).parameters()
+    assert sum(parameter.numel() for parameter in parameters) == 392_940
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_receptive_radius_is_what_gradients_reach(shape: NetworkShape) -> None:
+    """With positive weights and input no ReLU closes and no path cancels another."""
+    network = DerainNetwork(shape).double().requires_grad_(False)
+    for parameter in network.parameters():
+        parameter.uniform_(0.1, 1.0).div_(parameter[0].numel())
+    cell_px, radius_px = shape.alignment_px, shape.receptive_radius_px
+    margin_px = -(-(radius_px + 1) // cell_px) * cell_px
+    reached_px = set()
+    for row in range(margin_px, margin_px + cell_px):
+        for column in range(margin_px, margin_px + cell_px):
+            side_px = 2 * margin_px + cell_px
+            rainy = torch.rand(1, 3, side_px, side_px, dtype=torch.float64, requires_grad=True)
+            network(rainy)[0, :, row, column].sum().backward()
+            assert rainy.grad is not None
+            _, _, rows, columns = rainy.grad.nonzero(as_tuple=True)
+            reached_px |= {int((rows - row).abs().max()), int((columns - column).abs().max())}
+    assert radius_px - cell_px < max(reached_px) <= radius_px
+
+
+@pytest.mark.parametrize(("overlap_px", "equal"), [(SMALL.receptive_radius_px, True), (16, False)])
+def test_tiles_put_together_equal_the_whole(overlap_px: int, equal: bool) -> None:
+    network = with_random_weights(DerainNetwork(SMALL), seed=0).double()
+    rainy = torch.rand(1, 3, 188, 232, dtype=torch.float64)
+    with torch.inference_mode():
+        whole: Tensor = network(rainy)
+        tiled = torch.full_like(whole, torch.nan)
+        tiles = list(cut(188, 232, 112, overlap_px, SMALL.alignment_px))
+        for tile in tiles:
+            rows, columns = tile.rows, tile.columns
+            part = network(rainy[..., rows.start : rows.stop, columns.start : columns.stop])
+            tiled[..., rows.keep_start : rows.keep_stop, columns.keep_start : columns.keep_stop] = part[
+                ...,
+                rows.keep_start - rows.start : rows.keep_stop - rows.start,
+                columns.keep_start - columns.start : columns.keep_stop - columns.start,
+            ]
+    assert len(tiles) > 4
+    assert torch.allclose(tiled, whole, rtol=0, atol=1e-12) is equal

@@ -1,0 +1,132 @@
+"""The whole chain, by the command that people type."""
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from derain.engine import Engine
+from derain.manifest import load_manifest
+from training.run import ROOT, main
+
+pytestmark = pytest.mark.slow
+
+SMOKE = ["smoke", "--steps", "4", "--count", "2"]
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with `runs` and `models`, after the command was run once."""
+    base = tmp_path_factory.mktemp("run")
+    assert main([*SMOKE, *in_folder(base)]) == 0
+    return base
+
+
+def in_folder(folder: Path) -> list[str]:
+    return ["--runs", str(folder / "runs"), "--models", str(folder / "models")]
+
+
+def test_run_leaves_a_model_that_can_be_served(base: Path) -> None:
+    folder = base / "models" / "smoke"
+    picture = np.full((33, 50, 3), 128, dtype=np.uint8)
+    engine = Engine(folder, threads=1)
+    assert engine.derain(picture).shape == picture.shape
+    engine.close()
+    manifest = load_manifest(folder)
+    assert [e.name for e in manifest.evaluations] == ["drawn drizzle", "drawn shower", "drawn downpour"]
+    assert all(e.role == "validation" and e.pictures >= 8 and e.psnr for e in manifest.evaluations)
+    assert manifest.recipe["steps"] == 4
+    card = (folder / "README.md").read_text()
+    assert "drawn downpour" in card
+    assert "2 photographs of `training/photographs/train`" in card
+    assert [path.name for path in (base / "models").iterdir()] == ["smoke"], "nothing unfinished is left"
+
+
+def test_run_folder_says_what_was_run(base: Path) -> None:
+    about = json.loads((base / "runs" / "smoke" / "run.json").read_text())
+    manifest = load_manifest(base / "models" / "smoke")
+    assert re.fullmatch(r"[0-9a-f]{40}(-dirty)?|unknown", about["commit"])
+    assert about["commit"] == manifest.commit
+    assert about["recipe"] == json.loads(manifest.model_dump_json())["recipe"]
+
+
+def test_same_command_again_does_not_train_again(base: Path) -> None:
+    run_folder, model = base / "runs" / "smoke", base / "models" / "smoke" / "model.onnx"
+    paths = [run_folder / "checkpoint.pt", run_folder / "stats.jsonl", run_folder / "run.json", model]
+    before = [path.read_bytes() for path in paths]
+    assert main([*SMOKE, *in_folder(base)]) == 0
+    assert [path.read_bytes() for path in paths] == before
+
+
+def test_other_settings_under_the_same_name_are_refused(
+    base: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([*SMOKE, "--seed", "5", *in_folder(base)]) == 1
+    assert "made by another recipe" in capsys.readouterr().err
+
+
+def test_folder_that_is_no_model_is_left_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """And on the way there: leaves alone, another range of rain, another name."""
+    precious = tmp_path / "models" / "mine" / "thesis.txt"
+    precious.parent.mkdir(parents=True)
+    precious.write_text("unsaved")
+    options = ["--steps", "1", "--backgrounds", "leaves", "--rain", "small", "--name", "mine"]
+    assert main(["smoke", *options, *in_folder(tmp_path)]) == 1
+    assert "mine is there and is no model folder" in capsys.readouterr().err
+    assert precious.read_text() == "unsaved"
+    recipe = json.loads((tmp_path / "runs" / "mine" / "run.json").read_text())["recipe"]
+    assert (recipe["photographs"], recipe["rain"]["name"], recipe["steps"]) == (None, "small", 1)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--backgrounds", "missing"], "no folder of backgrounds at missing"),
+        (["--count", "999"], "999 backgrounds asked for"),
+    ],
+)
+def test_backgrounds_that_are_not_there_are_an_error(
+    arguments: list[str], words: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["smoke", *arguments, *in_folder(tmp_path)]) == 1
+    assert f"error: {words}" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["nonsense"], "invalid choice: 'nonsense'"),
+        ([], "required: recipe"),
+        (["smoke", "--steps", "0"], "--steps: 0 is not 1 or more"),
+        (["smoke", "--rain", "frogs"], "invalid choice: 'frogs'"),
+        (["smoke", "--seed", "-1"], "--seed: -1"),
+        (["smoke", "--name", "my model"], "--name"),
+    ],
+)
+def test_bad_arguments_are_explained(
+    arguments: list[str], words: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as exit_:
+        main([*arguments, "--backgrounds", "missing", *in_folder(tmp_path)])
+    assert exit_.value.code == 2
+    assert words in capsys.readouterr().err
+
+
+def test_failed_start_does_not_stand_in_the_record_of_the_next(tmp_path: Path) -> None:
+    for folder in ("mistyped", "meant"):
+        assert main(["smoke", "--backgrounds", folder, *in_folder(tmp_path)]) == 1
+    about = json.loads((tmp_path / "runs" / "smoke" / "run.json").read_text())
+    assert about["recipe"]["photographs"].endswith("meant")
+
+
+@pytest.mark.parametrize("how", [["training/run.py"], ["-m", "training.run"]])
+def test_help_as_a_file_and_as_a_module(how: list[str]) -> None:
+    done = subprocess.run(
+        [sys.executable, *how, "--help"], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert "python training/run.py base" in done.stdout
+    assert not done.stderr

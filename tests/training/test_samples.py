@@ -1,0 +1,54 @@
+"""Training samples."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from derain.image import PNG, encode
+from training.backgrounds import BackgroundError
+from training.recipes import Recipe
+from training.samples import Samples
+
+
+def test_sample_is_a_function_of_its_index(tiny_recipe: Recipe) -> None:
+    one, other = Samples(tiny_recipe), Samples(tiny_recipe)
+    forwards = [one[index] for index in range(len(one))]
+    backwards = [other[index] for index in reversed(range(len(other)))]
+    assert len(one) == tiny_recipe.steps * tiny_recipe.batch
+    for (rainy, clean), (rainy_again, clean_again) in zip(forwards, reversed(backwards), strict=True):
+        assert torch.equal(rainy, rainy_again)
+        assert torch.equal(clean, clean_again)
+        assert rainy.shape == clean.shape == (3, tiny_recipe.patch_px, tiny_recipe.patch_px)
+        assert rainy.dtype == clean.dtype == torch.uint8
+        assert (rainy >= clean).all()
+    assert len({rainy.numpy().tobytes() for rainy, _ in forwards}) == len(forwards)
+
+
+def test_seed_decides_the_samples(tiny_recipe: Recipe) -> None:
+    assert not torch.equal(Samples(tiny_recipe)[0][0], Samples(replace(tiny_recipe, seed=1))[0][0])
+
+
+@pytest.mark.parametrize("share", [0.0, 0.3, 1.0])
+def test_clean_share_stays_dry(tiny_recipe: Recipe, share: float) -> None:
+    samples = Samples(replace(tiny_recipe, clean_share=share))
+    dry = np.mean([torch.equal(*samples[index]) for index in range(200)])
+    assert dry == pytest.approx(share, abs=0.12 if 0 < share < 1 else 0)
+
+
+@pytest.mark.parametrize("share", [0.0, 0.5, 1.0])
+def test_leaves_share_is_cut_from_leaves(tiny_recipe: Recipe, tmp_path: Path, share: float) -> None:
+    """The photograph is black and white noise: no patch of flat leaves is nearly as rough."""
+    noise = 255 * np.random.default_rng(0).integers(0, 2, (32, 32, 3), dtype=np.uint8)
+    (tmp_path / "noise.png").write_bytes(encode(noise, PNG))
+    samples = Samples(replace(tiny_recipe, photographs=tmp_path, leaves_share=share))
+    roughness = [float(samples[index][1].float().diff(dim=2).abs().mean()) for index in range(100)]
+    from_leaves = np.mean(np.array(roughness) < 30)
+    assert from_leaves == pytest.approx(share, abs=0.15 if share == 0.5 else 0)
+
+
+def test_no_backgrounds_at_all_is_an_error(tiny_recipe: Recipe) -> None:
+    with pytest.raises(BackgroundError, match="tiny has neither photographs nor leaves"):
+        Samples(replace(tiny_recipe, leaves_count=0))
