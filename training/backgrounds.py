@@ -112,7 +112,8 @@ def draw_leaves(world: Leaves, seed: int, index: int) -> Picture:
     canvas = np.empty((side_px, side_px, 3), dtype=np.float32)
     canvas[:] = _draw_colour(palette, rng)
     # Painted from the back: the last leaf lies on top. Until the canvas is covered about twice.
-    smallest_px, largest_px = world.smallest_radius_px * _FINER, side_px / 3
+    smallest_px = world.smallest_radius_px * _FINER
+    largest_px = max(smallest_px, side_px / 3)
     covered = 0.0
     while covered < 2.0 * side_px**2:
         # P(r) ~ r^-3, the law that makes the world look the same at every scale, cut at both

@@ -32,7 +32,7 @@ SHA-256 `{manifest.file.sha256}`.
   {manifest.input.alignment_px}. Tiles must overlap by {manifest.overlap_px} pixels, the receptive radius.
 - **Agreement with PyTorch**: {manifest.parity.max_difference:.1e} at most, on a scale of 0 to 1, over
   {len(manifest.parity.sizes)} sizes.
-- **Trained** by the recipe `{recipe["name"]}` of commit `{manifest.commit[:12]}`: {recipe["steps"]:,}
+- **Trained** by the recipe `{recipe["name"]}` of commit `{manifest.commit}`: {recipe["steps"]:,}
   steps of {recipe["batch"]} patches of {recipe["patch_px"]} px, seed {recipe["seed"]}; rain of the
   range `{recipe["rain"]["name"]}`; backgrounds from {photographs} and
   {recipe["leaves_count"]} dead-leaves pictures.

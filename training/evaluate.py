@@ -146,7 +146,8 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
         action="append",
         default=[],
         metavar=("RAINY", "CLEAN"),
-        help="two folders, matched by file name or by the last number in it; may be repeated",
+        help="two folders, matched by file name, or else by the last number in it "
+        "(so not Rain1400's 1_14.jpg and 1.jpg); may be repeated",
     )
     parser.add_argument(
         "--clean", type=Path, action="append", default=[], metavar="FOLDER", help="pictures that have no rain"

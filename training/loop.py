@@ -1,5 +1,6 @@
 """The training loop."""
 
+import gc
 import json
 import time
 from collections.abc import Callable, Iterator
@@ -17,6 +18,8 @@ from training.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from training.network import DerainNetwork
 from training.recipes import Recipe
 from training.samples import Samples
+
+CHECKPOINT = "checkpoint.pt"
 
 Validate = Callable[[nn.Module], dict[str, float]]
 
@@ -42,7 +45,7 @@ def train(recipe: Recipe, run_folder: Path, validate: Validate) -> DerainNetwork
     )
 
     # Go on from where an earlier run of the same recipe stopped.
-    checkpoint_path = run_folder / "checkpoint.pt"
+    checkpoint_path = run_folder / CHECKPOINT
     first_step = 0
     if checkpoint_path.exists():
         checkpoint = load_checkpoint(checkpoint_path, repr(recipe))
@@ -133,12 +136,13 @@ def _batches(recipe: Recipe, first_step: int) -> Iterator[tuple[Tensor, Tensor]]
         sampler=indices,
         num_workers=1,
         prefetch_factor=16,
-        worker_init_fn=_use_one_thread,
+        worker_init_fn=_settle_worker,
     )
     return iter(loader)
 
 
-def _use_one_thread(_worker: int) -> None:
+def _settle_worker(_worker: int) -> None:
+    gc.freeze()  # what the parent left behind is its own to clean up: here it has lost its threads
     cv2.setNumThreads(0)  # the other cores are the network's
 
 

@@ -8,6 +8,7 @@ statistics in `runs/<name>/`; the model goes to `models/<name>/`.
 
 import argparse
 import json
+import re
 import shutil
 import sys
 from dataclasses import replace
@@ -28,7 +29,7 @@ from training.arrays import Picture
 from training.card import evaluation_table, write_model_texts
 from training.evaluate import Pair, evaluate, held_out_backgrounds, held_out_sets, rained_on
 from training.export import current_commit, describe, export
-from training.loop import train
+from training.loop import CHECKPOINT, train
 from training.network import DerainNetwork
 from training.rain import RANGES
 from training.recipes import RECIPES, Recipe
@@ -39,11 +40,14 @@ ROOT = Path(__file__).resolve().parent.parent
 
 def run(recipe: Recipe, runs: Path, models: Path, name: str) -> Path:
     """Trains, exports and evaluates; the finished model folder, `models/name`."""
+    if (models / name).exists() and not (models / name / MANIFEST_NAME).exists():
+        raise DerainError(f"{models / name} is there and is no model folder; choose another --name")
+
     # Write down what is being run, and by which code it was begun.
     run_folder = runs / name
     run_folder.mkdir(parents=True, exist_ok=True)
     started = run_folder / "run.json"
-    if not started.exists():
+    if not (run_folder / CHECKPOINT).exists():
         about = {"commit": current_commit(), "recipe": describe(recipe)}
         started.write_text(json.dumps(about, indent=2) + "\n")
     commit: str = json.loads(started.read_text())["commit"]
@@ -70,9 +74,9 @@ def run(recipe: Recipe, runs: Path, models: Path, name: str) -> Path:
 
 def main(arguments: list[str] | None = None) -> int:
     options = _parse(arguments)
-    recipe = _override(RECIPES[options.recipe](), options)
-    name = options.name or recipe.name
     try:
+        recipe = _override(RECIPES[options.recipe](), options)
+        name = options.name or recipe.name
         folder = run(recipe, options.runs, options.models, name)
     except DerainError as error:
         print(f"error: {error}", file=sys.stderr)
@@ -91,9 +95,9 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("recipe", choices=RECIPES, help="see training/recipes.py")
-    parser.add_argument("--name", help="of the run and the model (default: the recipe's)")
+    parser.add_argument("--name", type=_name, help="of the run and the model (default: the recipe's)")
     parser.add_argument("--steps", type=_positive, help="how long to train")
-    parser.add_argument("--seed", type=int, help="decides weights, samples and the subset of photographs")
+    parser.add_argument("--seed", type=_seed, help="decides weights, samples and the subset of photographs")
     parser.add_argument(
         "--backgrounds",
         metavar="FOLDER|leaves",
@@ -110,6 +114,19 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
     return parser.parse_args(arguments)
 
 
+def _name(text: str) -> str:
+    if not re.fullmatch(r"\w[\w.-]*", text):
+        raise argparse.ArgumentTypeError(f"{text!r} is not made of letters, digits, '_', '-' and '.'")
+    return text
+
+
+def _seed(text: str) -> int:
+    number = int(text)
+    if number < 0:
+        raise argparse.ArgumentTypeError(f"{number} is not 0 or more")
+    return number
+
+
 def _positive(text: str) -> int:
     number = int(text)
     if number < 1:
@@ -124,6 +141,8 @@ def _override(recipe: Recipe, options: argparse.Namespace) -> Recipe:
         recipe = replace(recipe, seed=options.seed)
     if options.rain is not None:
         recipe = replace(recipe, rain=RANGES[options.rain])
+    if options.backgrounds == "leaves" and options.count is not None:
+        raise DerainError("--count chooses among photographs, and --backgrounds leaves has none")
     if options.backgrounds == "leaves":
         recipe = replace(recipe, photographs=None)
     elif options.backgrounds is not None:
@@ -159,8 +178,6 @@ def _put_in_place(unfinished: Path, folder: Path) -> Path:
     replaced = folder.with_name(f".{folder.name}.replaced")
     shutil.rmtree(replaced, ignore_errors=True)
     if folder.exists():
-        if not (folder / MANIFEST_NAME).exists():
-            raise DerainError(f"{folder} is there and is no model folder; it is left alone")
         folder.rename(replaced)
     unfinished.rename(folder)
     shutil.rmtree(replaced, ignore_errors=True)

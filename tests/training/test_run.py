@@ -70,15 +70,19 @@ def test_other_settings_under_the_same_name_are_refused(
 
 
 def test_folder_that_is_no_model_is_left_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """And on the way there: leaves alone, another range of rain, another name."""
     precious = tmp_path / "models" / "mine" / "thesis.txt"
     precious.parent.mkdir(parents=True)
     precious.write_text("unsaved")
-    options = ["--steps", "1", "--backgrounds", "leaves", "--rain", "small", "--name", "mine"]
-    assert main(["smoke", *options, *in_folder(tmp_path)]) == 1
+    assert main(["smoke", "--name", "mine", *in_folder(tmp_path)]) == 1
     assert "mine is there and is no model folder" in capsys.readouterr().err
     assert precious.read_text() == "unsaved"
-    recipe = json.loads((tmp_path / "runs" / "mine" / "run.json").read_text())["recipe"]
+    assert not (tmp_path / "runs").exists()
+
+
+def test_the_options_make_another_recipe(tmp_path: Path) -> None:
+    options = ["--steps", "1", "--backgrounds", "leaves", "--rain", "small", "--name", "mine"]
+    assert main(["smoke", *options, *in_folder(tmp_path)]) == 0
+    recipe = load_manifest(tmp_path / "models" / "mine").recipe
     assert (recipe["photographs"], recipe["rain"]["name"], recipe["steps"]) == (None, "small", 1)
 
 
