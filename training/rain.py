@@ -66,9 +66,10 @@ WIDE = RainRange(
     fade=(0.0, 1.0),
     brightness_spread=0.5,
     screen_share=0.5,
-    veil=(0.0, 0.25),
 )
-RANGES = {rain.name: rain for rain in (SMALL, MEDIUM, LARGE, WIDE)}
+# The same with a veil. Harder: how much of the light is veil can only be guessed from the streaks.
+MISTY = replace(WIDE, name="misty", veil=(0.0, 0.2))
+RANGES = {rain.name: rain for rain in (SMALL, MEDIUM, LARGE, WIDE, MISTY)}
 
 # Overlapping streaks add up. Where the mean brightness of the rain would exceed this, fewer
 # streaks fall: beyond it rain turns into an even fog, and no one can tell fog from a bright day.

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from training.backgrounds import Leaves
 from training.network import NetworkShape
-from training.rain import WIDE, RainRange
+from training.rain import MISTY, WIDE, RainRange
 
 PHOTOGRAPHS = Path(__file__).parent / "photographs" / "train"
 
@@ -29,6 +29,8 @@ class Recipe:
     steps: int
     batch: int
     patch_px: int
+    late_rain: RainRange | None = None  # takes over from `rain` for the last steps
+    late_share: float = 0.0  # of the steps
     learning_rate: float = 1.5e-3  # after the warm-up and until the decay
     warmup_steps: int = 200
     decay_share: float = 0.35  # of the steps, at the end, over which the rate falls to zero
@@ -41,6 +43,10 @@ class Recipe:
     validate_every: int = 2000
     checkpoint_every: int = 1000
 
+    def rain_at(self, step: int) -> RainRange:
+        is_late = step >= (1 - self.late_share) * self.steps
+        return self.late_rain if self.late_rain is not None and is_late else self.rain
+
 
 def base() -> Recipe:
     """The recipe of the shipped model, `models/base`.
@@ -51,6 +57,8 @@ def base() -> Recipe:
         name="base",
         network=NetworkShape(),
         rain=WIDE,
+        late_rain=MISTY,
+        late_share=0.4,
         photographs=PHOTOGRAPHS,
         photograph_count=None,
         leaves=Leaves(complexity=0.7, size_px=256),

@@ -140,7 +140,7 @@ def _override(recipe: Recipe, options: argparse.Namespace) -> Recipe:
     if options.seed is not None:
         recipe = replace(recipe, seed=options.seed)
     if options.rain is not None:
-        recipe = replace(recipe, rain=RANGES[options.rain])
+        recipe = replace(recipe, rain=RANGES[options.rain], late_rain=None)
     if options.backgrounds == "leaves" and options.count is not None:
         raise DerainError("--count chooses among photographs, and --backgrounds leaves has none")
     if options.backgrounds == "leaves":

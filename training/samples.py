@@ -36,8 +36,9 @@ class Samples(Dataset[tuple[Tensor, Tensor]]):
         from_leaves = not self.photographs or (self.leaves and rng.random() < recipe.leaves_share)
         pictures = self.leaves if from_leaves else self.photographs
         clean = cut_patch(pictures[rng.integers(len(pictures))], recipe.patch_px, rng)
+        rain = recipe.rain_at(index // recipe.batch)
         stays_dry = rng.random() < recipe.clean_share
-        rainy = clean if stays_dry else add_rain(clean, recipe.rain, recipe.seed, index)
+        rainy = clean if stays_dry else add_rain(clean, rain, recipe.seed, index)
         return _channels_first(rainy), _channels_first(clean)
 
 
