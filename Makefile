@@ -4,8 +4,10 @@
 #
 # RUNTIME=gpu  uses onnxruntime-gpu instead of onnxruntime
 # PORT=8080    another port            PYTHON=...   another Python, 3.11 to 3.13
+# HOST=0.0.0.0 for callers on other machines: there is no authentication
 
 RUNTIME ?= cpu
+HOST ?= 127.0.0.1
 PORT ?= 3000
 
 # The first Python here that is new enough.
@@ -17,7 +19,6 @@ BIN = .venv/bin
 PIP = $(BIN)/python -m pip --disable-pip-version-check --quiet
 LOCK_cpu = requirements/serve.txt
 LOCK_gpu = requirements/serve-gpu.txt
-LOCK = $(LOCK_$(RUNTIME))
 SERVE_READY = .venv/ready-serve-$(RUNTIME)
 DEV_READY = .venv/ready-dev
 
@@ -33,7 +34,7 @@ serve: $(SERVE_READY)
 	@echo "  curl --data-binary @examples/rain.jpg -o clean.jpg localhost:$(PORT)/v1/derain"
 	@echo "  or open http://localhost:$(PORT) and drop a picture; the API is described at /docs"
 	@echo
-	$(BIN)/bentoml serve serving.service:DerainService --port $(PORT)
+	$(BIN)/bentoml serve serving.service:DerainService --host $(HOST) --port $(PORT)
 
 test: $(DEV_READY)
 	$(BIN)/python -m pytest
@@ -53,23 +54,26 @@ check: $(DEV_READY)
 		echo "$(PYTHON) cannot make a virtual environment; on Debian: apt-get install python3-venv" >&2; exit 1; }
 
 # onnxruntime and onnxruntime-gpu are one module under two names: the other one goes first.
-$(SERVE_READY): $(LOCK) pyproject.toml | .venv/bin/python
-	@test -n "$(LOCK)" || { echo "RUNTIME is cpu or gpu, not $(RUNTIME)" >&2; exit 1; }
+.venv/ready-serve-cpu: requirements/serve.txt
+.venv/ready-serve-gpu: requirements/serve-gpu.txt
+.venv/ready-serve-%: | .venv/bin/python
+	@test -n "$(LOCK_$*)" || { echo "RUNTIME is cpu or gpu, not $*" >&2; exit 1; }
 	@echo "Installing what the service needs into .venv ..."
-	@rm -f .venv/ready-serve-*
+	@rm -f .venv/ready-*
 	@$(PIP) uninstall --yes onnxruntime onnxruntime-gpu 2>/dev/null
-	@$(PIP) install --require-hashes --requirement $(LOCK)
+	@$(PIP) install --require-hashes --requirement $(LOCK_$*)
 	@$(PIP) install --no-deps --editable .
 	@touch $@
 
-$(DEV_READY): requirements/dev.txt requirements/torch.txt $(SERVE_READY)
+# Tests and training run on the CPU's onnxruntime, whatever the service is to run on.
+$(DEV_READY): requirements/dev.txt requirements/torch.txt .venv/ready-serve-cpu
 	@echo "Installing what training and tests need into .venv ..."
 	@$(PIP) install --require-hashes --requirement requirements/dev.txt
 	@$(PIP) install --requirement requirements/torch.txt
 	@touch $@
 
-COMPILE = uv pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes --no-header --quiet
-lock:
+COMPILE = $(BIN)/uv pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes --no-header --quiet --upgrade
+lock: $(DEV_READY)
 	$(COMPILE) --extra cpu --extra serve --output-file requirements/serve.txt
 	$(COMPILE) --extra gpu --extra serve --output-file requirements/serve-gpu.txt
 	$(COMPILE) --extra cpu --extra serve --extra export --extra dev \

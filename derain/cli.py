@@ -31,12 +31,11 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         jobs = plan(options.inputs, options.output)
         todo = [job for job in jobs if options.overwrite or not job.target.exists()]
-        engine = Engine(options.model, options.provider, options.threads) if todo else None
-    except DerainError as error:
+        engine = Engine(options.model, Provider(options.provider), options.threads) if todo else None
+        failed = _run(engine, todo) if engine else 0
+    except (DerainError, OSError) as error:
         print(f"derain: error: {error}", file=sys.stderr)
         return USAGE
-    try:
-        failed = _run(engine, todo) if engine else 0
     except KeyboardInterrupt:
         print("\nderain: interrupted; the same command goes on with what is left", file=sys.stderr)
         return INTERRUPTED
@@ -100,17 +99,22 @@ def _run(engine: Engine, jobs: list[Job]) -> int:
 
 def _pictures(folder: Path, output: Path) -> list[Path]:
     """In and below the folder; not the earlier results, should the output folder lie inside."""
-    found = [path for path in sorted(folder.rglob("*")) if path.suffix.lower() in PICTURE_SUFFIXES]
+    found = [path for path in sorted(folder.rglob("*")) if _is_picture(path)]
     results = output.resolve()
     has_results = folder.resolve() in results.parents
     return [path for path in found if not (has_results and results in path.resolve().parents)]
 
 
+def _is_picture(path: Path) -> bool:
+    """By its name; hidden files are none: macOS leaves `._photo.jpg` beside `photo.jpg`."""
+    is_named_so = path.suffix.lower() in PICTURE_SUFFIXES and not path.name.startswith(".")
+    return is_named_so and path.is_file()
+
+
 def _positive(text: str) -> int:
-    number = int(text)
-    if number < 1:
-        raise argparse.ArgumentTypeError(f"{number} is not 1 or more")
-    return number
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is no whole number of 1 or more")
+    return int(text)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -120,7 +124,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "-m", "--model", type=Path, default=DEFAULT_MODEL, metavar="FOLDER", help="default: %(default)s"
     )
-    parser.add_argument("--provider", type=Provider, choices=list(Provider), default=Provider.AUTO)
+    parser.add_argument(
+        "--provider", choices=[provider.value for provider in Provider], default=Provider.AUTO.value
+    )
     parser.add_argument("--threads", type=_positive, metavar="N", help="on the CPU; default: all cores")
     parser.add_argument("--overwrite", action="store_true", help="also what is already in the output folder")
     return parser

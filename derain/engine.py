@@ -1,24 +1,39 @@
 """Runs a model: the only module that knows onnxruntime."""
 
+import logging
 import os
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from enum import StrEnum
+from math import isqrt
 from pathlib import Path
 
 import numpy as np
 import onnxruntime as ort
-from onnxruntime.capi.onnxruntime_pybind11_state import Fail, InvalidGraph, InvalidProtobuf, NotImplemented
+from onnxruntime.capi.onnxruntime_pybind11_state import (
+    EPFail,
+    Fail,
+    InvalidArgument,
+    InvalidGraph,
+    InvalidProtobuf,
+    NotImplemented,
+    RuntimeException,
+)
 
 from derain.errors import ModelError, ProviderError
 from derain.image import Picture
 from derain.manifest import load_manifest
-from derain.tiling import Tile, cut
+from derain.tiling import Tile, cut, smallest_tile_px
+
+logger = logging.getLogger(__name__)
 
 DEFAULT_MODEL = Path(__file__).parent.parent / "models" / "base"
 
-# Larger tiles waste less on overlap and take more memory: about 0.2 GB a thread at this size.
-DEFAULT_TILE_PX = 1024
+# Larger tiles waste less on overlap and take more memory: about 160 bytes a pixel. So that many
+# cores do not take many gigabytes, the tiles in work at once have this many pixels together.
+_PIXELS_IN_WORK = 4 * 1024**2
+_LARGEST_TILE_PX = 1024
+_MOST_THREADS = 16
 
 
 class Provider(StrEnum):
@@ -41,7 +56,15 @@ _ORT_NAMES = {
 # anew at each of them.
 _GPU_OPTIONS = {Provider.CUDA: {"cudnn_conv_algo_search": "HEURISTIC"}}
 
-_LOAD_ERRORS = (Fail, InvalidGraph, InvalidProtobuf, NotImplemented)
+_LOAD_ERRORS = (
+    EPFail,
+    Fail,
+    InvalidArgument,
+    InvalidGraph,
+    InvalidProtobuf,
+    NotImplemented,
+    RuntimeException,
+)
 
 
 class Engine:
@@ -56,18 +79,20 @@ class Engine:
         folder: Path = DEFAULT_MODEL,
         provider: Provider = Provider.AUTO,
         threads: int | None = None,
-        tile_px: int = DEFAULT_TILE_PX,
+        tile_px: int | None = None,
     ) -> None:
         self.manifest = load_manifest(folder)
-        if tile_px <= 2 * self.manifest.overlap_px + self.manifest.input.alignment_px:
-            raise ModelError(
-                f"tiles of {tile_px} px are too small: they overlap by {self.manifest.overlap_px} px"
-            )
         self.provider, self._session = _start(folder / self.manifest.file.name, provider)
-        self.tile_px = tile_px
         # Convolutions gain less from a second thread than tiles do, so each run has one thread.
         # A GPU takes one tile after the other.
-        self.threads = (threads or usable_cores()) if self.provider is Provider.CPU else 1
+        cores = min(usable_cores(), _MOST_THREADS)
+        self.threads = (threads or cores) if self.provider is Provider.CPU else 1
+        self.tile_px = tile_px or min(_LARGEST_TILE_PX, isqrt(_PIXELS_IN_WORK // self.threads))
+        smallest_px = smallest_tile_px(self.manifest.overlap_px, self.manifest.input.alignment_px)
+        if self.tile_px < smallest_px:
+            raise ModelError(
+                f"tiles of {self.tile_px} px are too small for this model: {smallest_px} at least"
+            )
         self._pool = ThreadPoolExecutor(self.threads, thread_name_prefix="derain-tile")
         self._input_name = self._session.get_inputs()[0].name
 
@@ -156,31 +181,33 @@ def _quota_cores() -> float | None:
 
 def _start(path: Path, provider: Provider) -> tuple[Provider, ort.InferenceSession]:
     """A session on the provider asked for, or on the best there is."""
-    if provider is Provider.AUTO:
-        if Provider.CUDA in available_providers():
-            # Built for CUDA, but that may be a machine without a GPU.
-            session = _open(path, Provider.CUDA)
-            if _ORT_NAMES[Provider.CUDA] in session.get_providers():
-                return Provider.CUDA, session
-        return Provider.CPU, _open(path, Provider.CPU)
-    require(provider)
-    session = _open(path, provider)
-    if _ORT_NAMES[provider] not in session.get_providers():
-        raise ProviderError(
-            f"{provider} was asked for, but it does not start: is there a GPU and its driver?"
-        )
-    return provider, session
+    if provider is not Provider.AUTO:
+        require(provider)
+        return provider, _open(path, provider)
+    if Provider.CUDA in available_providers():
+        # Built for CUDA, but that may be a machine without a GPU.
+        try:
+            return Provider.CUDA, _open(path, Provider.CUDA)
+        except (ModelError, ProviderError) as error:
+            logger.warning("running on the CPU: %s", error)
+    return Provider.CPU, _open(path, Provider.CPU)
 
 
 def _open(path: Path, provider: Provider) -> ort.InferenceSession:
+    """A session with the provider in front; raises ModelError or ProviderError."""
     options = ort.SessionOptions()
     options.intra_op_num_threads = 1
-    providers: list[tuple[str, dict[str, str]]] = [(_ORT_NAMES[Provider.CPU], {})]
+    names = [Provider.CPU]
     if provider is not Provider.CPU:
         ort.preload_dlls()  # CUDA and cuDNN may have come as Python packages
-        # The CPU stays behind a GPU for what that cannot run; `_start` checks which is in front.
-        providers.insert(0, (_ORT_NAMES[provider], _GPU_OPTIONS.get(provider, {})))
+        # The CPU stays behind for what a GPU cannot run, and CUDA behind TensorRT.
+        names = list(dict.fromkeys([provider, Provider.CUDA, Provider.CPU]))
+    providers = [(_ORT_NAMES[name], _GPU_OPTIONS.get(name, {})) for name in names]
     try:
-        return ort.InferenceSession(path, options, providers=providers)
+        session = ort.InferenceSession(path, options, providers=providers)
     except _LOAD_ERRORS as error:
         raise ModelError(f"{path} cannot be loaded: {error}") from error
+    session.disable_fallback()  # or a GPU that fails would make it quietly start anew on the CPU
+    if _ORT_NAMES[provider] not in session.get_providers():
+        raise ProviderError(f"{provider} does not start here: is there a GPU and its driver?")
+    return session

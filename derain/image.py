@@ -27,6 +27,7 @@ class ImageFormat:
     media_type: str
     suffixes: tuple[str, ...]  # the first is the one written
     options: tuple[int, ...] = ()  # for cv2.imencode
+    longest_px: int = 1_000_000  # the longest side that a file can have; OpenCV's limit where it has none
 
 
 # High quality, and colour at full resolution: what was no rain should come back as it was.
@@ -37,9 +38,9 @@ _JPEG_OPTIONS = (
     cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444,
 )
 
-JPEG = ImageFormat("JPEG", "image/jpeg", (".jpg", ".jpeg"), _JPEG_OPTIONS)
+JPEG = ImageFormat("JPEG", "image/jpeg", (".jpg", ".jpeg"), _JPEG_OPTIONS, longest_px=65_500)
 PNG = ImageFormat("PNG", "image/png", (".png",))
-WEBP = ImageFormat("WebP", "image/webp", (".webp",), (cv2.IMWRITE_WEBP_QUALITY, 95))
+WEBP = ImageFormat("WebP", "image/webp", (".webp",), (cv2.IMWRITE_WEBP_QUALITY, 95), longest_px=16_383)
 TIFF = ImageFormat("TIFF", "image/tiff", (".tif", ".tiff"))
 BMP = ImageFormat("BMP", "image/bmp", (".bmp",))
 FORMATS = (JPEG, PNG, WEBP, TIFF, BMP)
@@ -110,8 +111,16 @@ def decode(data: bytes, max_pixels: int = DEFAULT_MAX_PIXELS) -> tuple[Picture, 
     return np.asarray(pixels, dtype=np.uint8), header.format
 
 
+def check_size(width: int, height: int, image_format: ImageFormat) -> None:
+    """Raises ImageTooLargeError for a picture that the format cannot hold."""
+    if max(width, height) > image_format.longest_px:
+        limit = f"at most {image_format.longest_px:,} a side"
+        raise ImageTooLargeError(f"{width} x {height} is too large for {image_format.name}: {limit}")
+
+
 def encode(picture: Picture, image_format: ImageFormat) -> bytes:
-    """The picture, uint8 RGB (height, width, 3), as a file."""
+    """The picture, uint8 RGB (height, width, 3), as a file; raises ImageTooLargeError."""
+    check_size(picture.shape[1], picture.shape[0], image_format)
     bgr = cv2.cvtColor(picture, cv2.COLOR_RGB2BGR)
     done, data = cv2.imencode(image_format.suffixes[0], bgr, image_format.options)
     assert done

@@ -54,7 +54,8 @@ class Evaluation(_Part):
     input_psnr: float | None  # dB
     removal: float | None  # eta
     rain_change: float | None  # E_R
-    background_error: float | None  # E_B
+    background_error: float | None  # E_B, off all rain (over 10 of 255)
+    background_error_50: float | None  # E_B, off bright rain (over 50 of 255)
     clean_psnr: float | None  # dB, of clean pictures that went through the network
 
 

@@ -39,16 +39,23 @@ def cut(height: int, width: int, tile_px: int, overlap_px: int, alignment_px: in
             yield Tile(row, column)
 
 
+def smallest_tile_px(overlap_px: int, alignment_px: int) -> int:
+    """A tile of this size has an inside to keep, one cell wide."""
+    return 2 * _round_up(overlap_px, alignment_px) + alignment_px
+
+
 def spans(length: int, tile_px: int, overlap_px: int, alignment_px: int) -> list[Span]:
-    """The tiles along one axis: as few as possible, equally long, the last flush with the end."""
+    """The tiles along one axis: as few as possible, equally long, the last flush with the end.
+
+    `tile_px` is at least `smallest_tile_px`, and `length` a multiple of `alignment_px`.
+    """
     assert length % alignment_px == 0, "pad the picture first"
+    assert tile_px >= smallest_tile_px(overlap_px, alignment_px), "a tile has no inside"
     overlap_px = _round_up(overlap_px, alignment_px)
     tile_px = tile_px // alignment_px * alignment_px
     if length <= tile_px:
         return [Span(0, length, 0, length)]
     step_px = tile_px - 2 * overlap_px
-    if step_px <= 0:
-        raise ValueError(f"a tile of {tile_px} px has no inside with an overlap of {overlap_px} px")
     # As many tiles as the largest size needs, then as small as that number allows.
     count = -(-(length - 2 * overlap_px) // step_px)
     step_px = _round_up(-(-(length - 2 * overlap_px) // count), alignment_px)

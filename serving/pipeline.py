@@ -6,19 +6,16 @@ many may wait, is bounded.
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import TypeVar
 
 from derain.engine import Engine
-from derain.image import ImageFormat, decode, encode
+from derain.image import ImageFormat, check_size, decode, encode, read_header
 from serving.metrics import IN_WORK, PIXELS, STAGE_SECONDS, WAITING
 from serving.problems import BusyError, DeadlineError
 from serving.settings import Settings
-
-T = TypeVar("T")
 
 
 @dataclass
@@ -59,33 +56,24 @@ class Pipeline:
         """The picture without rain, in the format that `target` makes of the one it came in.
 
         Raises BusyError when too many wait already, DeadlineError when it takes too long,
-        and whatever decoding and `target` raise.
+        and whatever reading the header, decoding and `target` raise.
         """
+        # Before any waiting: what cannot be derained is told so at once.
+        header = await asyncio.to_thread(read_header, data, self.settings.max_pixels)
+        target_format = target(header.format)
+        check_size(header.width, header.height, target_format)
         if self._turns.locked() and self._waiting >= self.settings.queue:
-            raise BusyError(f"{self._waiting} pictures are waiting already; try again in a moment")
+            in_work = self.settings.parallel
+            raise BusyError(f"{in_work} in work and {self._waiting} waiting already; try again in a moment")
         timings = Timings()
         try:
-            async with asyncio.timeout(self.settings.timeout_s), self._turn(timings):
-                return await self._work(data, target, timings)
+            async with asyncio.timeout(self.settings.timeout_s):
+                await self._wait_for_turn(timings)
+                return await self._work(data, target_format, timings)
         except TimeoutError as error:
             raise DeadlineError(f"not done within {self.settings.timeout_s:g} s") from error
 
-    async def _work(
-        self, data: bytes, target: Callable[[ImageFormat], ImageFormat], timings: Timings
-    ) -> Derained:
-        with timings.measure("decode"):
-            picture, source_format = await self._in_thread(lambda: decode(data, self.settings.max_pixels))
-        target_format = target(source_format)
-        with timings.measure("infer"):
-            derained = await self._in_thread(lambda: self.engine.derain(picture))
-        with timings.measure("encode"):
-            encoded = await self._in_thread(lambda: encode(derained, target_format))
-        PIXELS.inc(picture.shape[0] * picture.shape[1])
-        return Derained(encoded, target_format, timings)
-
-    @asynccontextmanager
-    async def _turn(self, timings: Timings) -> AsyncIterator[None]:
-        """Waits until fewer than `parallel` pictures are in work."""
+    async def _wait_for_turn(self, timings: Timings) -> None:
         self._waiting += 1
         WAITING.inc()
         try:
@@ -94,11 +82,27 @@ class Pipeline:
         finally:
             self._waiting -= 1
             WAITING.dec()
-        try:
-            with IN_WORK.track_inprogress():
-                yield
-        finally:
-            self._turns.release()
 
-    async def _in_thread(self, work: Callable[[], T]) -> T:
-        return await asyncio.get_running_loop().run_in_executor(self._threads, work)
+    async def _work(self, data: bytes, target: ImageFormat, timings: Timings) -> Derained:
+        """The stages in a thread of their own. A turn ends with the thread, not with its caller:
+        a thread cannot be stopped, and until it is done it takes up cores and memory."""
+        IN_WORK.inc()
+        work = asyncio.get_running_loop().run_in_executor(self._threads, self._derain, data, target, timings)
+        work.add_done_callback(self._end_turn)
+        return await asyncio.shield(work)
+
+    def _end_turn(self, work: asyncio.Future[Derained]) -> None:
+        IN_WORK.dec()
+        self._turns.release()
+        if not work.cancelled():
+            work.exception()  # seen, should nobody be waiting for it any more
+
+    def _derain(self, data: bytes, target: ImageFormat, timings: Timings) -> Derained:
+        with timings.measure("decode"):
+            picture, _ = decode(data, self.settings.max_pixels)
+        with timings.measure("infer"):
+            derained = self.engine.derain(picture)
+        with timings.measure("encode"):
+            encoded = encode(derained, target)
+        PIXELS.inc(picture.shape[0] * picture.shape[1])
+        return Derained(encoded, target, timings)

@@ -6,9 +6,8 @@ from typing import Annotated
 import bentoml
 from bentoml.validators import ContentType
 
-from derain.engine import Engine, require
+from derain.engine import Engine
 from derain.errors import DerainError
-from derain.manifest import load_manifest
 from serving.metrics import MODEL, REJECTED
 from serving.negotiation import choose_format
 from serving.pages import pages
@@ -21,10 +20,6 @@ logger = logging.getLogger("bentoml.derain")
 
 settings = Settings()
 
-# Before any worker is started: BentoML starts a worker that fails again and again, for ever.
-load_manifest(settings.model)
-require(settings.provider)
-
 # BentoML's own limit answers without a problem document and cannot stop the work, so it is
 # only a backstop behind the pipeline's.
 _BACKSTOP_S = settings.timeout_s + 30
@@ -35,8 +30,14 @@ _BACKSTOP_S = settings.timeout_s + 30
 class DerainService:
     """Takes rain out of photographs."""
 
+    @bentoml.on_deployment  # type: ignore[untyped-decorator]
+    @staticmethod
+    def check() -> None:
+        """Before any worker starts: BentoML would start one that fails again and again, for ever."""
+        _open_engine().close()
+
     def __init__(self) -> None:
-        engine = Engine(settings.model, settings.provider, settings.threads, settings.tile_px)
+        engine = _open_engine()
         self._pipeline = Pipeline(engine, settings)
         manifest = engine.manifest
         MODEL.labels(manifest.name, manifest.file.sha256, engine.provider).set(1)
@@ -61,6 +62,10 @@ class DerainService:
         answer.headers["server-timing"] = derained.timings.header()
         answer.headers["x-derain-model"] = self._pipeline.engine.manifest.name
         return derained.data
+
+
+def _open_engine() -> Engine:
+    return Engine(settings.model, settings.provider, settings.threads, settings.tile_px)
 
 
 def _guard(service: bentoml.Service[DerainService]) -> None:

@@ -5,16 +5,16 @@ from pathlib import Path
 from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from derain.engine import DEFAULT_MODEL, DEFAULT_TILE_PX, Provider
+from derain.engine import DEFAULT_MODEL, Provider
 
 
 class Settings(BaseSettings):
-    model_config = SettingsConfigDict(env_prefix="DERAIN_", frozen=True)
+    model_config = SettingsConfigDict(env_prefix="DERAIN_", env_ignore_empty=True, frozen=True)
 
     model: Path = Field(DEFAULT_MODEL, description="model folder to serve")
     provider: Provider = Field(Provider.AUTO, description="auto, cpu, cuda or tensorrt")
     threads: int | None = Field(None, ge=1, description="tiles computed at once on the CPU")
-    tile_px: int = Field(DEFAULT_TILE_PX, ge=256, description="longest side of a tile")
+    tile_px: int | None = Field(None, ge=1, description="longest side of a tile")
 
     max_bytes: int = Field(100_000_000, ge=1, description="largest upload")
     max_pixels: int = Field(50_000_000, ge=1, description="largest picture, width times height")

@@ -3,7 +3,8 @@
 import numpy as np
 from numpy.typing import NDArray
 
-Picture = NDArray[np.uint8]  # RGB, (height, width, 3)
+from derain.image import Picture as Picture  # uint8 RGB (height, width, 3)
+
 FloatArray = NDArray[np.float32]
 
 

@@ -19,7 +19,7 @@ class CheckpointError(DerainError):
 @dataclass(frozen=True)
 class Checkpoint:
     step: int  # steps done
-    recipe: str  # the recipe's repr: going on with another one would be neither
+    recipe: dict[str, Any]  # as `recipes.describe` has it: going on with another one would be neither
     network: StateDict
     average: StateDict  # the running mean of the weights
     optimiser: StateDict
@@ -36,11 +36,14 @@ def save_checkpoint(checkpoint: Checkpoint, path: Path) -> None:
     unfinished.replace(path)
 
 
-def load_checkpoint(path: Path, recipe: str) -> Checkpoint:
+def load_checkpoint(path: Path, recipe: dict[str, Any]) -> Checkpoint:
+    """The checkpoint of a run of the described recipe; raises CheckpointError where it is another's."""
     checkpoint = Checkpoint(**torch.load(path, map_location="cpu", weights_only=True))
     if checkpoint.recipe != recipe:
+        names = sorted(checkpoint.recipe.keys() | recipe.keys())
+        differing = [name for name in names if checkpoint.recipe.get(name) != recipe.get(name)]
         raise CheckpointError(
-            f"{path} was made by another recipe; remove {path.parent} or choose another --name.\n"
-            f"there: {checkpoint.recipe}\nhere:  {recipe}"
+            f"{path} was made by another recipe ({', '.join(differing)} differ); "
+            f"remove {path.parent} or choose another --name"
         )
     return checkpoint

@@ -1,7 +1,7 @@
 """Scores a model folder, through the engine that serves it, so the score is what users get.
 
-    python -m training.evaluate models/base --pairs rainy/ clean/
-    python -m training.evaluate models/base --clean photographs/
+    python -m training.evaluate models/base --pairs mine rainy/ clean/
+    python -m training.evaluate models/base --clean dry photographs/
 
 Without --pairs or --clean: the sets that the repository makes itself, drawn rain over
 pictures that no recipe trains on.
@@ -33,6 +33,10 @@ from training.unseen import FAMILIES, DrawnRain, add_drawn_rain
 HELD_OUT = Path(__file__).parent / "photographs" / "heldout"
 _HELD_OUT_SEED = 1_000_003  # no recipe's
 
+# What a picture that comes back unchanged counts as, in dB: its own PSNR is infinite, and so would
+# be the mean over the set.
+PERFECT_PSNR = 100.0
+
 Role = Literal["validation", "test"]
 
 
@@ -56,7 +60,7 @@ def evaluate(
     rainy_scores: list[Scores] = []
     clean_psnrs: list[float] = []
     for pair in pairs:
-        clean_psnrs.append(psnr(derain(pair.clean), pair.clean))
+        clean_psnrs.append(min(PERFECT_PSNR, psnr(derain(pair.clean), pair.clean)))
         if not np.array_equal(pair.rainy, pair.clean):
             rainy_scores.append(score(derain(pair.rainy), pair.rainy, pair.clean))
     if not clean_psnrs:
@@ -115,8 +119,8 @@ def read_clean(folder: Path) -> Iterator[Pair]:
 def main(arguments: list[str] | None = None) -> int:
     options = _parse(arguments)
     sets: list[tuple[str, Iterable[Pair]]] = [
-        *((rainy.name, read_pairs(rainy, clean)) for rainy, clean in options.pairs),
-        *((folder.name, read_clean(folder)) for folder in options.clean),
+        *((name, read_pairs(Path(rainy), Path(clean))) for name, rainy, clean in options.pairs),
+        *((name, read_clean(Path(folder))) for name, folder in options.clean),
     ]
     try:
         engine = Engine(options.model)
@@ -141,16 +145,20 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("model", type=Path, help="a model folder, such as models/base")
     parser.add_argument(
         "--pairs",
-        nargs=2,
-        type=Path,
+        nargs=3,
         action="append",
         default=[],
-        metavar=("RAINY", "CLEAN"),
+        metavar=("NAME", "RAINY", "CLEAN"),
         help="two folders, matched by file name, or else by the last number in it "
         "(so not Rain1400's 1_14.jpg and 1.jpg); may be repeated",
     )
     parser.add_argument(
-        "--clean", type=Path, action="append", default=[], metavar="FOLDER", help="pictures that have no rain"
+        "--clean",
+        nargs=2,
+        action="append",
+        default=[],
+        metavar=("NAME", "FOLDER"),
+        help="pictures that have no rain",
     )
     parser.add_argument(
         "--role",

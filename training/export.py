@@ -3,7 +3,6 @@
 import logging
 import subprocess
 import warnings
-from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,7 @@ from torch import nn
 from derain.errors import DerainError
 from derain.manifest import InputContract, Manifest, Parity, describe_file
 from training.network import DerainNetwork
-from training.recipes import Recipe
+from training.recipes import Recipe, describe
 
 OPSET = 20
 MODEL_FILE = "model.onnx"
@@ -81,8 +80,8 @@ def measure_parity(network: nn.Module, path: Path) -> Parity:
         rainy = rng.random((2, 3, height, width), dtype=np.float32)
         expected = network(torch.from_numpy(rainy)).numpy()
         (got,) = session.run(None, {"rainy": rainy})
-        largest = max(largest, float(np.abs(np.asarray(got) - expected).max()))
-    if largest > PARITY_TOLERANCE:
+        largest = float(np.maximum(largest, np.abs(np.asarray(got) - expected).max()))  # NaN stays NaN
+    if not largest <= PARITY_TOLERANCE:
         raise ParityError(
             f"{path} differs from the network by {largest:.2e}, allowed: {PARITY_TOLERANCE:.0e}"
         )
@@ -105,16 +104,6 @@ def kmac_per_pixel(network: DerainNetwork) -> float:
     for hook in hooks:
         hook.remove()
     return total / side**2 / 1000
-
-
-def describe(recipe: Recipe) -> dict[str, Any]:
-    """The recipe as JSON holds it; folders of this repository relative to its root."""
-    root = Path(__file__).parent.parent
-    described = asdict(recipe)
-    if recipe.photographs is not None:
-        folder = recipe.photographs.resolve()
-        described["photographs"] = str(folder.relative_to(root) if folder.is_relative_to(root) else folder)
-    return described
 
 
 def current_commit() -> str:

@@ -5,7 +5,9 @@ import json
 import time
 from collections.abc import Callable, Iterator
 from copy import deepcopy
+from dataclasses import replace
 from pathlib import Path
+from statistics import fmean
 
 import cv2
 import torch
@@ -14,12 +16,14 @@ from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from derain.errors import DerainError
+from derain.image import write_atomically
 from training.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from training.network import DerainNetwork
-from training.recipes import Recipe
+from training.recipes import Recipe, describe
 from training.samples import Samples
 
 CHECKPOINT = "checkpoint.pt"
+FORK = "fork.pt"  # the checkpoint that a course with late rain sets out from
 
 Validate = Callable[[nn.Module], dict[str, float]]
 
@@ -34,6 +38,7 @@ def train(recipe: Recipe, run_folder: Path, validate: Validate) -> DerainNetwork
     Goes on from the run folder's checkpoint where there is one, and writes there
     `checkpoint.pt` and `stats.jsonl`. Raises DivergedError when the loss is not finite.
     """
+    run_folder.mkdir(parents=True, exist_ok=True)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     torch.manual_seed(recipe.seed)  # decides the initial weights, nothing else
     network = DerainNetwork(recipe.network).to(device)
@@ -44,22 +49,24 @@ def train(recipe: Recipe, run_folder: Path, validate: Validate) -> DerainNetwork
         network.parameters(), lr=recipe.learning_rate, weight_decay=recipe.weight_decay
     )
 
+    described = describe(recipe)
+
     # Go on from where an earlier run of the same recipe stopped.
-    checkpoint_path = run_folder / CHECKPOINT
+    checkpoint_path, stats = run_folder / CHECKPOINT, run_folder / "stats.jsonl"
     first_step = 0
     if checkpoint_path.exists():
-        checkpoint = load_checkpoint(checkpoint_path, repr(recipe))
+        checkpoint = load_checkpoint(checkpoint_path, described)
         network.load_state_dict(checkpoint.network)
         average.load_state_dict(checkpoint.average)
         optimiser.load_state_dict(checkpoint.optimiser)
         first_step = checkpoint.step
+        _forget_after(stats, first_step)
     if first_step == recipe.steps:
         return average.to("cpu")
 
-    stats = run_folder / "stats.jsonl"
     batches = _batches(recipe, first_step)
     progress = tqdm(range(first_step, recipe.steps), initial=first_step, total=recipe.steps, unit="step")
-    started, waited, losses = time.monotonic(), 0.0, 0.0
+    started, waited, losses = time.monotonic(), 0.0, list[float]()
     for step in progress:
         # Fetch a batch, and note how long the network had to wait for it.
         asked = time.monotonic()
@@ -68,7 +75,8 @@ def train(recipe: Recipe, run_folder: Path, validate: Validate) -> DerainNetwork
         rainy = _to_network(rainy, device)  # float (batch, 3, patch, patch) in [0, 1]
         clean = _to_network(clean, device)
 
-        # Forward and backward; convolutions in bfloat16, the loss in float32.
+        # Forward and backward. Convolutions in bfloat16: three times faster on CPUs that have
+        # instructions for it, not so on others, and right on all. The loss in float32.
         with torch.autocast(device.type, torch.bfloat16):
             derained = network(rainy)
         loss = root_mean_square_error(derained.float(), clean)
@@ -76,12 +84,14 @@ def train(recipe: Recipe, run_folder: Path, validate: Validate) -> DerainNetwork
             raise DivergedError(f"the loss is {loss.item()} at step {step}; try a lower learning rate")
         optimiser.zero_grad(set_to_none=True)
         loss.backward()
-        nn.utils.clip_grad_norm_(network.parameters(), recipe.gradient_clip)
+        norm = nn.utils.clip_grad_norm_(network.parameters(), recipe.gradient_clip)
+        if not torch.isfinite(norm):
+            raise DivergedError(f"the gradient is {norm.item()} at step {step}; try a lower learning rate")
         for group in optimiser.param_groups:
             group["lr"] = learning_rate(recipe, step)
         optimiser.step()
         _average(average, network, min(recipe.average_decay, (1 + step) / (10 + step)))
-        losses += loss.item()
+        losses.append(loss.item())
 
         # Write down how it goes.
         done = step + 1
@@ -89,21 +99,44 @@ def train(recipe: Recipe, run_folder: Path, validate: Validate) -> DerainNetwork
             elapsed = time.monotonic() - started
             entry = {
                 "step": done,
-                "loss": losses / recipe.log_every,
+                "loss": fmean(losses),
                 "learning_rate": learning_rate(recipe, step),
-                "patches_per_second": recipe.log_every * recipe.batch / elapsed,
+                "patches_per_second": len(losses) * recipe.batch / elapsed,
                 "waiting_share": waited / elapsed,
             }
             _append(stats, entry)
             progress.set_postfix(loss=f"{entry['loss']:.4f}", waiting=f"{entry['waiting_share']:.0%}")
-            started, waited, losses = time.monotonic(), 0.0, 0.0
+            started, waited, losses = time.monotonic(), 0.0, []
         if done % recipe.validate_every == 0 or done == recipe.steps:
             _append(stats, {"step": done} | validate(average))
-            started, waited = time.monotonic(), 0.0
-        if done % recipe.checkpoint_every == 0 or done == recipe.steps:
+            started, waited, losses = time.monotonic(), 0.0, []
+        if done % recipe.checkpoint_every == 0 or done in (recipe.fork_step, recipe.steps):
             state = (network.state_dict(), average.state_dict(), optimiser.state_dict())
-            save_checkpoint(Checkpoint(done, repr(recipe), *state), checkpoint_path)
+            checkpoint = Checkpoint(done, described, *state)
+            if done == recipe.fork_step:
+                save_checkpoint(checkpoint, run_folder / FORK)
+            save_checkpoint(checkpoint, checkpoint_path)
     return average.to("cpu")
+
+
+def train_courses(recipe: Recipe, run_folder: Path, validate: Validate) -> DerainNetwork:
+    """As `train`; a recipe with late rain is trained on both courses, and their mean returned.
+
+    The course with the late rain is in the run folder's `late/`.
+    """
+    if recipe.late_rain is None:
+        return train(recipe, run_folder, validate)
+    early = replace(recipe, late_rain=None)
+    network = train(early, run_folder, validate)
+
+    # The other course sets out from the fork, as if it had come all the way.
+    late_folder = run_folder / "late"
+    if not (late_folder / CHECKPOINT).exists():
+        fork = load_checkpoint(run_folder / FORK, describe(early))
+        save_checkpoint(replace(fork, recipe=describe(recipe)), late_folder / CHECKPOINT)
+    late = train(recipe, late_folder, validate).state_dict()
+    network.load_state_dict({name: (ours + late[name]) / 2 for name, ours in network.state_dict().items()})
+    return network
 
 
 def root_mean_square_error(derained: Tensor, clean: Tensor) -> Tensor:
@@ -154,6 +187,13 @@ def _to_network(pictures: Tensor, device: torch.device) -> Tensor:
 def _average(average: nn.Module, network: nn.Module, decay: float) -> None:
     for mean, weight in zip(average.parameters(), network.parameters(), strict=True):
         mean.lerp_(weight, 1 - decay)
+
+
+def _forget_after(stats: Path, step: int) -> None:
+    """Of an interrupted run, what came after its last checkpoint happens again."""
+    lines = stats.read_text().splitlines(keepends=True) if stats.exists() else []
+    kept = [line for line in lines if line.endswith("\n") and json.loads(line)["step"] <= step]
+    write_atomically(stats, "".join(kept).encode())
 
 
 def _append(path: Path, entry: dict[str, float]) -> None:

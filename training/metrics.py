@@ -17,9 +17,10 @@ from training.arrays import Picture
 
 Mask = NDArray[np.bool_]  # (H, W)
 
-# A pixel is rain where the rainy picture differs from the clean one by more than this in
-# some channel.
+# A pixel is rain where the rainy picture differs from the clean one by more than this in some
+# channel. Dense rain leaves few pixels below the first, so E_B is also measured with the second.
 RAIN_THRESHOLD = 10
+BRIGHT_RAIN_THRESHOLD = 50
 
 
 @dataclass(frozen=True)
@@ -32,17 +33,21 @@ class Scores:
     removal: float  # eta: 0 nothing removed, 1 all of it, above 1 too much
     rain_change: float  # E_R: change against the rainy input on the rain, higher is more removed
     background_error: float  # E_B: error against the clean picture off the rain, lower is better
+    background_error_50: float  # the same off the bright rain alone
 
 
 def score(derained: Picture, rainy: Picture, clean: Picture) -> Scores:
     mask = rain_mask(rainy, clean)
+    bright = rain_mask(rainy, clean, BRIGHT_RAIN_THRESHOLD)
+    error = _difference(derained, clean)
     return Scores(
         psnr=psnr(derained, clean),
         ssim=ssim(derained, clean),
         input_psnr=psnr(rainy, clean),
         removal=removal(derained, rainy, clean, mask),
         rain_change=root_mean_square(_difference(derained, rainy)[mask]),
-        background_error=root_mean_square(_difference(derained, clean)[~mask]),
+        background_error=root_mean_square(error[~mask]),
+        background_error_50=root_mean_square(error[~bright]),
     )
 
 

@@ -19,8 +19,10 @@ class NetworkShape:
     fine_blocks: int = 2  # residual blocks at half resolution, before and again after the coarse ones
     coarse_dilations: tuple[int, ...] = (1, 2, 2, 1)  # one residual block at quarter resolution each
 
-    # Two factors of two: a picture whose sides are multiples of this needs no padding.
-    alignment_px: int = 4
+    @property
+    def alignment_px(self) -> int:
+        """A cell at quarter resolution: a picture's sides must be multiples of it."""
+        return 4
 
     @property
     def receptive_radius_px(self) -> int:

@@ -1,8 +1,9 @@
 """Recipes: everything that decides how a model is trained, by name."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from training.backgrounds import Leaves
 from training.network import NetworkShape
@@ -29,8 +30,11 @@ class Recipe:
     steps: int
     batch: int
     patch_px: int
-    late_rain: RainRange | None = None  # takes over from `rain` for the last steps
-    late_share: float = 0.0  # of the steps
+    # Where there is late rain, training forks for this share of its steps: it goes on with `rain`,
+    # and once more from the fork with `late_rain`; the weights of both ends are averaged. The
+    # average is better than either at what the other is good at (a "model soup", Wortsman et al. 2022).
+    late_rain: RainRange | None = None
+    late_share: float = 0.0
     learning_rate: float = 1.5e-3  # after the warm-up and until the decay
     warmup_steps: int = 200
     decay_share: float = 0.35  # of the steps, at the end, over which the rate falls to zero
@@ -43,9 +47,15 @@ class Recipe:
     validate_every: int = 2000
     checkpoint_every: int = 1000
 
+    @property
+    def fork_step(self) -> int:
+        return round((1 - self.late_share) * self.steps)
+
     def rain_at(self, step: int) -> RainRange:
-        is_late = step >= (1 - self.late_share) * self.steps
-        return self.late_rain if self.late_rain is not None and is_late else self.rain
+        """On the course that takes the late rain, where there is any."""
+        if self.late_rain is not None and step >= self.fork_step:
+            return self.late_rain
+        return self.rain
 
 
 def base() -> Recipe:
@@ -93,3 +103,13 @@ def smoke() -> Recipe:
 
 
 RECIPES: dict[str, Callable[[], Recipe]] = {"base": base, "smoke": smoke}
+
+
+def describe(recipe: Recipe) -> dict[str, Any]:
+    """The recipe as plain values; folders of this repository relative to its root."""
+    root = Path(__file__).parent.parent
+    described = asdict(recipe)
+    if recipe.photographs is not None:
+        folder = recipe.photographs.resolve()
+        described["photographs"] = str(folder.relative_to(root) if folder.is_relative_to(root) else folder)
+    return described

@@ -28,11 +28,11 @@ from derain.manifest import MANIFEST_NAME
 from training.arrays import Picture
 from training.card import evaluation_table, write_model_texts
 from training.evaluate import Pair, evaluate, held_out_backgrounds, held_out_sets, rained_on
-from training.export import current_commit, describe, export
-from training.loop import CHECKPOINT, train
+from training.export import current_commit, export
+from training.loop import CHECKPOINT, train_courses
 from training.network import DerainNetwork
 from training.rain import RANGES
-from training.recipes import RECIPES, Recipe
+from training.recipes import RECIPES, Recipe, describe
 from training.unseen import SHOWER
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -56,7 +56,7 @@ def run(recipe: Recipe, runs: Path, models: Path, name: str) -> Path:
     cv2.setNumThreads(0)  # the cores are the network's
     backgrounds = held_out_backgrounds(longest_px=240)
     pairs = [rained_on(SHOWER, *item) for item in enumerate(backgrounds.items())]
-    network = train(recipe, run_folder, lambda network: _validate(network, pairs))
+    network = train_courses(recipe, run_folder, lambda network: _validate(network, pairs))
 
     # Export beside the final place, score the exported file, and only then put it in place.
     unfinished = models / f".{name}.unfinished"
@@ -65,7 +65,7 @@ def run(recipe: Recipe, runs: Path, models: Path, name: str) -> Path:
     manifest = export(network, recipe, commit, unfinished, name)
     write_model_texts(unfinished, manifest)
     engine = Engine(unfinished)
-    evaluations = [evaluate(engine.derain, name, "validation", pairs) for name, pairs in held_out_sets()]
+    evaluations = [evaluate(engine.derain, title, "validation", pairs) for title, pairs in held_out_sets()]
     engine.close()
     write_model_texts(unfinished, manifest.model_copy(update={"evaluations": evaluations}))
     print(evaluation_table(evaluations))
@@ -101,7 +101,7 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--backgrounds",
         metavar="FOLDER|leaves",
-        help="clean pictures of yours instead of the recipe's, or `leaves` for procedural ones alone",
+        help="photographs of yours instead of the recipe's (its leaves stay mixed in), or `leaves` alone",
     )
     parser.add_argument(
         "--count",
@@ -121,17 +121,15 @@ def _name(text: str) -> str:
 
 
 def _seed(text: str) -> int:
-    number = int(text)
-    if number < 0:
-        raise argparse.ArgumentTypeError(f"{number} is not 0 or more")
-    return number
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"{text!r} is no whole number of 0 or more")
+    return int(text)
 
 
 def _positive(text: str) -> int:
-    number = int(text)
-    if number < 1:
-        raise argparse.ArgumentTypeError(f"{number} is not 1 or more")
-    return number
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is no whole number of 1 or more")
+    return int(text)
 
 
 def _override(recipe: Recipe, options: argparse.Namespace) -> Recipe:

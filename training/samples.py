@@ -31,7 +31,7 @@ class Samples(Dataset[tuple[Tensor, Tensor]]):
 
     def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
         recipe = self.recipe
-        # Three numbers, so that this is no stream of draw_rain's, which seeds with (seed, index, 0...).
+        # The rain of this sample has streams (seed, index, 0), (seed, index, 1) and so on.
         rng = np.random.default_rng([recipe.seed, index, 1 << 16])
         from_leaves = not self.photographs or (self.leaves and rng.random() < recipe.leaves_share)
         pictures = self.leaves if from_leaves else self.photographs

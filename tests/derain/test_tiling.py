@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from derain.tiling import Span, cut, spans
+from derain.tiling import Span, cut, smallest_tile_px, spans
 
 
 @dataclass(frozen=True)
@@ -71,5 +71,7 @@ def test_what_fits_is_one_tile() -> None:
 
 
 def test_a_tile_that_is_all_overlap() -> None:
-    with pytest.raises(ValueError, match="no inside with an overlap of 12 px"):
-        spans(64, 24, overlap_px=9, alignment_px=4)
+    assert smallest_tile_px(overlap_px=9, alignment_px=4) == 28
+    assert len(spans(64, 28, overlap_px=9, alignment_px=4)) == 10
+    with pytest.raises(AssertionError, match="no inside"):
+        spans(64, 27, overlap_px=9, alignment_px=4)

@@ -10,7 +10,7 @@ from derain.image import PNG, encode
 from derain.manifest import load_manifest
 from tests.training.conftest import ExportedModel
 from training.arrays import Picture
-from training.evaluate import Pair, PairingError, evaluate, main, read_clean, read_pairs
+from training.evaluate import PERFECT_PSNR, Pair, PairingError, evaluate, main, read_clean, read_pairs
 from training.metrics import psnr
 from training.unseen import DOWNPOUR, add_drawn_rain
 
@@ -46,7 +46,7 @@ def test_doing_nothing_scores_what_the_input_scores(pair: Pair) -> None:
     scores = evaluate(lambda picture: picture, "set", "validation", [pair])
     assert (scores.removal, scores.rain_change) == (0, 0)
     assert scores.psnr == scores.input_psnr == pytest.approx(psnr(pair.rainy, pair.clean))
-    assert scores.clean_psnr is None
+    assert scores.clean_psnr == PERFECT_PSNR
     assert (scores.name, scores.role) == ("set", "validation")
 
 
@@ -127,7 +127,7 @@ def test_recorded_scores_are_in_manifest_and_card(
     folder = tmp_path / "model"
     shutil.copytree(exported.folder, folder)
     rainy, clean = write(tmp_path / "mine", a=pair.rainy), write(tmp_path / "dry", a=pair.clean)
-    sets = [str(folder), "--pairs", str(rainy), str(clean), "--clean", str(clean)]
+    sets = [str(folder), "--pairs", "mine", str(rainy), str(clean), "--clean", "dry", str(clean)]
 
     assert main(sets) == 0
     assert "| mine | test | 1 |" in capsys.readouterr().out
@@ -155,5 +155,5 @@ def test_what_cannot_be_scored_is_said(
 ) -> None:
     assert main([str(tmp_path)]) == 1
     assert "error: no model at" in capsys.readouterr().err
-    assert main([str(exported.folder), "--clean", str(tmp_path / "missing")]) == 1
+    assert main([str(exported.folder), "--clean", "dry", str(tmp_path / "missing")]) == 1
     assert "missing is not a folder" in capsys.readouterr().err

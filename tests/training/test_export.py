@@ -17,12 +17,11 @@ from training.export import (
     PARITY_TOLERANCE,
     ParityError,
     current_commit,
-    describe,
     kmac_per_pixel,
     measure_parity,
 )
 from training.network import DerainNetwork, NetworkShape
-from training.recipes import RECIPES, Recipe
+from training.recipes import RECIPES, Recipe, describe
 
 
 @pytest.mark.parametrize("shape", [(1, 3, 4, 4), (1, 3, 8, 100), (3, 3, 64, 44), (5, 3, 4, 4)])

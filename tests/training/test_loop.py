@@ -10,9 +10,15 @@ import torch
 from torch import nn
 
 from training.checkpoint import Checkpoint, CheckpointError, load_checkpoint, save_checkpoint
-from training.loop import DivergedError, learning_rate, root_mean_square_error, train
+from training.loop import (
+    DivergedError,
+    learning_rate,
+    root_mean_square_error,
+    train,
+    train_courses,
+)
 from training.rain import RainRange
-from training.recipes import Recipe
+from training.recipes import Recipe, describe
 
 
 def no_scores(network: nn.Module) -> dict[str, float]:
@@ -52,7 +58,7 @@ def test_loss_falls_on_an_easy_task(tiny_recipe: Recipe, tmp_path: Path) -> None
     easy = replace(tiny_recipe, rain=fog, steps=60, log_every=5, learning_rate=5e-3)
     network = train(easy, tmp_path, lambda network: {"is_training": network.training})
     losses = [entry["loss"] for entry in read_stats(tmp_path) if "loss" in entry]
-    assert losses[-1] < 0.5 * losses[0]
+    assert losses[-1] < 0.7 * losses[0]
     assert not network.training
     assert not any(entry.get("is_training") for entry in read_stats(tmp_path))
 
@@ -62,7 +68,7 @@ def test_run_folder_tells_how_it_went(unbroken: Path, tiny_recipe: Recipe) -> No
     assert [entry["step"] for entry in stats if "loss" in entry] == [2, 4, 6]
     assert [entry["step"] for entry in stats if entry.get("psnr") == 12.5] == [4, 6]
     assert stats[0]["learning_rate"] == learning_rate(tiny_recipe, 1)
-    checkpoint = load_checkpoint(unbroken / "checkpoint.pt", repr(tiny_recipe))
+    checkpoint = load_checkpoint(unbroken / "checkpoint.pt", describe(tiny_recipe))
     assert checkpoint.step == 6
     assert checkpoint.optimiser["param_groups"][0]["lr"] == learning_rate(tiny_recipe, 5)
 
@@ -73,10 +79,12 @@ def test_resumed_run_equals_an_unbroken_one(unbroken: Path, tiny_recipe: Recipe,
     # Killed while it wrote the next checkpoint, too: half of one lies beside the good one.
     good = (tmp_path / "checkpoint.pt").read_bytes()
     (tmp_path / "checkpoint.unfinished").write_bytes(good[: len(good) // 2])
-    assert load_checkpoint(tmp_path / "checkpoint.pt", repr(tiny_recipe)).step == 3
+    assert load_checkpoint(tmp_path / "checkpoint.pt", describe(tiny_recipe)).step == 3
 
     network = train(tiny_recipe, tmp_path, no_scores)
-    resumed, whole = (load_checkpoint(f / "checkpoint.pt", repr(tiny_recipe)) for f in (tmp_path, unbroken))
+    resumed, whole = (
+        load_checkpoint(f / "checkpoint.pt", describe(tiny_recipe)) for f in (tmp_path, unbroken)
+    )
     assert same(vars(resumed), vars(whole))
     assert same(dict(network.state_dict()), whole.average)
     assert not same(whole.network, whole.average)
@@ -85,21 +93,23 @@ def test_resumed_run_equals_an_unbroken_one(unbroken: Path, tiny_recipe: Recipe,
 def test_finished_run_is_not_trained_again(unbroken: Path, tiny_recipe: Recipe) -> None:
     network = train(tiny_recipe, unbroken, interrupt)
     assert same(
-        dict(network.state_dict()), load_checkpoint(unbroken / "checkpoint.pt", repr(tiny_recipe)).average
+        dict(network.state_dict()), load_checkpoint(unbroken / "checkpoint.pt", describe(tiny_recipe)).average
     )
 
 
 def test_checkpoint_of_another_recipe_is_refused(unbroken: Path, tiny_recipe: Recipe) -> None:
-    with pytest.raises(CheckpointError, match=r"made by another recipe; remove .* or choose another --name"):
+    with pytest.raises(
+        CheckpointError, match=r"made by another recipe \(\w+ differ\); remove .* or choose another --name"
+    ):
         train(replace(tiny_recipe, seed=1), unbroken, no_scores)
 
 
 def test_failed_save_leaves_the_last_checkpoint(tmp_path: Path) -> None:
     path = tmp_path / "checkpoint.pt"
-    save_checkpoint(Checkpoint(1, "recipe", {"a": torch.zeros(1000)}, {}, {}), path)
+    save_checkpoint(Checkpoint(1, {}, {"a": torch.zeros(1000)}, {}, {}), path)
     with pytest.raises(AttributeError, match="pickle"):
-        save_checkpoint(Checkpoint(2, "recipe", {"a": lambda: None}, {}, {}), path)
-    assert load_checkpoint(path, "recipe").step == 1
+        save_checkpoint(Checkpoint(2, {}, {"a": lambda: None}, {}, {}), path)
+    assert load_checkpoint(path, {}).step == 1
 
 
 def poisoned(checkpoint: Checkpoint) -> Checkpoint:
@@ -111,7 +121,7 @@ def test_poisoned_weights_stop_the_run(tiny_recipe: Recipe, tmp_path: Path) -> N
     with pytest.raises(KeyboardInterrupt):
         train(tiny_recipe, tmp_path, interrupt)
     path = tmp_path / "checkpoint.pt"
-    save_checkpoint(poisoned(load_checkpoint(path, repr(tiny_recipe))), path)
+    save_checkpoint(poisoned(load_checkpoint(path, describe(tiny_recipe))), path)
     before = path.read_bytes()
     with pytest.raises(DivergedError, match="the loss is nan at step 3"):
         train(tiny_recipe, tmp_path, no_scores)
@@ -141,3 +151,17 @@ def test_loss_is_the_mean_of_each_patchs_own_error() -> None:
     root_mean_square_error(derained, derained.detach()).backward()
     assert derained.grad is not None
     assert derained.grad.isfinite().all(), "no error has a gradient all the same"
+
+
+def test_the_late_course_sets_out_from_the_fork(tiny_recipe: Recipe, tmp_path: Path) -> None:
+    """Its end is that of a run that had the late rain from the start, and the mean lies between."""
+    downpour = replace(tiny_recipe.rain, name="downpour", brightness=(0.8, 0.9))
+    forked = replace(tiny_recipe, late_rain=downpour, late_share=0.5)
+    network = train_courses(forked, tmp_path / "forked", no_scores)
+    late = dict(train(forked, tmp_path / "late", no_scores).state_dict())
+    early = dict(train(tiny_recipe, tmp_path / "early", no_scores).state_dict())
+    assert not same(early, late)
+    mean = {name: (early[name] + late[name]) / 2 for name in early}
+    assert same(dict(network.state_dict()), mean)
+    again = train_courses(forked, tmp_path / "forked", interrupt)
+    assert same(dict(again.state_dict()), mean), "a finished run is not trained again"

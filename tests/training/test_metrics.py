@@ -82,6 +82,15 @@ def test_what_cannot_be_measured_is_not_a_number() -> None:
 
 def test_means_leave_out_what_was_not_measured() -> None:
     nan = float("nan")
-    means = mean_scores([Scores(20, nan, 1, nan, 3, 0), Scores(30, nan, 2, 0.5, nan, 1)])
-    np.testing.assert_equal(astuple(means), (25, nan, 1.5, 0.5, 3, 0.5))
+    means = mean_scores([Scores(20, nan, 1, nan, 3, 0, 4), Scores(30, nan, 2, 0.5, nan, 1, 6)])
+    np.testing.assert_equal(astuple(means), (25, nan, 1.5, 0.5, 3, 0.5, 5))
     assert np.isnan(astuple(mean_scores([]))).all()
+
+
+def test_bright_rain_leaves_more_background_than_all_rain() -> None:
+    clean, rainy = flat(100), flat(100)
+    rainy[:2] += 30  # faint
+    rainy[2:4] += 100  # bright
+    doing_nothing = score(rainy, rainy, clean)
+    assert doing_nothing.background_error == 0
+    assert doing_nothing.background_error_50 > 0

@@ -105,9 +105,9 @@ def test_backgrounds_that_are_not_there_are_an_error(
     [
         (["nonsense"], "invalid choice: 'nonsense'"),
         ([], "required: recipe"),
-        (["smoke", "--steps", "0"], "--steps: 0 is not 1 or more"),
+        (["smoke", "--steps", "0"], "--steps: '0' is no whole number of 1 or more"),
         (["smoke", "--rain", "frogs"], "invalid choice: 'frogs'"),
-        (["smoke", "--seed", "-1"], "--seed: -1"),
+        (["smoke", "--seed", "-1"], "--seed: '-1' is no whole number"),
         (["smoke", "--name", "my model"], "--name"),
     ],
 )

@@ -58,6 +58,7 @@ def test_late_rain_falls_on_the_last_steps_alone(tiny_recipe: Recipe) -> None:
     downpour = replace(tiny_recipe.rain, name="downpour", brightness=(0.9, 0.95))
     late = replace(tiny_recipe, late_rain=downpour, late_share=0.5)  # from step 3 of 6
     assert [late.rain_at(step).name for step in range(6)] == ["test"] * 3 + ["downpour"] * 3
+    assert late.fork_step == 3
     before, after = Samples(tiny_recipe), Samples(late)
     changed = [not torch.equal(before[i][0], after[i][0]) for i in range(len(after))]
     assert changed == [False] * 12 + [True] * 12
