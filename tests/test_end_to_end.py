@@ -82,9 +82,9 @@ def test_make_serve_and_curl_on_a_fresh_clone(clone: Path, tmp_path: Path) -> No
 
 
 def _is_derained(path: Path) -> None:
-    """Nearer to the clean picture than the rainy one is, by more than recompression explains."""
+    """Much nearer to the clean picture than the rainy one is."""
     clean, rainy = read_picture(EXAMPLES / "clean.jpg"), read_picture(EXAMPLES / "rain.jpg")
-    assert psnr(read_picture(path), clean) > psnr(rainy, clean) + 1.5
+    assert psnr(read_picture(path), clean) > psnr(rainy, clean) + 2
 
 
 def test_the_python_examples_run(tmp_path: Path) -> None:

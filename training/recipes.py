@@ -62,6 +62,16 @@ def base() -> Recipe:
     """The recipe of the shipped model, `models/base`.
 
     python training/run.py base
+
+    took about 100 minutes on two cores of an AMD EPYC that other work shared, one thread a course
+    (17 steps a second when it had a core to itself). Mean PSNR of the exported model against that
+    of the rainy input, on rain never trained on: DDN-style pairs 22.02 dB (20.87; validation),
+    Rain100L 28.08 (25.28; test), Rain100H 20.08 (12.39; test); clean Kodak pictures come back at
+    39.49 dB (test). All scores are in the model card.
+
+    Chosen on validation: RMSE rather than L1, leaves of complexity 0.7 (simpler ones remove more
+    and damage more), the mean of two courses (22.02 dB and clean BSD pictures at 38.0, against
+    21.82 and 39.0 without the late rain, 22.26 and 35.7 with it alone).
     """
     return Recipe(
         name="base",
