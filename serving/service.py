@@ -13,12 +13,12 @@ from serving.negotiation import choose_format
 from serving.pages import pages
 from serving.pipeline import Pipeline
 from serving.problems import ProblemResponses, problem_of
-from serving.settings import Settings
+from serving.settings import settings_or_exit
 from serving.uploads import ROUTE, Uploads
 
 logger = logging.getLogger("bentoml.derain")
 
-settings = Settings()
+settings = settings_or_exit()
 
 # BentoML's own limit answers without a problem document and cannot stop the work, so it is
 # only a backstop behind the pipeline's.
@@ -34,7 +34,10 @@ class DerainService:
     @staticmethod
     def check() -> None:
         """Before any worker starts: BentoML would start one that fails again and again, for ever."""
-        _open_engine().close()
+        try:
+            _open_engine().close()
+        except DerainError as error:
+            raise SystemExit(f"derain: {error}") from None
 
     def __init__(self) -> None:
         engine = _open_engine()

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from pydantic import Field
+from pydantic import Field, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from derain.engine import DEFAULT_MODEL, Provider
@@ -23,3 +23,12 @@ class Settings(BaseSettings):
     timeout_s: float = Field(300, gt=0, description="waiting and work together; beyond it callers get 504")
 
     page: bool = Field(True, description="serve the page at `/`")
+
+
+def settings_or_exit() -> Settings:
+    """The settings of the environment; where they are wrong, ends the process in words."""
+    try:
+        return Settings()
+    except ValidationError as error:
+        wrong = [f"DERAIN_{problem['loc'][0]}".upper() + f": {problem['msg']}" for problem in error.errors()]
+        raise SystemExit("\n".join(f"derain: {line}" for line in wrong)) from None
