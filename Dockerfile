@@ -11,18 +11,18 @@ RUN python -m venv /opt/derain \
  && /opt/derain/bin/pip install --no-cache-dir --require-hashes --requirement "requirements/$lock.txt"
 
 FROM python:${PYTHON}
-RUN useradd --system --uid 10001 --home-dir /home/derain --create-home derain
+RUN useradd --system --uid 10001 --no-create-home derain
 COPY --from=packages /opt/derain /opt/derain
 WORKDIR /srv/derain
 COPY derain/ derain/
 COPY serving/ serving/
 COPY models/ models/
 COPY examples/ examples/
-# BENTOML_HOME holds the metrics of the running service, and needs to be writable.
+# The metrics of the running service are in BENTOML_HOME: all that is written is under /tmp.
 ENV PATH=/opt/derain/bin:$PATH \
     PYTHONDONTWRITEBYTECODE=1 \
     PYTHONUNBUFFERED=1 \
-    BENTOML_HOME=/home/derain/bentoml \
+    BENTOML_HOME=/tmp/bentoml \
     BENTOML_DO_NOT_TRACK=True
 USER 10001
 EXPOSE 3000

@@ -1,5 +1,6 @@
 """The house rules that a reader of the tree would assume."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -60,3 +61,18 @@ def test_models_are_artifacts_only() -> None:
 
 def test_the_shipped_model_is_small_enough_to_ship() -> None:
     assert (ROOT / "models" / "base" / "model.onnx").stat().st_size < 4_000_000
+
+
+@pytest.mark.parametrize("module", ["derain.engine", "training.export"])
+def test_nothing_is_reported_to_anyone(module: str, tmp_path: Path) -> None:
+    """onnxruntime's reports leave an identifier in the home folder, as soon as a model is loaded."""
+    kept_from_reporting = ("ORT_DISABLE_TELEMETRY", "CI", "XDG_CACHE_HOME")
+    environment = {name: value for name, value in os.environ.items() if name not in kept_from_reporting}
+    program = f"import {module}, derain.engine; derain.engine.Engine()"
+    subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", program],
+        cwd=ROOT,
+        env=environment | {"HOME": str(tmp_path)},
+        check=True,
+    )
+    assert [path for path in tmp_path.rglob("*") if "Microsoft" in path.parts] == []
