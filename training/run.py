@@ -23,8 +23,8 @@ import torch
 from torch import nn
 
 from derain.engine import Engine
-from derain.errors import DerainError
-from derain.manifest import MANIFEST_NAME
+from derain.errors import DerainError, ModelError
+from derain.manifest import MANIFEST_NAME, Evaluation, Manifest, load_manifest
 from training.arrays import Picture
 from training.card import evaluation_table, write_model_texts
 from training.evaluate import Pair, evaluate, held_out_backgrounds, held_out_sets, rained_on
@@ -67,6 +67,7 @@ def run(recipe: Recipe, runs: Path, models: Path, name: str) -> Path:
     engine = Engine(unfinished)
     evaluations = [evaluate(engine.derain, title, "validation", pairs) for title, pairs in held_out_sets()]
     engine.close()
+    evaluations += _recorded(models / name, manifest, {measured.name for measured in evaluations})
     write_model_texts(unfinished, manifest.model_copy(update={"evaluations": evaluations}))
     print(evaluation_table(evaluations))
     return _put_in_place(unfinished, models / name)
@@ -169,6 +170,16 @@ def _derain(network: DerainNetwork, picture: Picture) -> Picture:
     clean = network(rainy[..., :height, :width])[0].clamp(0, 1).mul(255).round()
     derained[:height, :width] = clean.permute(1, 2, 0).to("cpu", torch.uint8).numpy()
     return derained
+
+
+def _recorded(folder: Path, manifest: Manifest, measured: set[str]) -> list[Evaluation]:
+    """What was measured on other sets before, if the folder has this very model already."""
+    try:
+        earlier = load_manifest(folder)
+    except ModelError:
+        return []  # none there, or a damaged one, about to be replaced
+    same = earlier.file.sha256 == manifest.file.sha256
+    return [known for known in earlier.evaluations if same and known.name not in measured]
 
 
 def _put_in_place(unfinished: Path, folder: Path) -> Path:

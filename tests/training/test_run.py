@@ -11,6 +11,7 @@ import pytest
 
 from derain.engine import Engine
 from derain.manifest import load_manifest
+from training.card import write_model_texts
 from training.run import ROOT, main
 
 pytestmark = pytest.mark.slow
@@ -60,6 +61,18 @@ def test_same_command_again_does_not_train_again(base: Path) -> None:
     before = [path.read_bytes() for path in paths]
     assert main([*SMOKE, *in_folder(base)]) == 0
     assert [path.read_bytes() for path in paths] == before
+
+
+def test_scores_recorded_since_are_kept(base: Path) -> None:
+    folder = base / "models" / "smoke"
+    manifest = load_manifest(folder)
+    mine = manifest.evaluations[0].model_copy(update={"name": "mine"})
+    write_model_texts(folder, manifest.model_copy(update={"evaluations": [*manifest.evaluations, mine]}))
+    assert main([*SMOKE, *in_folder(base)]) == 0
+    assert load_manifest(folder).evaluations == [*manifest.evaluations, mine]
+    (folder / "model.onnx").write_bytes(b"damaged")
+    assert main([*SMOKE, *in_folder(base)]) == 0
+    assert load_manifest(folder).evaluations == manifest.evaluations
 
 
 def test_other_settings_under_the_same_name_are_refused(
