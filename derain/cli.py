@@ -2,7 +2,7 @@
 
 import argparse
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,7 +10,7 @@ from tqdm import tqdm
 
 from derain.engine import DEFAULT_MODEL, Engine, Provider
 from derain.errors import DerainError, ImageError
-from derain.image import PICTURE_SUFFIXES, decode, encode, write_atomically
+from derain.image import PICTURE_SUFFIXES, decode, encode, is_picture, write_atomically
 
 DONE, SOME_FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130
 
@@ -66,14 +66,14 @@ def plan(inputs: Iterable[Path], output: Path) -> list[Job]:
             jobs.append(Job(given, output / given.name))
         else:
             raise PlanError(f"{given} does not exist")
-    sources: dict[Path, Path] = {}
+    by_target: dict[Path, Job] = {}
     for job in jobs:
         if job.target.resolve() == job.source.resolve():
             raise PlanError(f"{job.source} would be written over itself; choose another --output")
-        other = sources.setdefault(job.target, job.source)
+        other = by_target.setdefault(job.target, job).source
         if other.resolve() != job.source.resolve():
             raise PlanError(f"{other} and {job.source} would both be written to {job.target}")
-    return list({job.target: job for job in jobs}.values())
+    return list(by_target.values())
 
 
 def derain_file(engine: Engine, job: Job) -> None:
@@ -99,22 +99,21 @@ def _run(engine: Engine, jobs: list[Job]) -> int:
 
 def _pictures(folder: Path, output: Path) -> list[Path]:
     """In and below the folder; not the earlier results, should the output folder lie inside."""
-    found = [path for path in sorted(folder.rglob("*")) if _is_picture(path)]
+    found = [path for path in sorted(folder.rglob("*")) if is_picture(path)]
     results = output.resolve()
     has_results = folder.resolve() in results.parents
     return [path for path in found if not (has_results and results in path.resolve().parents)]
 
 
-def _is_picture(path: Path) -> bool:
-    """By its name; hidden files are none: macOS leaves `._photo.jpg` beside `photo.jpg`."""
-    is_named_so = path.suffix.lower() in PICTURE_SUFFIXES and not path.name.startswith(".")
-    return is_named_so and path.is_file()
+def at_least(lowest: int) -> Callable[[str], int]:
+    """For argparse: reads a whole number that is not below `lowest`, itself 0 or more."""
 
+    def read(text: str) -> int:
+        if not text.isdecimal() or int(text) < lowest:
+            raise argparse.ArgumentTypeError(f"{text!r} is no whole number of {lowest} or more")
+        return int(text)
 
-def _positive(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is no whole number of 1 or more")
-    return int(text)
+    return read
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -127,7 +126,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--provider", choices=[provider.value for provider in Provider], default=Provider.AUTO.value
     )
-    parser.add_argument("--threads", type=_positive, metavar="N", help="on the CPU; default: all cores")
+    parser.add_argument("--threads", type=at_least(1), metavar="N", help="on the CPU; default: all cores")
     parser.add_argument("--overwrite", action="store_true", help="also what is already in the output folder")
     return parser
 

@@ -12,8 +12,8 @@ import numpy as np
 import onnxruntime as ort
 from onnxruntime.capi import onnxruntime_pybind11_state as failures
 
+from derain.arrays import Picture, quantise
 from derain.errors import ModelError, ProviderError
-from derain.image import Picture
 from derain.manifest import load_manifest
 from derain.tiling import Tile, cut, smallest_tile_px
 
@@ -131,7 +131,7 @@ class Engine:
             rows.keep_start - rows.start : rows.keep_stop - rows.start,
             columns.keep_start - columns.start : columns.keep_stop - columns.start,
         ]
-        levels = np.rint(np.clip(inside, 0, 1) * 255).astype(np.uint8).transpose(1, 2, 0)
+        levels = quantise(inside.transpose(1, 2, 0))
         derained[rows.keep_start : rows.keep_stop, columns.keep_start : columns.keep_stop] = levels
 
 
@@ -139,15 +139,6 @@ def available_providers() -> list[Provider]:
     """What the installed onnxruntime was built for; a missing driver shows only at start."""
     built_in = ort.get_available_providers()
     return [provider for provider, name in _ORT_NAMES.items() if name in built_in]
-
-
-def require(provider: Provider) -> None:
-    """Raises ProviderError for one that the installed onnxruntime was not built for."""
-    there = available_providers()
-    if provider is not Provider.AUTO and provider not in there:
-        raise ProviderError(
-            f"{provider} was asked for, but the installed onnxruntime has only: {', '.join(there)}"
-        )
 
 
 def usable_cores() -> int:
@@ -173,10 +164,14 @@ def _quota_cores() -> float | None:
 
 def _start(path: Path, provider: Provider) -> tuple[Provider, ort.InferenceSession]:
     """A session on the provider asked for, or on the best there is."""
+    there = available_providers()
     if provider is not Provider.AUTO:
-        require(provider)
+        if provider not in there:
+            raise ProviderError(
+                f"{provider} was asked for, but the installed onnxruntime has only: {', '.join(there)}"
+            )
         return provider, _open(path, provider)
-    if Provider.CUDA in available_providers():
+    if Provider.CUDA in there:
         # Built for CUDA, but that may be a machine without a GPU.
         try:
             return Provider.CUDA, _open(path, Provider.CUDA)

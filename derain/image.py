@@ -11,12 +11,10 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
+from derain.arrays import Picture
 from derain.errors import CorruptImageError, EmptyImageError, ImageTooLargeError, UnsupportedFormatError
-
-Picture = NDArray[np.uint8]  # RGB, (height, width, 3)
 
 
 @dataclass(frozen=True)
@@ -100,6 +98,11 @@ def decode(data: bytes, max_pixels: int = DEFAULT_MAX_PIXELS) -> tuple[Picture, 
     Raises what `read_header` raises, and CorruptImageError where the pixels are damaged.
     """
     header = read_header(data, max_pixels)
+    return decode_pixels(data, header), header.format
+
+
+def decode_pixels(data: bytes, header: Header) -> Picture:
+    """The picture whose header was read before; raises CorruptImageError."""
     if header.format == PNG:
         _check_chunks(data)
     try:
@@ -108,7 +111,7 @@ def decode(data: bytes, max_pixels: int = DEFAULT_MAX_PIXELS) -> tuple[Picture, 
         raise CorruptImageError(f"the {header.format.name} picture cannot be decoded: {error.err}") from error
     if pixels is None:
         raise CorruptImageError(f"the {header.format.name} picture is damaged or cut short")
-    return np.asarray(pixels, dtype=np.uint8), header.format
+    return np.asarray(pixels, dtype=np.uint8)
 
 
 def check_size(width: int, height: int, image_format: ImageFormat) -> None:
@@ -125,6 +128,12 @@ def encode(picture: Picture, image_format: ImageFormat) -> bytes:
     done, data = cv2.imencode(image_format.suffixes[0], bgr, image_format.options)
     assert done
     return data.tobytes()
+
+
+def is_picture(path: Path) -> bool:
+    """A file that is named as one; hidden ones are not: macOS leaves `._photo.jpg` beside `photo.jpg`."""
+    is_named_so = path.suffix.lower() in PICTURE_SUFFIXES and not path.name.startswith(".")
+    return is_named_so and path.is_file()
 
 
 def read_picture(path: Path, max_pixels: int = DEFAULT_MAX_PIXELS) -> Picture:

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from derain.engine import Engine
-from derain.image import ImageFormat, check_size, decode, encode, read_header
+from derain.image import Header, ImageFormat, check_size, decode_pixels, encode, read_header
 from serving.metrics import IN_WORK, PIXELS, STAGE_SECONDS, WAITING
 from serving.problems import BusyError, DeadlineError
 from serving.settings import Settings
@@ -69,7 +69,7 @@ class Pipeline:
         try:
             async with asyncio.timeout(self.settings.timeout_s):
                 await self._wait_for_turn(timings)
-                return await self._work(data, target_format, timings)
+                return await self._work(data, header, target_format, timings)
         except TimeoutError as error:
             raise DeadlineError(f"not done within {self.settings.timeout_s:g} s") from error
 
@@ -83,11 +83,12 @@ class Pipeline:
             self._waiting -= 1
             WAITING.dec()
 
-    async def _work(self, data: bytes, target: ImageFormat, timings: Timings) -> Derained:
+    async def _work(self, data: bytes, header: Header, target: ImageFormat, timings: Timings) -> Derained:
         """The stages in a thread of their own. A turn ends with the thread, not with its caller:
         a thread cannot be stopped, and until it is done it takes up cores and memory."""
         IN_WORK.inc()
-        work = asyncio.get_running_loop().run_in_executor(self._threads, self._derain, data, target, timings)
+        loop = asyncio.get_running_loop()
+        work = loop.run_in_executor(self._threads, self._derain, data, header, target, timings)
         work.add_done_callback(self._end_turn)
         return await asyncio.shield(work)
 
@@ -97,9 +98,9 @@ class Pipeline:
         if not work.cancelled():
             work.exception()  # seen, should nobody be waiting for it any more
 
-    def _derain(self, data: bytes, target: ImageFormat, timings: Timings) -> Derained:
+    def _derain(self, data: bytes, header: Header, target: ImageFormat, timings: Timings) -> Derained:
         with timings.measure("decode"):
-            picture, _ = decode(data, self.settings.max_pixels)
+            picture = decode_pixels(data, header)
         with timings.measure("infer"):
             derained = self.engine.derain(picture)
         with timings.measure("encode"):

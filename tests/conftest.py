@@ -2,6 +2,9 @@
 
 import asyncio
 import os
+import socket
+import subprocess
+import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -14,8 +17,8 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 from starlette.types import ASGIApp
 
+from derain.arrays import Picture
 from derain.engine import Engine
-from derain.image import Picture
 from derain.manifest import MANIFEST_NAME, InputContract, Manifest, Parity, describe_file
 
 ROOT = Path(__file__).parent.parent
@@ -114,6 +117,35 @@ def engine(model: Path) -> Iterator[Engine]:
     engine = Engine(model, threads=2, tile_px=32)
     yield engine
     engine.close()
+
+
+def repository_files() -> list[str]:
+    """What a clone would have, as it is now; paths from the root."""
+    command = ["git", "ls-files", "--cached", "--others", "--exclude-standard"]
+    listed = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    return [name for name in listed.stdout.splitlines() if (ROOT / name).exists()]
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def wait_until_ready(url: str, process: subprocess.Popen[bytes], log: Path, longest_s: float) -> None:
+    """Fails with the server's log when it ends or takes too long."""
+    deadline = time.monotonic() + longest_s
+    while not _is_ready(url):
+        assert process.poll() is None, log.read_text()
+        assert time.monotonic() < deadline, log.read_text()
+        time.sleep(0.1)
+
+
+def _is_ready(url: str) -> bool:
+    try:
+        return httpx.get(f"{url}/readyz", timeout=2).is_success
+    except httpx.TransportError:
+        return False
 
 
 def files_in(folder: Path) -> set[str]:

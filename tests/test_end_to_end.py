@@ -3,10 +3,8 @@
 import os
 import re
 import shutil
-import socket
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,7 +14,8 @@ import numpy as np
 import pytest
 
 from derain.image import decode, read_picture
-from tests.test_readme import README, ROOT, blocks
+from tests.conftest import ROOT, free_port, repository_files, wait_until_ready
+from tests.test_readme import README, blocks
 from training.metrics import psnr
 
 pytestmark = pytest.mark.slow
@@ -28,19 +27,10 @@ EXAMPLES = ROOT / "examples"
 def clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The files that a clone would have, as they are now."""
     folder = tmp_path_factory.mktemp("clone") / "derain"
-    command = ["git", "ls-files", "--cached", "--others", "--exclude-standard"]
-    listed = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
-    for name in listed.stdout.splitlines():
-        if (ROOT / name).exists():
-            (folder / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy2(ROOT / name, folder / name)
+    for name in repository_files():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy2(ROOT / name, folder / name)
     return folder
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 @contextmanager
@@ -52,22 +42,11 @@ def running(command: list[str], port: int, cwd: Path, home: Path) -> Iterator[st
         server = subprocess.Popen(command, cwd=cwd, env=environment, stdout=output, stderr=subprocess.STDOUT)
     url = f"http://localhost:{port}"
     try:
-        deadline = time.monotonic() + 420
-        while not _ready(url):
-            assert server.poll() is None, log.read_text()
-            assert time.monotonic() < deadline, log.read_text()
-            time.sleep(0.5)
+        wait_until_ready(url, server, log, longest_s=420)
         yield url
     finally:
         server.terminate()
         server.wait(60)
-
-
-def _ready(url: str) -> bool:
-    try:
-        return httpx.get(f"{url}/readyz", timeout=2).status_code == 200
-    except httpx.TransportError:
-        return False
 
 
 def test_make_serve_and_curl_on_a_fresh_clone(clone: Path, tmp_path: Path) -> None:

@@ -1,14 +1,13 @@
 """The README says what is so: its tree is the one on disk, its table the settings, its commands run."""
 
 import re
-import subprocess
 from pathlib import Path
 
 import pytest
 
 from serving.settings import Settings
+from tests.conftest import ROOT, repository_files
 
-ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
 
 # Named as a whole in the tree, not file by file.
@@ -21,9 +20,7 @@ def blocks(language: str) -> list[str]:
 
 def tracked() -> set[str]:
     """Files of the repository, by path; a folder that the tree names as a whole stands for its files."""
-    command = ["git", "ls-files", "--cached", "--others", "--exclude-standard"]
-    listed = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout.split("\n")
-    files = {name for name in listed if name and (ROOT / name).exists()}
+    files = repository_files()
     whole = {name: folder for name in files for folder in _FOLDERS if name.startswith(f"{folder}/")}
     return {f"{whole[name]}/" if name in whole else name for name in files}
 

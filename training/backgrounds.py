@@ -14,9 +14,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from derain.arrays import FloatArray, Picture, quantise
 from derain.errors import DerainError
-from derain.image import PICTURE_SUFFIXES, read_picture
-from training.arrays import FloatArray, Picture, quantise
+from derain.image import PICTURE_SUFFIXES, is_picture, read_picture
 
 
 class BackgroundError(DerainError):
@@ -38,7 +38,7 @@ def load_folder(folder: Path, count: int | None, seed: int) -> list[Picture]:
     """Pictures of a folder, not of its subfolders; `count` and `seed` choose, as in `subset`."""
     if not folder.is_dir():
         raise BackgroundError(f"no folder of backgrounds at {folder}")
-    paths = [path for path in folder.iterdir() if path.suffix.lower() in PICTURE_SUFFIXES]
+    paths = [path for path in folder.iterdir() if is_picture(path)]
     if not paths:
         raise BackgroundError(f"no pictures in {folder} (known: {', '.join(sorted(PICTURE_SUFFIXES))})")
     return [read_picture(path) for path in subset(paths, count, seed)]

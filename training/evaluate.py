@@ -20,11 +20,11 @@ import cv2
 import numpy as np
 from tqdm import tqdm
 
+from derain.arrays import Picture
 from derain.engine import Engine
 from derain.errors import DerainError
-from derain.image import PICTURE_SUFFIXES, read_picture
+from derain.image import is_picture, read_picture
 from derain.manifest import Evaluation
-from training.arrays import Picture
 from training.backgrounds import Leaves, draw_leaves
 from training.card import evaluation_table, write_model_texts
 from training.metrics import Scores, mean_scores, psnr, score
@@ -90,7 +90,10 @@ def rained_on(family: DrawnRain, index: int, named: tuple[str, Picture]) -> Pair
 
 def read_pairs(rainy: Path, clean: Path) -> Iterator[Pair]:
     """Pairs of two folders, matched by file name, or else by the last number in it."""
-    candidates = _pictures(clean)
+    candidates: dict[str, list[Path]] = {}
+    for path in _pictures(clean):
+        for key in _keys(path):
+            candidates.setdefault(key, []).append(path)
     for path in _pictures(rainy):
         partner = _partner(path, candidates)
         pair = Pair(path.stem, read_picture(path), read_picture(partner))
@@ -99,15 +102,16 @@ def read_pairs(rainy: Path, clean: Path) -> Iterator[Pair]:
         yield pair
 
 
-def _partner(rainy: Path, candidates: list[Path]) -> Path:
-    for key in (_name_key, _number_key):
-        partners = [path for path in candidates if key(path) == key(rainy)]
+def _partner(rainy: Path, candidates: dict[str, list[Path]]) -> Path:
+    for key in _keys(rainy):
+        partners = candidates.get(key, [])
         if len(partners) > 1:
             names = " and ".join(path.name for path in partners)
             raise PairingError(f"{rainy} could go with {names}")
         if partners:
             return partners[0]
-    raise PairingError(f"{rainy} has no clean partner in {candidates[0].parent}, by name or by number")
+    folder = next(iter(candidates.values()))[0].parent
+    raise PairingError(f"{rainy} has no clean partner in {folder}, by name or by number")
 
 
 def read_clean(folder: Path) -> Iterator[Pair]:
@@ -175,19 +179,16 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
 def _pictures(folder: Path) -> list[Path]:
     if not folder.is_dir():
         raise PairingError(f"{folder} is not a folder")
-    found = sorted(path for path in folder.iterdir() if path.suffix.lower() in PICTURE_SUFFIXES)
+    found = sorted(path for path in folder.iterdir() if is_picture(path))
     if not found:
         raise PairingError(f"no pictures in {folder}")
     return found
 
 
-def _name_key(path: Path) -> str:
-    return path.stem
-
-
-def _number_key(path: Path) -> str:
+def _keys(path: Path) -> list[str]:
+    """What a picture is matched by, the best first: its name, then the last number in it."""
     numbers = re.findall(r"\d+", path.stem)
-    return f"number {int(numbers[-1])}" if numbers else path.stem
+    return [f"name {path.stem}", *(f"number {int(number)}" for number in numbers[-1:])]
 
 
 def _shrink(picture: Picture, longest_px: int) -> Picture:

@@ -16,7 +16,7 @@ from torch import nn
 from derain.errors import DerainError
 from derain.manifest import InputContract, Manifest, Parity, describe_file
 from training.network import DerainNetwork
-from training.recipes import Recipe, describe
+from training.recipes import ROOT, Recipe, describe
 
 OPSET = 20
 MODEL_FILE = "model.onnx"
@@ -108,8 +108,7 @@ def kmac_per_pixel(network: DerainNetwork) -> float:
 
 def current_commit() -> str:
     """The commit of the code that runs, marked where it has been changed since; or "unknown"."""
-    root = Path(__file__).parent.parent
-    command = ["git", "-C", str(root), "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
+    command = ["git", "-C", str(ROOT), "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
     try:
         done = subprocess.run(command, capture_output=True, text=True, check=True)
     except (FileNotFoundError, subprocess.CalledProcessError):

@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from training.arrays import Picture
+from derain.arrays import Picture
 
 Mask = NDArray[np.bool_]  # (H, W)
 

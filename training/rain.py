@@ -16,7 +16,7 @@ from typing import Literal
 import cv2
 import numpy as np
 
-from training.arrays import FloatArray, Picture, fraction, quantise
+from derain.arrays import FloatArray, Picture, fraction, quantise
 
 Blend = Literal["add", "screen"]
 

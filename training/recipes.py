@@ -9,7 +9,8 @@ from training.backgrounds import Leaves
 from training.network import NetworkShape
 from training.rain import MISTY, WIDE, RainRange
 
-PHOTOGRAPHS = Path(__file__).parent / "photographs" / "train"
+ROOT = Path(__file__).resolve().parent.parent
+PHOTOGRAPHS = ROOT / "training" / "photographs" / "train"
 
 
 @dataclass(frozen=True)
@@ -117,9 +118,8 @@ RECIPES: dict[str, Callable[[], Recipe]] = {"base": base, "smoke": smoke}
 
 def describe(recipe: Recipe) -> dict[str, Any]:
     """The recipe as plain values; folders of this repository relative to its root."""
-    root = Path(__file__).parent.parent
     described = asdict(recipe)
     if recipe.photographs is not None:
         folder = recipe.photographs.resolve()
-        described["photographs"] = str(folder.relative_to(root) if folder.is_relative_to(root) else folder)
+        described["photographs"] = str(folder.relative_to(ROOT) if folder.is_relative_to(ROOT) else folder)
     return described

@@ -18,24 +18,22 @@ if __package__ is None or __package__ == "":  # started as a file: make its own 
     sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import cv2
-import numpy as np
 import torch
 from torch import nn
 
+from derain.arrays import Picture, fraction, quantise
+from derain.cli import at_least
 from derain.engine import Engine
 from derain.errors import DerainError, ModelError
 from derain.manifest import MANIFEST_NAME, Evaluation, Manifest, load_manifest
-from training.arrays import Picture
 from training.card import evaluation_table, write_model_texts
 from training.evaluate import Pair, evaluate, held_out_backgrounds, held_out_sets, rained_on
 from training.export import current_commit, export
 from training.loop import CHECKPOINT, train_courses
 from training.network import DerainNetwork
 from training.rain import RANGES
-from training.recipes import RECIPES, Recipe, describe
+from training.recipes import RECIPES, ROOT, Recipe, describe
 from training.unseen import SHOWER
-
-ROOT = Path(__file__).resolve().parent.parent
 
 
 def run(recipe: Recipe, runs: Path, models: Path, name: str) -> Path:
@@ -97,8 +95,8 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("recipe", choices=RECIPES, help="see training/recipes.py")
     parser.add_argument("--name", type=_name, help="of the run and the model (default: the recipe's)")
-    parser.add_argument("--steps", type=_positive, help="how long to train")
-    parser.add_argument("--seed", type=_seed, help="decides weights, samples and the subset of photographs")
+    parser.add_argument("--steps", type=at_least(1), help="how long to train")
+    parser.add_argument("--seed", type=at_least(0), help="decides weights, samples and which photographs")
     parser.add_argument(
         "--backgrounds",
         metavar="FOLDER|leaves",
@@ -106,7 +104,7 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
     )
     parser.add_argument(
         "--count",
-        type=_positive,
+        type=at_least(1),
         help="how many photographs: fewer and simpler ones generalise to more rain, more damage less",
     )
     parser.add_argument("--rain", choices=RANGES, help="wider rain is harder to memorise")
@@ -119,18 +117,6 @@ def _name(text: str) -> str:
     if not re.fullmatch(r"\w[\w.-]*", text):
         raise argparse.ArgumentTypeError(f"{text!r} is not made of letters, digits, '_', '-' and '.'")
     return text
-
-
-def _seed(text: str) -> int:
-    if not text.isdecimal():
-        raise argparse.ArgumentTypeError(f"{text!r} is no whole number of 0 or more")
-    return int(text)
-
-
-def _positive(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is no whole number of 1 or more")
-    return int(text)
 
 
 def _override(recipe: Recipe, options: argparse.Namespace) -> Recipe:
@@ -165,10 +151,10 @@ def _derain(network: DerainNetwork, picture: Picture) -> Picture:
         side // network.shape.alignment_px * network.shape.alignment_px for side in picture.shape[:2]
     )
     parameter = next(network.parameters())
-    rainy = torch.from_numpy(picture.transpose(2, 0, 1)[None] / np.float32(255)).to(parameter.device)
+    rainy = torch.from_numpy(fraction(picture.transpose(2, 0, 1)[None])).to(parameter.device)
     derained = picture.copy()  # the odd rows and columns at the end stay rainy: good enough to watch by
-    clean = network(rainy[..., :height, :width])[0].clamp(0, 1).mul(255).round()
-    derained[:height, :width] = clean.permute(1, 2, 0).to("cpu", torch.uint8).numpy()
+    clean = network(rainy[..., :height, :width])[0]
+    derained[:height, :width] = quantise(clean.permute(1, 2, 0).cpu().numpy())
     return derained
 
 

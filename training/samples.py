@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from training.arrays import Picture
+from derain.arrays import Picture
 from training.backgrounds import BackgroundError, cut_patch, draw_leaves, load_folder
 from training.rain import add_rain
 from training.recipes import Recipe

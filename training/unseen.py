@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from training.arrays import FloatArray, Picture, fraction, quantise
+from derain.arrays import FloatArray, Picture, fraction, quantise
 
 
 @dataclass(frozen=True)

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from derain.arrays import Picture
 from derain.engine import Engine, Provider, available_providers
 from derain.errors import ProviderError
-from derain.image import Picture
 from tests.conftest import ALIGNMENT_PX, RECEPTIVE_RADIUS_PX, noise
 
 SIZES = [(1, 1), (1, 130), (130, 1), (2, 3), (32, 32), (33, 32), (64, 96), (97, 101), (130, 67)]

@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageOps
 
+from derain.arrays import Picture
 from derain.errors import (
     CorruptImageError,
     EmptyImageError,
@@ -27,7 +28,6 @@ from derain.image import (
     TIFF,
     WEBP,
     ImageFormat,
-    Picture,
     decode,
     encode,
     read_header,

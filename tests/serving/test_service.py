@@ -8,7 +8,6 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -21,7 +20,7 @@ import pytest
 
 from derain.engine import Engine
 from derain.image import FORMATS, JPEG, PNG, ImageFormat, decode, encode
-from tests.conftest import ROOT, noise, scene, write_model
+from tests.conftest import ROOT, free_port, noise, scene, wait_until_ready, write_model
 from tests.derain.test_image import mean_difference, png
 
 pytestmark = pytest.mark.slow
@@ -50,9 +49,7 @@ class Server:
 @contextmanager
 def started(model: Path, folder: Path, **settings: object) -> Iterator[Server]:
     """A server of our own, perhaps not ready yet; all of its processes end with it."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     environment = {
         **{name: value for name, value in os.environ.items() if not name.startswith("DERAIN_")},
         "BENTOML_HOME": str(folder / "bentoml"),
@@ -84,20 +81,9 @@ def started(model: Path, folder: Path, **settings: object) -> Iterator[Server]:
 @contextmanager
 def serving(model: Path, folder: Path, **settings: object) -> Iterator[Server]:
     """A server of our own that is ready."""
-    with started(model, folder, **settings) as server, server.client() as client:
-        deadline = time.monotonic() + START_S
-        while not _ready(client):
-            assert server.process.poll() is None, server.said()
-            assert time.monotonic() < deadline, server.said()
-            time.sleep(0.1)
+    with started(model, folder, **settings) as server:
+        wait_until_ready(f"http://127.0.0.1:{server.port}", server.process, server.log, START_S)
         yield server
-
-
-def _ready(client: httpx.Client) -> bool:
-    try:
-        return client.get("/readyz").is_success
-    except httpx.TransportError:
-        return False
 
 
 @pytest.fixture(scope="module")

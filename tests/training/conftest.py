@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 import torch
 
+from derain.arrays import Picture
 from derain.manifest import Manifest
-from training.arrays import Picture
 from training.backgrounds import Leaves
 from training.card import write_model_texts
 from training.export import export

@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from derain.arrays import Picture
 from derain.errors import ImageError
 from derain.image import PNG, encode
-from training.arrays import Picture
 from training.backgrounds import BackgroundError, Leaves, cut_patch, draw_leaves, load_folder, relight, subset
 
 PATHS = [Path(f"{number:02}.png") for number in range(64)]

@@ -6,10 +6,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from derain.arrays import Picture
 from derain.image import PNG, encode
 from derain.manifest import load_manifest
 from tests.training.conftest import ExportedModel
-from training.arrays import Picture
 from training.evaluate import PERFECT_PSNR, Pair, PairingError, evaluate, main, read_clean, read_pairs
 from training.metrics import psnr
 from training.unseen import DOWNPOUR, add_drawn_rain

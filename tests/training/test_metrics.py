@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
-from training.arrays import Picture
+from derain.arrays import Picture
 from training.metrics import Scores, mean_scores, psnr, rain_mask, score, ssim
 
 

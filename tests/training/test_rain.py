@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from training.arrays import FloatArray, Picture
+from derain.arrays import FloatArray, Picture
 from training.rain import (
     HIGHEST_MEAN,
     LARGE,

@@ -12,7 +12,8 @@ import pytest
 from derain.engine import Engine
 from derain.manifest import load_manifest
 from training.card import write_model_texts
-from training.run import ROOT, main
+from training.recipes import ROOT
+from training.run import main
 
 pytestmark = pytest.mark.slow
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import training.unseen
-from training.arrays import Picture
+from derain.arrays import Picture
 from training.unseen import DOWNPOUR, FAMILIES, DrawnRain, add_drawn_rain, draw_streaks
 
 
@@ -28,7 +28,7 @@ def test_nothing_is_shared_with_training_rain() -> None:
         for alias in (node.names if isinstance(node, ast.Import | ast.ImportFrom) else [])
         for name in (alias.name, f"{getattr(node, 'module', '')}.{alias.name}")
     }
-    assert "training.arrays.Picture" in imported, "this test sees the imports"
+    assert "derain.arrays.Picture" in imported, "this test sees the imports"
     assert not [name for name in imported if name.startswith("training.rain")]
 
 

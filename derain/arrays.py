@@ -3,8 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from derain.image import Picture as Picture  # uint8 RGB (height, width, 3)
-
+Picture = NDArray[np.uint8]  # RGB, (height, width, 3)
 FloatArray = NDArray[np.float32]
 
 
