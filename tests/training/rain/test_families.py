@@ -51,7 +51,8 @@ def test_pictures_of_any_size_and_the_background_stays(any_family: Family, shape
     background = np.random.default_rng(0).integers(0, 256, (*shape, 3), dtype=np.uint8)
     before = background.copy()
     rainy = any_family.add(background, 0, 3)
-    assert (rainy.shape, rainy.dtype) == (background.shape, np.uint8)
+    assert rainy.shape == background.shape
+    assert rainy.dtype == np.uint8
     np.testing.assert_array_equal(background, before)
 
 
@@ -112,9 +113,7 @@ def test_textures_are_cut_from_the_pictures(textures: Path) -> None:
 def test_a_texture_smaller_than_the_picture_fills_it(textures: Path) -> None:
     layer = TextureRain("bars", textures, zoom=(0.1, 0.1), gain=(1, 1)).layer(160, 120, 0, 1)
     assert layer.shape == (160, 120)
-    assert layer.max() == pytest.approx(200 / 255, abs=0.01) or layer.max() == pytest.approx(
-        100 / 255, abs=0.01
-    )
+    assert round(layer.max() * 255) in (100, 200)
 
 
 def test_rainmix_without_warps_is_its_source_made_stronger() -> None:
@@ -134,9 +133,8 @@ def test_rainmix_bends_streaks() -> None:
     def lean(rain: Family) -> float:
         black = np.zeros((128, 128, 3), dtype=np.uint8)
         pictures = [rain.add(black, 0, index)[..., 0].astype(float) for index in range(12)]
-        return float(
-            np.mean([np.abs(np.diff(p, axis=0)).mean() / np.abs(np.diff(p)).mean() for p in pictures])
-        )
+        down, across = ([np.abs(np.diff(p, axis=axis)).mean() for p in pictures] for axis in (0, 1))
+        return float(np.mean(down) / np.mean(across))
 
     assert lean(RainMix("mix", SMALL)) > 1.15 * lean(SMALL)
 
