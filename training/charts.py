@@ -63,15 +63,17 @@ class ChartError(DerainError):
     """A figure that cannot be written."""
 
 
-def check_name(path: Path) -> None:
-    """Raises ChartError for a file that is neither SVG nor PNG: better said before the work than after it."""
+def check_path(path: Path) -> None:
+    """Raises ChartError where no figure can be written: better said before the work than after it."""
     if path.suffix.lower() not in _METADATA:
         raise ChartError(f"{path}: figures are written as {' or '.join(_METADATA)}")
+    if not path.parent.is_dir():
+        raise ChartError(f"{path}: {path.parent} is not a folder")
 
 
 def write_figure(path: Path, width_in: float, height_in: float, draw: Callable[[Figure], None]) -> None:
     """What `draw` puts on an empty figure, as SVG or PNG by the name; raises ChartError and OSError."""
-    check_name(path)
+    check_path(path)
     suffix = path.suffix.lower()
     # From the default on, not from the settings of the user's matplotlibrc.
     with style.context(["default", _STYLE]):

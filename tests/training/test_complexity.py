@@ -283,6 +283,7 @@ def test_command_measures_leaves(tmp_path: Path, capsys: pytest.CaptureFixture[s
         (["{folder}", "--count", "10"], "10 backgrounds asked for, 9 there"),
         (["{folder}", "--rain", "frogs"], "no rain family 'frogs': small, "),
         (["{folder}", "--figure", "chart.docx"], "chart.docx: figures are written as .svg or .png"),
+        (["{folder}", "--figure", "{tmp}/no/chart.svg"], "no is not a folder"),
         (["{folder}", "--leaves-complexity", "0.5"], "--leaves-complexity is for leaves"),
         (["{tmp}"], "no pictures in"),
         (["{tmp}/broken"], "broken.png: not a picture"),
