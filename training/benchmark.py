@@ -56,9 +56,8 @@ def measure(seconds: float) -> list[tuple[str, float]]:
         # A picture that is drawn once is cut into as many patches as lie in it side by side, and no more.
         patches = (_LEAVES_PX // PATCH_PX) ** 2
         rates.append((f"backgrounds: dead leaves of complexity {complexity}", pictures * patches))
-    for name in TRAINABLE:
-        rates.append((f"rain: {name}", rate(partial(FAMILIES[name].add, patch, 0), seconds)))
-    return rates
+    rain = [(f"rain: {name}", rate(partial(FAMILIES[name].add, patch, 0), seconds)) for name in TRAINABLE]
+    return rates + rain
 
 
 def measure_training(seconds: float) -> list[tuple[str, float]]:
