@@ -1,6 +1,6 @@
 """Runs the paper's experiment: small trainings on few or many, simple or complex backgrounds.
 
-    python -m training.study runs/study
+    python -m training.study runs/study --report docs/study
     python -m training.study runs/study --category faces=photos/faces --category leaves=leaves:0.5 \\
         --counts 8 16 32 64 128 256 all --rain small medium large --seeds 3 --jobs 8
 
@@ -21,7 +21,17 @@ from training.rain.families import FAMILIES, trainable
 from training.rain.families import family as rain_family
 from training.recipes import PHOTOGRAPHS, ROOT
 from training.recipes import study as study_recipe
-from training.study.cells import Category, Cell, HeldOut, StudyError, list_cells, prepare, run_cells
+from training.study.cells import (
+    Category,
+    Cell,
+    HeldOut,
+    StudyError,
+    list_cells,
+    prepare,
+    read_results,
+    run_cells,
+)
+from training.study.report import write_report
 
 _HELD_OUT_PHOTOGRAPHS = ROOT / "training" / "photographs" / "heldout"
 _DEFAULT_CATEGORIES = (
@@ -45,6 +55,8 @@ def main(arguments: list[str] | None = None) -> int:
         for category in {cell.category for cell in cells}:
             prepare(category, options.folder)
         failed = run_cells(cells, recipe, held_out, options.folder, options.jobs)
+        if options.report is not None:
+            write_report(read_results(options.folder), options.folder, options.report)
     except (DerainError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
@@ -133,6 +145,9 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--test-count", type=at_least(1), default=24, help="at most so many (default: 24)")
     parser.add_argument("--jobs", type=at_least(1), default=1, help="trainings at once (default: 1)")
+    parser.add_argument(
+        "--report", type=Path, metavar="FOLDER", help="write table, figures and text on all that is done"
+    )
     parser.add_argument("--share", type=_share, default=(1, 1), metavar="K/M", help="of machine K of M")
     return parser.parse_args(arguments)
 

@@ -8,6 +8,7 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict, dataclass, replace
 from multiprocessing import get_context
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -21,6 +22,7 @@ from training.loop import train
 from training.metrics import mean_scores, psnr, score
 from training.network import derain_picture
 from training.rain.families import family
+from training.rain.streaks import RANGES
 from training.recipes import Recipe, describe
 
 # Every background is brought to this side first, so that a category does not bring more pixels
@@ -28,6 +30,7 @@ from training.recipes import Recipe, describe
 BACKGROUND_PX = 256
 TEST_PX = 192
 _TEST_SEED = 2_000_003  # of the rain on test pictures: no training's
+_TRAINING_GENERATOR = {ranges.name for ranges in RANGES}
 _PERFECT_PSNR = 100.0  # what a picture that comes back unchanged counts as, dB
 
 
@@ -60,7 +63,7 @@ class Cell:
 
     @property
     def name(self) -> str:
-        return f"{self.category.name}-{self.count}-{self.rain}-seed{self.seed}"
+        return f"{self.category.name}-{self.count}-{family(self.rain).name}-seed{self.seed}"
 
 
 @dataclass(frozen=True)
@@ -97,6 +100,20 @@ class Row:
     input_background_error: float
     input_background_error_50: float
     perfect_rain_change: float
+
+    @property
+    def unseen(self) -> bool:
+        """Whether the test rain is of another make than what it was trained on."""
+        return self.test_rain != self.rain and self.test_rain not in _TRAINING_GENERATOR
+
+
+@dataclass(frozen=True)
+class Result:
+    """A cell that is done."""
+
+    cell: Cell
+    settings: dict[str, Any]
+    rows: list[Row]
 
 
 def list_cells(
@@ -144,7 +161,8 @@ def run_cells(cells: Iterable[Cell], recipe: Recipe, held_out: HeldOut, folder: 
     failed = 0
     # For the processes that are to come: each training has one core, and there is one bar for all.
     os.environ |= {"OMP_NUM_THREADS": "1", "TQDM_DISABLE": "1"}
-    with ProcessPoolExecutor(jobs, get_context("spawn"), cv2.setNumThreads, (0,)) as pool:
+    pool = ProcessPoolExecutor(jobs, get_context("spawn"), cv2.setNumThreads, (0,))
+    try:
         running = {pool.submit(run_cell, cell, recipe, held_out, folder): cell for cell in cells}
         with tqdm(as_completed(running), total=len(running), unit="cell", disable=False) as progress:
             for future in progress:
@@ -157,13 +175,28 @@ def run_cells(cells: Iterable[Cell], recipe: Recipe, held_out: HeldOut, folder: 
                     continue
                 removed = ", ".join(f"{row.test_rain} {row.removal:.2f}" for row in rows)
                 progress.write(f"{cell.name}: removal {removed}")
+    finally:
+        pool.shutdown(cancel_futures=True)  # of an interrupted study: what has not begun
     return failed
 
 
-def read_rows(folder: Path) -> list[Row]:
-    """All that was measured in a study's folder so far, in the order of the cells' names."""
-    results = sorted((folder / "cells").glob("*.json"))
-    return [Row(**row) for result in results for row in json.loads(result.read_text())["rows"]]
+def read_results(folder: Path) -> list[Result]:
+    """All that is done in a study's folder, by rain, category, number and seed."""
+    found = [_read_result(path, folder) for path in (folder / "cells").glob("*.json")]
+    if not found:
+        raise StudyError(f"nothing is done yet in {folder}")
+    cells = [(r.cell.rain, r.cell.category.name, r.cell.count, r.cell.seed) for r in found]
+    return [result for _, result in sorted(zip(cells, found, strict=True), key=lambda pair: pair[0])]
+
+
+def _read_result(path: Path, folder: Path) -> Result:
+    known = json.loads(path.read_text())
+    rows = [Row(**row) for row in known["rows"]]
+    name, count, rain, seed = rows[0].category, rows[0].count, rows[0].rain, rows[0].seed
+    pictures = folder / "backgrounds" / name
+    leaves: float = known["settings"]["recipe"]["leaves"]["complexity"]
+    category = Category(name, pictures, 0.0) if pictures.is_dir() else Category(name, None, leaves)
+    return Result(Cell(category, count, rain, seed), known["settings"], rows)
 
 
 def measure(cell: Cell, derain: Callable[[Picture], Picture], held_out: HeldOut) -> list[Row]:
@@ -182,9 +215,9 @@ def measure(cell: Cell, derain: Callable[[Picture], Picture], held_out: HeldOut)
         row = Row(
             category=cell.category.name,
             count=cell.count,
-            rain=cell.rain,
+            rain=family(cell.rain).name,
             seed=cell.seed,
-            test_rain=name,
+            test_rain=rain.name,
             psnr=got.psnr,
             ssim=got.ssim,
             removal=got.removal,
@@ -204,29 +237,28 @@ def measure(cell: Cell, derain: Callable[[Picture], Picture], held_out: HeldOut)
 def prepare(category: Category, folder: Path) -> None:
     """Brings the category's pictures to one size, in the study's folder, so that counts compare."""
     for path in list_pictures(category.folder) if category.folder else []:
-        target = _prepared(category, folder) / f"{path.stem}.png"
+        target = prepared(category, folder) / f"{path.stem}.png"
         if not target.exists():
             target.parent.mkdir(parents=True, exist_ok=True)
             write_atomically(target, encode(_square(read_picture(path), BACKGROUND_PX), PNG))
 
 
+def prepared(category: Category, folder: Path) -> Path:
+    """Where the category's pictures are, all of one size."""
+    return folder / "backgrounds" / category.name
+
+
 def _of_cell(cell: Cell, recipe: Recipe, folder: Path) -> Recipe:
     recipe = replace(recipe, name=cell.name, rain=family(cell.rain), seed=cell.seed)
     if cell.category.folder is not None:
-        return replace(recipe, photographs=_prepared(cell.category, folder), photograph_count=cell.count)
+        return replace(recipe, photographs=prepared(cell.category, folder), photograph_count=cell.count)
     leaves = Leaves(cell.category.leaves_complexity, size_px=BACKGROUND_PX)
     return replace(recipe, photographs=None, photograph_count=None, leaves=leaves, leaves_count=cell.count)
 
 
 def _describe(held_out: HeldOut) -> dict[str, object]:
-    return {
-        "rains": held_out.rains,
-        "pictures": [path.name for path in held_out.pictures],
-    }
-
-
-def _prepared(category: Category, folder: Path) -> Path:
-    return folder / "backgrounds" / category.name
+    rains = [family(name).name for name in held_out.rains]
+    return {"rains": rains, "pictures": [path.name for path in held_out.pictures]}
 
 
 def _square(picture: Picture, side_px: int) -> Picture:
