@@ -33,9 +33,9 @@ Where it fails:
 
 - One patch of a picture against one patch of a look is a convention. Only the order of two sets, and ratios
   within one kind, are measurements; where the two kinds are equal is for training to find out.
-- So are the noise of 4 levels and the windows of 8 px. With 8 levels large rain carries 55 faces, with windows
-  of 16 px 238, instead of 109; medium 11 or 137 instead of 25. The order small, medium, large, and that of
-  faces and cities, is the same with all of them. A recommended n is right to a factor of a few.
+- So are the noise of 4 levels and the windows of 8 px. With 8 levels large rain carries 55 faces, with
+  windows of 16 px 238, instead of 109; medium 11 or 137 instead of 25. The order small, medium, large, and
+  that of faces and cities, is the same with all of them. A recommended n is right to a factor of a few.
 - Looks are counted among 256 patches, and of large, wide and misty rain and of cities more would show more:
   their numbers are lower bounds. Rain with streaks so few that a patch catches one or none counts as one
   look too many.
