@@ -17,6 +17,7 @@ from pathlib import Path
 
 from derain.cli import at_least
 from derain.errors import DerainError
+from training.backgrounds import list_pictures
 from training.rain.families import FAMILIES, trainable
 from training.rain.families import family as rain_family
 from training.recipes import PHOTOGRAPHS, ROOT
@@ -47,11 +48,12 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         cells = _cells(options)
         recipe = replace(study_recipe(), steps=options.steps, validate_every=options.steps)
-        held_out = HeldOut(
-            (*dict.fromkeys([*options.rain, *options.unseen]),), options.test, options.test_count
-        )
-        for name in held_out.rains:
-            rain_family(name)  # an unknown one is an error now
+        rains = tuple(dict.fromkeys([*options.rain, *options.unseen]))
+        held_out = HeldOut(rains, options.test, options.test_count)
+        # Better said now than by every cell: rain that is unknown, test pictures that are not there.
+        for name in rains:
+            rain_family(name)
+        list_pictures(options.test)
         for category in {cell.category for cell in cells}:
             prepare(category, options.folder)
         failed = run_cells(cells, recipe, held_out, options.folder, options.jobs)
