@@ -23,13 +23,13 @@ from derain.errors import ModelError, ProviderError
 from derain.tiling import Span
 
 Layout = Literal["NCHW", "NHWC"]
-Range = Literal["0..1", "0..255", "-1..1"]
+Range = Literal["0..1", "0..255", "signed"]
 Returns = Literal["clean", "rain"]
 Values = NDArray[np.float64]  # (..., height, width, 3)
 Array = NDArray[np.generic]
 Shape = tuple[int, ...]
 
-RANGES: dict[Range, tuple[float, float]] = {"0..1": (0, 1), "0..255": (0, 255), "-1..1": (-1, 1)}
+RANGES: dict[Range, tuple[float, float]] = {"0..1": (0, 1), "0..255": (0, 255), "signed": (-1, 1)}
 
 _TYPES: dict[str, np.dtype[np.generic]] = {
     "tensor(float)": np.dtype(np.float32),
@@ -232,7 +232,7 @@ class ForeignNetwork:
         if range_is_guessed and (high > highest + span or low < lowest - span):
             raise ConventionError(
                 f"{found}, not {self._returned_range} as was guessed: name the range with --range 0..255 or "
-                "--range=-1..1, or that of its output alone with --output-range"
+                "--range signed (-1 to 1), or that of its output alone with --output-range"
             )
         likeness, strength = _likeness(picture, returned), float(returned.std() / max(1, picture.std()))
         if self._convention.returns == "rain":
@@ -248,7 +248,7 @@ class ForeignNetwork:
             )
         if range_is_guessed and low < lowest - 0.25 * span:
             raise ConventionError(
-                f"{found}, not {self._returned_range} as was guessed: --range=-1..1, or --range 0..1 if it is"
+                f"{found}, not {self._returned_range} as was guessed: try --range signed (-1 to 1)"
             )
 
 

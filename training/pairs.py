@@ -37,6 +37,9 @@ class Pair:
     rainy: Picture
     clean: Picture
 
+    def read(self) -> "Pair":
+        return self
+
 
 @dataclass(frozen=True)
 class PairFiles:
