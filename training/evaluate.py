@@ -137,11 +137,11 @@ def _load(options: argparse.Namespace) -> Network:
     if model.is_dir():
         if not (model / MANIFEST_NAME).exists() and (found := sorted(model.glob("*.onnx"))):
             raise ModelError(
-                f"{model} has no {MANIFEST_NAME}, so it is no model folder; name {found[0]} itself"
+                f"{model} is no model folder, without a {MANIFEST_NAME}; name the network: {found[0]}"
             )
         if convention != Convention():
             raise ConventionError(
-                f"{model} has a manifest that says how it is fed; such options are for *.onnx"
+                f"{model} has a manifest that says how it is fed: such options are for ONNX files"
             )
         return Engine(model, provider, options.threads)
     if not model.exists():

@@ -224,7 +224,8 @@ class ForeignNetwork:
     def _check_guesses(self, picture: Picture, returned: Values) -> None:
         """Raises ConventionError where what comes back is not what was taken for granted."""
         lowest, highest = RANGES[self._returned_range]
-        raw = returned / 255 * (highest - lowest) + lowest
+        offset = 0 if self._convention.returns == "rain" else lowest
+        raw = returned / 255 * (highest - lowest) + offset
         low, high = (float(value) for value in np.percentile(raw, (1, 99)))
         found = f"{self.path} returns values from {low:.3g} to {high:.3g}"
         span = highest - lowest
@@ -241,7 +242,8 @@ class ForeignNetwork:
                     f"{found}, a picture much like its input and not the rain: leave out --returns rain"
                 )
             return
-        if self._convention.returns is None and likeness < 0.6 and strength < 0.7:
+        is_dark = abs(raw.mean()) < 0.25 * span  # as rain is: next to nothing in most places
+        if self._convention.returns is None and is_dark and likeness < 0.6 and strength < 0.7:
             raise ConventionError(
                 f"{found}, which looks like rain and not like a picture: --returns rain, or --returns clean "
                 "if that is how bad it is"
@@ -295,7 +297,7 @@ def _layout(path: Path, shape: list[int | str | None], asked: Layout | None) -> 
             f"{path} takes {_text(shape)}, with {fixed} channels: only networks of 3 can be scored"
         )
     if asked is not None:
-        if asked not in possible:
+        if asked not in (sure or possible):
             raise ConventionError(f"{path} takes {_text(shape)}: it is not {asked}; leave out --layout")
         return asked
     if len(sure) != 1:

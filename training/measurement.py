@@ -59,7 +59,7 @@ def measure(derain: Derain, cases: Iterable[Case]) -> list[Measured]:
         pair = case.read()
         derained, seconds = _derain_timed(derain, pair.rainy, pair.name)
         is_clean = np.array_equal(pair.rainy, pair.clean)
-        key = pair.clean.shape, sha256(pair.clean).digest()
+        key = pair.clean.shape, sha256(pair.clean.tobytes()).digest()
         if key not in clean_psnrs:
             back = derained if is_clean else _derain_timed(derain, pair.clean, pair.name)[0]
             clean_psnrs[key] = min(PERFECT_PSNR, psnr(back, pair.clean))

@@ -99,7 +99,7 @@ def find_pairs(folder: Path) -> Pairing:
             return pair_folders(rainy[0], folder)
         case 0, 1, True:
             return pair_folders(folder, clean[0])
-    has = [f"{path.name}/" for path in inside] + ([f"{len(pictures)} pictures"] if pictures else [])
+    has = [f"{path.name}/" for path in inside] + ([f"pictures ({_named(pictures)})"] if pictures else [])
     raise PairingError(
         f"{folder} has {_listed(has) if has else 'no pictures'}: which are rainy, and which are clean? "
         "Name two folders, first the rainy one"
@@ -183,14 +183,14 @@ class _Matching:
         rainy_left = [path for path, partners in self.partners.items() if not partners]
         clean_left = [path for path in self.clean if path not in self.rainy_of]
         left = [
-            f"{len(paths)} {kind} without a partner ({_named(paths)})"
+            f"{len(paths)} {kind} ({_named(paths)})"
             for kind, paths in (("rainy", rainy_left), ("clean", clean_left))
             if paths
         ]
         if left:
             raise PairingError(
-                f"{where}: {self.matched} rainy pictures have their clean one {by}, "
-                f"but there are {' and '.join(left)}; move away what is not to be scored"
+                f"{where}: {self.matched} rainy pictures have their clean one {by}, but without a partner "
+                f"are {' and '.join(left)}; move away what is not to be scored"
             )
 
 
