@@ -29,7 +29,16 @@ from derain.manifest import MANIFEST_NAME, Evaluation, load_manifest
 from training.backgrounds import Leaves, draw_leaves
 from training.card import write_model_texts
 from training.foreign_network import RANGES, Convention, ConventionError, ForeignNetwork
-from training.measurement import Case, Derain, Role, measure, measure_real, ms_per_megapixel, summarise
+from training.measurement import (
+    PERFECT_PSNR,
+    Case,
+    Derain,
+    Role,
+    measure,
+    measure_real,
+    ms_per_megapixel,
+    summarise,
+)
 from training.pairs import LAYOUTS, PairFiles, PairingError, find_clean, find_pairs, pair_folders
 from training.pairs import Pair as Pair  # for those who make pairs to evaluate on
 from training.rain.drawn import DRAWN
@@ -38,6 +47,11 @@ from training.report import RealResult, Report, Result, text_table, write_json, 
 
 HELD_OUT = Path(__file__).parent / "photographs" / "heldout"
 _HELD_OUT_SEED = 1_000_003  # no recipe's
+
+# A network that keeps clean pictures worse than any that is known, or does nothing to rain either.
+_LOWEST_PLAUSIBLE_PSNR = 22.0
+_IDLE_PSNR = 45.0
+_IDLE_REMOVAL = 0.02
 
 
 class Network(Protocol):
@@ -158,7 +172,8 @@ def _sets(options: argparse.Namespace) -> list[PictureSet]:
     sets = []
     for name, *folders in options.pairs:
         pairing = find_pairs(Path(folders[0])) if len(folders) == 1 else pair_folders(*map(Path, folders))
-        _note(f"{name}: {len(pairing.files)} pairs by {pairing.rule}")
+        count = len(pairing.files)
+        _note(f"{name}: {count} pair{'s' * (count > 1)}, matched by {pairing.rule}")
         sets.append(PictureSet(name, pairing.files))
     for name, folder in options.rain:
         rain = family(name)
@@ -199,8 +214,23 @@ def _score(network: Network, sets: Sequence[PictureSet], options: argparse.Names
             real.append(
                 RealResult(picture_set.name, picture_set.cases, measure_real(network.derain, progress))
             )
-    described = str(network) if isinstance(network, ForeignNetwork) else "through the engine that serves it"
+    described = "through the engine that serves it"
+    if isinstance(network, ForeignNetwork):
+        described = str(network)
+        _doubt([result.evaluation for result in results])
     return Report(str(options.model), described, measured_on, results, real)
+
+
+def _doubt(evaluations: Sequence[Evaluation]) -> None:
+    """Says so on stderr when a network behaves as if it were fed otherwise than it was made to be."""
+    for scores in evaluations:
+        back = scores.clean_psnr or PERFECT_PSNR
+        if back < _LOWEST_PLAUSIBLE_PSNR or (back > _IDLE_PSNR and abs(scores.removal or 0) < _IDLE_REMOVAL):
+            does = "spoils clean pictures" if back < _LOWEST_PLAUSIBLE_PSNR else "changes next to nothing"
+            _note(
+                f"{scores.name}: it {does} ({back:.1f} dB back). Is it fed as its maker fed it? "
+                "See --range, --output-range, --channels and --returns"
+            )
 
 
 def _record(folder: Path, evaluations: list[Evaluation]) -> None:

@@ -174,8 +174,8 @@ class ForeignNetwork:
             results = self._session.run(None, {self._input: given})
         except _FAILURES as error:
             raise ModelError(
-                f"{self.path} fails on an input of {given.shape}: {_first_line(error)}; if it wants sides "
-                "that are multiples of some number, say so: --multiple 8, 16, ..."
+                f"{self.path} fails on an input of {given.shape}; if it wants sides that are multiples of "
+                f"some number, say so: --multiple 8, 16, ... (onnxruntime says: {_reason(error)})"
             ) from error
         arrays = {name: np.asarray(result) for name, result in zip(self._outputs, results, strict=True)}
         return self._read(self._choose(arrays, given.shape), given.shape)
@@ -263,13 +263,13 @@ def _open(path: Path, provider: Provider, threads: int) -> tuple[Provider, ort.I
         raise ProviderError(f"a foreign network runs on {usable} here, not on {provider}")
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads
-    options.log_severity_level = 3  # its maker's export is no concern of who scores it
+    options.log_severity_level = 4  # what goes wrong is raised; the rest is its maker's concern
     if provider is Provider.CUDA:
         ort.preload_dlls()
     try:
         session = ort.InferenceSession(path, options, providers=_ORT_NAMES[provider])
     except _FAILURES as error:
-        raise ModelError(f"{path} cannot be loaded: {_first_line(error)}") from error
+        raise ModelError(f"{path} cannot be loaded: {_reason(error)}") from error
     session.disable_fallback()
     return provider, session
 
@@ -366,5 +366,6 @@ def _text(shape: list[int | str | None]) -> str:
     return f"({', '.join('?' if side is None else str(side) for side in shape)})"
 
 
-def _first_line(error: Exception) -> str:
-    return str(error).strip().splitlines()[0].removeprefix("[ONNXRuntimeError] : ")
+def _reason(error: Exception) -> str:
+    """What onnxruntime says, without the place in its own source."""
+    return str(error).split("Status Message: ")[-1].strip().splitlines()[0][-200:]

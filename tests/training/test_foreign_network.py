@@ -270,7 +270,7 @@ CELLS = [
                 "constants": {"shape": np.array([1, 3, 32, 32])},
             },
             {},
-            r"fails on an input of \(1, 3, 30, 45\): .*--multiple 8",
+            r"fails on an input of \(1, 3, 30, 45\);.*--multiple 8",
         ),
         (
             {"nodes": one("Log"), "constants": {}},
