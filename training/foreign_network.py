@@ -255,9 +255,15 @@ class ForeignNetwork:
 
 
 def _open(path: Path, provider: Provider, threads: int) -> tuple[Provider, ort.InferenceSession]:
+    """On CUDA where it was asked for, or where it starts; raises ModelError or ProviderError."""
     there = available_providers()
+    if provider is Provider.AUTO and Provider.CUDA in there:
+        try:
+            return _open(path, Provider.CUDA, threads)
+        except ProviderError:
+            pass  # built for CUDA, on a machine without a GPU
     if provider is Provider.AUTO:
-        provider = Provider.CUDA if Provider.CUDA in there else Provider.CPU
+        provider = Provider.CPU
     if provider not in there or provider not in _ORT_NAMES:
         usable = ", ".join(name for name in _ORT_NAMES if name in there)
         raise ProviderError(f"a foreign network runs on {usable} here, not on {provider}")
@@ -271,6 +277,8 @@ def _open(path: Path, provider: Provider, threads: int) -> tuple[Provider, ort.I
     except _FAILURES as error:
         raise ModelError(f"{path} cannot be loaded: {_reason(error)}") from error
     session.disable_fallback()
+    if _ORT_NAMES[provider][0] not in session.get_providers():
+        raise ProviderError(f"{provider} does not start here: is there a GPU and its driver?")
     return provider, session
 
 

@@ -15,8 +15,11 @@ correlation over the derainers, mean of the pictures:
     RMS removed                                            -0.28       -0.25     0.42    0.65
     RMS removed from flat parts less that from others       0.70        0.86    -0.70    0.13
 
-The last does as well, but scores perfect deraining like doing nothing. With
-rho (`restored`) instead of η, which counts damage, the first has 0.65.
+The last does as well, but scores perfect deraining like doing nothing. With rho (`restored`), which
+is η with damage counted, the first has 0.65.
+
+On 20 real photographs the base model is above 0 on each (1.8 on average), medians and blurs that
+take away as much are below 0 on 17 of them.
 
 It tells derainers apart on the same pictures; between sets of pictures it is not to be compared.
 """

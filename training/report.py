@@ -173,10 +173,11 @@ def _plain(picture: Measured | MeasuredReal) -> dict[str, Any]:
 
 def _set_on_page(folder: Path, number: int, result: Result, derain: Derain) -> dict[str, Any]:
     """What the template shows of a set: its worst and best pictures by gain, or by what came back."""
-    order = sorted(range(len(result.measured)), key=lambda index: _gain(result.measured[index]))
+    has_rain = any(picture.scores is not None for picture in result.measured)
+    shown = [index for index, picture in enumerate(result.measured) if picture.scores or not has_rain]
+    order = sorted(shown, key=lambda index: _gain(result.measured[index]))
     worst = order[:_CASES]
     best = [index for index in reversed(order) if index not in worst][:_CASES]
-    has_rain = result.evaluation.input_psnr is not None
     groups = [("Worst", worst), ("Best", best)]
     return {
         "evaluation": result.evaluation,

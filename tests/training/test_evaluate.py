@@ -16,6 +16,7 @@ from derain.image import PNG, encode, read_picture
 from derain.manifest import load_manifest
 from tests.conftest import scene
 from tests.training.conftest import ExportedModel
+from tests.training.test_foreign_network import one, save
 from training.evaluate import evaluate, main
 from training.measurement import PERFECT_PSNR
 from training.metrics import psnr
@@ -290,6 +291,18 @@ def test_an_error_names_the_picture(
     assert main([str(exported.folder / "model.onnx"), "--clean", "dry", str(folder)]) == 1
     assert "error: at the picture odd: " in (shown := capsys.readouterr().err)
     assert "--multiple" in shown
+
+
+def test_a_network_that_behaves_as_if_fed_wrongly_is_doubted(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    network, folder = tmp_path / "theirs.onnx", rained_set(tmp_path / "set", [scene(40, 60)])
+    save(network, one("Identity"))
+    assert main([str(network), "--pairs", "mine", str(folder)]) == 0
+    assert "mine: it changes next to nothing" in capsys.readouterr().err
+    save(network, one("Sqrt"))
+    assert main([str(network), "--pairs", "mine", str(folder)]) == 0
+    assert "mine: it spoils clean pictures" in capsys.readouterr().err
 
 
 def test_a_name_without_a_folder_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
