@@ -1,6 +1,7 @@
 # make serve   start the service on http://localhost:3000
 # make test    run every test          make quick   the fast ones
 # make check   style, types, imports   make lock    renew requirements/
+# make develop install what training and tests need
 #
 # RUNTIME=gpu  uses onnxruntime-gpu instead of onnxruntime
 # PORT=8080    another port            PYTHON=...   another Python, 3.11 to 3.13
@@ -26,7 +27,7 @@ DEV_READY = .venv/ready-dev
 export BENTOML_HOME ?= $(CURDIR)/.venv/bentoml
 export BENTOML_DO_NOT_TRACK = True
 
-.PHONY: serve test quick check lock
+.PHONY: serve develop test quick check lock
 
 serve: $(SERVE_READY)
 	@echo
@@ -35,6 +36,8 @@ serve: $(SERVE_READY)
 	@echo "  or open http://localhost:$(PORT) and drop a picture; the API is described at /docs"
 	@echo
 	$(BIN)/bentoml serve serving.service:DerainService --host $(HOST) --port $(PORT)
+
+develop: $(DEV_READY)
 
 test: $(DEV_READY)
 	$(BIN)/python -m pytest

@@ -59,7 +59,7 @@ class Albumentations:
 
 @dataclass(frozen=True)
 class Imgaug:
-    """`Rain` of imgaug, in its maintained form `imaug`: blurred noise, moved, over the picture."""
+    """`Rain` of imgaug, whose maintained package is `imaug`: blurred noise, moved, over the picture."""
 
     name: str = "imgaug"
     drop_size: tuple[float, float] = (0.01, 0.06)
@@ -69,7 +69,7 @@ class Imgaug:
 
     def add(self, background: Picture, seed: int, index: int) -> Picture:
         """The background under rain number `index`, uint8 (H, W, 3)."""
-        augmenters = _load("imaug").augmenters
+        augmenters = _load("imgaug").augmenters
         rng = np.random.default_rng([seed, index])
         rain = augmenters.Rain(drop_size=self.drop_size, speed=self.speed, seed=int(rng.integers(2**31)))
         return np.asarray(rain(image=background), dtype=np.uint8)
