@@ -13,7 +13,7 @@ from training.checkpoint import Checkpoint, CheckpointError, load_checkpoint, sa
 from training.loop import (
     DivergedError,
     learning_rate,
-    root_mean_square_error,
+    patch_errors,
     train,
     train_courses,
 )
@@ -106,9 +106,9 @@ def test_checkpoint_of_another_recipe_is_refused(unbroken: Path, tiny_recipe: Re
 
 def test_failed_save_leaves_the_last_checkpoint(tmp_path: Path) -> None:
     path = tmp_path / "checkpoint.pt"
-    save_checkpoint(Checkpoint(1, {}, {"a": torch.zeros(1000)}, {}, {}), path)
+    save_checkpoint(Checkpoint(1, {}, {"a": torch.zeros(1000)}, {}, {}, []), path)
     with pytest.raises(AttributeError, match="pickle"):
-        save_checkpoint(Checkpoint(2, {}, {"a": lambda: None}, {}, {}), path)
+        save_checkpoint(Checkpoint(2, {}, {"a": lambda: None}, {}, {}, []), path)
     assert load_checkpoint(path, {}).step == 1
 
 
@@ -143,12 +143,12 @@ def test_learning_rate_warms_up_stays_and_falls_to_zero(tiny_recipe: Recipe) -> 
     assert [learning_rate(longer, step) for step in range(600)] == rates[:600]
 
 
-def test_loss_is_the_mean_of_each_patchs_own_error() -> None:
+def test_each_patch_has_an_error_of_its_own() -> None:
     clean = torch.zeros(2, 3, 4, 4)
     derained = clean + torch.tensor([0.1, 0.3]).reshape(2, 1, 1, 1)
-    assert root_mean_square_error(derained, clean).item() == pytest.approx(0.2, rel=1e-3)
+    assert patch_errors(derained, clean).tolist() == pytest.approx([0.1, 0.3], rel=1e-3)
     derained.requires_grad_()
-    root_mean_square_error(derained, derained.detach()).backward()
+    patch_errors(derained, derained.detach()).sum().backward()
     assert derained.grad is not None
     assert derained.grad.isfinite().all(), "no error has a gradient all the same"
 
