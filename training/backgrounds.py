@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from derain.arrays import FloatArray, Picture, quantise
 from derain.errors import DerainError
 from derain.image import PICTURE_SUFFIXES, is_picture, read_picture
+from training.randomness import Purpose, generator
 
 
 class BackgroundError(DerainError):
@@ -34,14 +35,19 @@ def subset(paths: Sequence[Path], count: int | None, seed: int) -> list[Path]:
     return [sorted(paths)[i] for i in order[:count]]
 
 
-def load_folder(folder: Path, count: int | None, seed: int) -> list[Picture]:
-    """Pictures of a folder, not of its subfolders; `count` and `seed` choose, as in `subset`."""
+def list_pictures(folder: Path) -> list[Path]:
+    """The pictures of a folder, sorted, not those of its subfolders; raises BackgroundError for none."""
     if not folder.is_dir():
-        raise BackgroundError(f"no folder of backgrounds at {folder}")
-    paths = [path for path in folder.iterdir() if is_picture(path)]
+        raise BackgroundError(f"{folder} is not a folder")
+    paths = sorted(path for path in folder.iterdir() if is_picture(path))
     if not paths:
         raise BackgroundError(f"no pictures in {folder} (known: {', '.join(sorted(PICTURE_SUFFIXES))})")
-    return [read_picture(path) for path in subset(paths, count, seed)]
+    return paths
+
+
+def load_folder(folder: Path, count: int | None, seed: int) -> list[Picture]:
+    """Pictures of a folder, not of its subfolders; `count` and `seed` choose, as in `subset`."""
+    return [read_picture(path) for path in subset(list_pictures(folder), count, seed)]
 
 
 def cut_patch(picture: Picture, size_px: int, rng: np.random.Generator) -> Picture:
@@ -106,7 +112,7 @@ _FINER = 2  # leaves are drawn this much larger and then shrunk, for soft edges
 
 def draw_leaves(world: Leaves, seed: int, index: int) -> Picture:
     """Picture `index` of the world, uint8 (size, size, 3), a function of (seed, index)."""
-    rng = np.random.default_rng([seed, index])
+    rng = generator(Purpose.LEAVES, seed, index)
     side_px = world.size_px * _FINER
     palette = _draw_palette(rng)
     canvas = np.empty((side_px, side_px, 3), dtype=np.float32)

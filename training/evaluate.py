@@ -28,7 +28,8 @@ from derain.manifest import Evaluation
 from training.backgrounds import Leaves, draw_leaves
 from training.card import evaluation_table, write_model_texts
 from training.metrics import Scores, mean_scores, psnr, score
-from training.unseen import FAMILIES, DrawnRain, add_drawn_rain
+from training.rain.drawn import DRAWN
+from training.rain.families import Family
 
 HELD_OUT = Path(__file__).parent / "photographs" / "heldout"
 _HELD_OUT_SEED = 1_000_003  # no recipe's
@@ -73,7 +74,7 @@ def evaluate(
 def held_out_sets() -> Iterator[tuple[str, list[Pair]]]:
     """The repository's own validation sets: rain families and pictures never trained on."""
     backgrounds = held_out_backgrounds()
-    for family in FAMILIES:
+    for family in DRAWN:
         yield f"drawn {family.name}", [rained_on(family, *item) for item in enumerate(backgrounds.items())]
 
 
@@ -83,9 +84,9 @@ def held_out_backgrounds(longest_px: int = 480) -> dict[str, Picture]:
     return {name: _shrink(picture, longest_px) for name, picture in (photographs | leaves).items()}
 
 
-def rained_on(family: DrawnRain, index: int, named: tuple[str, Picture]) -> Pair:
+def rained_on(family: Family, index: int, named: tuple[str, Picture]) -> Pair:
     name, clean = named
-    return Pair(name, add_drawn_rain(clean, family, _HELD_OUT_SEED, index), clean)
+    return Pair(name, family.add(clean, _HELD_OUT_SEED, index), clean)
 
 
 def read_pairs(rainy: Path, clean: Path) -> Iterator[Pair]:

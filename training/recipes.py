@@ -7,7 +7,8 @@ from typing import Any
 
 from training.backgrounds import Leaves
 from training.network import NetworkShape
-from training.rain import MISTY, WIDE, RainRange
+from training.rain.families import Family
+from training.rain.streaks import MISTY, WIDE
 
 ROOT = Path(__file__).resolve().parent.parent
 PHOTOGRAPHS = ROOT / "training" / "photographs" / "train"
@@ -19,7 +20,7 @@ class Recipe:
 
     name: str
     network: NetworkShape
-    rain: RainRange
+    rain: Family
 
     photographs: Path | None  # a folder of clean pictures; None trains on leaves alone
     photograph_count: int | None  # how many of them, chosen by the seed; None is all
@@ -34,7 +35,7 @@ class Recipe:
     # Where there is late rain, training forks for this share of its steps: it goes on with `rain`,
     # and once more from the fork with `late_rain`; the weights of both ends are averaged. The
     # average is better than either at what the other is good at (a "model soup", Wortsman et al. 2022).
-    late_rain: RainRange | None = None
+    late_rain: Family | None = None
     late_share: float = 0.0
     learning_rate: float = 1.5e-3  # after the warm-up and until the decay
     warmup_steps: int = 200
@@ -52,7 +53,7 @@ class Recipe:
     def fork_step(self) -> int:
         return round((1 - self.late_share) * self.steps)
 
-    def rain_at(self, step: int) -> RainRange:
+    def rain_at(self, step: int) -> Family:
         """On the course that takes the late rain, where there is any."""
         if self.late_rain is not None and step >= self.fork_step:
             return self.late_rain
@@ -118,8 +119,14 @@ RECIPES: dict[str, Callable[[], Recipe]] = {"base": base, "smoke": smoke}
 
 def describe(recipe: Recipe) -> dict[str, Any]:
     """The recipe as plain values; folders of this repository relative to its root."""
-    described = asdict(recipe)
-    if recipe.photographs is not None:
-        folder = recipe.photographs.resolve()
-        described["photographs"] = str(folder.relative_to(ROOT) if folder.is_relative_to(ROOT) else folder)
+    described: dict[str, Any] = _plain(asdict(recipe))
     return described
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _plain(each) for key, each in value.items()}
+    if isinstance(value, Path):
+        folder = value.resolve()
+        return str(folder.relative_to(ROOT) if folder.is_relative_to(ROOT) else folder)
+    return value

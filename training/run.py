@@ -31,9 +31,9 @@ from training.evaluate import Pair, evaluate, held_out_backgrounds, held_out_set
 from training.export import current_commit, export
 from training.loop import CHECKPOINT, train_courses
 from training.network import DerainNetwork
-from training.rain import RANGES
+from training.rain.drawn import SHOWER
+from training.rain.families import TRAINABLE, trainable
 from training.recipes import RECIPES, ROOT, Recipe, describe
-from training.unseen import SHOWER
 
 
 def run(recipe: Recipe, runs: Path, models: Path, name: str) -> Path:
@@ -107,7 +107,7 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
         type=at_least(1),
         help="how many photographs: fewer and simpler ones generalise to more rain, more damage less",
     )
-    parser.add_argument("--rain", choices=RANGES, help="wider rain is harder to memorise")
+    parser.add_argument("--rain", help=f"wider rain is harder to memorise: {', '.join(TRAINABLE)}")
     parser.add_argument("--runs", type=Path, default=ROOT / "runs", help="default: %(default)s")
     parser.add_argument("--models", type=Path, default=ROOT / "models", help="default: %(default)s")
     return parser.parse_args(arguments)
@@ -125,7 +125,7 @@ def _override(recipe: Recipe, options: argparse.Namespace) -> Recipe:
     if options.seed is not None:
         recipe = replace(recipe, seed=options.seed)
     if options.rain is not None:
-        recipe = replace(recipe, rain=RANGES[options.rain], late_rain=None)
+        recipe = replace(recipe, rain=trainable(options.rain), late_rain=None)
     if options.backgrounds == "leaves" and options.count is not None:
         raise DerainError("--count chooses among photographs, and --backgrounds leaves has none")
     if options.backgrounds == "leaves":

@@ -7,7 +7,7 @@ from torch.utils.data import Dataset
 
 from derain.arrays import Picture
 from training.backgrounds import BackgroundError, cut_patch, draw_leaves, load_folder
-from training.rain import add_rain
+from training.randomness import Purpose, generator
 from training.recipes import Recipe
 
 
@@ -31,14 +31,13 @@ class Samples(Dataset[tuple[Tensor, Tensor]]):
 
     def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
         recipe = self.recipe
-        # The rain of this sample has streams (seed, index, 0), (seed, index, 1) and so on.
-        rng = np.random.default_rng([recipe.seed, index, 1 << 16])
+        rng = generator(Purpose.SAMPLE, recipe.seed, index)
         from_leaves = not self.photographs or (self.leaves and rng.random() < recipe.leaves_share)
         pictures = self.leaves if from_leaves else self.photographs
         clean = cut_patch(pictures[rng.integers(len(pictures))], recipe.patch_px, rng)
         rain = recipe.rain_at(index // recipe.batch)
         stays_dry = rng.random() < recipe.clean_share
-        rainy = clean if stays_dry else add_rain(clean, rain, recipe.seed, index)
+        rainy = clean if stays_dry else rain.add(clean, recipe.seed, index)
         return _channels_first(rainy), _channels_first(clean)
 
 

@@ -13,7 +13,7 @@ from training.backgrounds import Leaves
 from training.card import write_model_texts
 from training.export import export
 from training.network import DerainNetwork, NetworkShape
-from training.rain import RainRange
+from training.rain.streaks import RainRange
 from training.recipes import Recipe
 
 TINY_SHAPE = NetworkShape(width=4, fine_blocks=1, coarse_dilations=(1,))
@@ -39,13 +39,16 @@ def picture() -> Picture:
     return np.random.default_rng(0).integers(0, 256, (40, 56, 3), dtype=np.uint8)
 
 
+RAIN = RainRange("test", (0.03, 0.05), (1, 2), (6, 10), angle_deg=20, brightness=(0.3, 0.5))
+
+
 @pytest.fixture(scope="session")
 def tiny_recipe() -> Recipe:
     """Trains in a second or two, on flat leaves in dense rain."""
     return Recipe(
         name="tiny",
         network=TINY_SHAPE,
-        rain=RainRange("test", (0.03, 0.05), (1, 2), (6, 10), angle_deg=20, brightness=(0.3, 0.5)),
+        rain=RAIN,
         photographs=None,
         photograph_count=None,
         leaves=Leaves(complexity=0.0, size_px=112),

@@ -48,7 +48,7 @@ def test_folder_gives_its_pictures_and_nothing_else(tmp_path: Path) -> None:
 
 
 def test_folders_that_cannot_be_used_say_why(tmp_path: Path) -> None:
-    with pytest.raises(BackgroundError, match=r"no folder of backgrounds at .*missing"):
+    with pytest.raises(BackgroundError, match=r"missing is not a folder"):
         load_folder(tmp_path / "missing", None, seed=0)
     with pytest.raises(BackgroundError, match=r"no pictures in .*\.png"):
         load_folder(tmp_path, None, seed=0)

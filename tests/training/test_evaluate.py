@@ -12,7 +12,7 @@ from derain.manifest import load_manifest
 from tests.training.conftest import ExportedModel
 from training.evaluate import PERFECT_PSNR, Pair, PairingError, evaluate, main, read_clean, read_pairs
 from training.metrics import psnr
-from training.unseen import DOWNPOUR, add_drawn_rain
+from training.rain.drawn import DOWNPOUR
 
 
 def write(folder: Path, **pictures: Picture) -> Path:
@@ -28,7 +28,7 @@ def grey(level: int, side_px: int = 16) -> Picture:
 
 @pytest.fixture
 def pair(picture: Picture) -> Pair:
-    return Pair("one", add_drawn_rain(picture, DOWNPOUR, 0, 0), picture)
+    return Pair("one", DOWNPOUR.add(picture, 0, 0), picture)
 
 
 # Scores

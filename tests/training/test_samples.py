@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from derain.image import PNG, encode
+from tests.training.conftest import RAIN
 from training.backgrounds import BackgroundError
 from training.recipes import Recipe
 from training.samples import Samples
@@ -55,7 +56,7 @@ def test_no_backgrounds_at_all_is_an_error(tiny_recipe: Recipe) -> None:
 
 
 def test_late_rain_falls_on_the_last_steps_alone(tiny_recipe: Recipe) -> None:
-    downpour = replace(tiny_recipe.rain, name="downpour", brightness=(0.9, 0.95))
+    downpour = replace(RAIN, name="downpour", brightness=(0.9, 0.95))
     late = replace(tiny_recipe, late_rain=downpour, late_share=0.5)  # from step 3 of 6
     assert [late.rain_at(step).name for step in range(6)] == ["test"] * 3 + ["downpour"] * 3
     assert late.fork_step == 3

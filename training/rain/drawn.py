@@ -1,12 +1,13 @@
 """Rain of another make, kept for evaluation: drawn streaks at several depths.
 
 A network that has memorised the training generator does nothing against this one. Nothing
-is shared with `training.rain`: drops are placed one by one, fall at the speed of their
+is shared with the other families: drops are placed one by one, fall at the speed of their
 depth, are lit by the sky, and blend as translucent grey instead of being added. Never
 train on it; a score on it is a score on rain never seen.
 """
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import cv2
 import numpy as np
@@ -22,12 +23,26 @@ class DrawnRain:
     name: str
     drops_per_megapixel: tuple[float, float]
     opacity: tuple[float, float]  # of the nearest drops
+    veil: tuple[float, float] = (0.0, 0.0)  # how much of the background the far drops hide together
+
+    held_out: ClassVar[bool] = True
+
+    def add(self, background: Picture, seed: int, index: int) -> Picture:
+        """The background under drawn rain, uint8 (H, W, 3): each drop hides what is behind it."""
+        height, width = background.shape[:2]
+        hidden = draw_streaks(self, height, width, seed, index)
+        # Drops show the sky that lights them: grey, a little blue.
+        rng = np.random.default_rng([seed, index, 1])
+        sky = (rng.uniform(0.65, 0.95) * np.array([0.97, 0.99, 1.0])).astype(np.float32)
+        hidden = (hidden + (1 - hidden) * np.float32(rng.uniform(*self.veil)))[..., None]
+        return quantise(fraction(background) * (1 - hidden) + sky * hidden)
 
 
 DRIZZLE = DrawnRain("drizzle", (300, 1500), (0.3, 0.6))
 SHOWER = DrawnRain("shower", (1500, 6000), (0.4, 0.8))
 DOWNPOUR = DrawnRain("downpour", (6000, 24000), (0.5, 0.9))
-FAMILIES = (DRIZZLE, SHOWER, DOWNPOUR)
+SQUALL = DrawnRain("squall", (6000, 24000), (0.4, 0.8), veil=(0.1, 0.4))
+DRAWN = (DRIZZLE, SHOWER, DOWNPOUR, SQUALL)
 
 Points = NDArray[np.float64]  # x, y
 
@@ -65,13 +80,3 @@ def draw_streaks(family: DrawnRain, height: int, width: int, seed: int, index: i
 def _line(plane: Picture, start: Points, end: Points, shade: int, thickness_px: int) -> None:
     x0, y0, x1, y1 = (int(v * 2**_SUBPIXEL_BITS) for v in (*start, *end))
     cv2.line(plane, (x0, y0), (x1, y1), shade, thickness_px, cv2.LINE_AA, _SUBPIXEL_BITS)
-
-
-def add_drawn_rain(background: Picture, family: DrawnRain, seed: int, index: int) -> Picture:
-    """The background under drawn rain, uint8 (H, W, 3): each drop hides what is behind it."""
-    height, width = background.shape[:2]
-    hidden = draw_streaks(family, height, width, seed, index)[..., None]
-    # Drops show the sky that lights them: grey, a little blue.
-    sky = np.random.default_rng([seed, index, 1]).uniform(0.65, 0.95) * np.array([0.97, 0.99, 1.0])
-    rainy = fraction(background) * (1 - hidden) + sky.astype(np.float32) * hidden
-    return quantise(rainy)

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from derain.arrays import FloatArray, Picture
-from training.rain import (
+from training.rain.streaks import (
     HIGHEST_MEAN,
     LARGE,
     MEDIUM,
@@ -19,7 +19,6 @@ from training.rain import (
     Layer,
     Rain,
     RainRange,
-    add_rain,
     compose,
     draw_rain,
     render_layer,
@@ -113,7 +112,7 @@ def test_fade_dims_the_ends_alone() -> None:
     ids=["plain", "fading", "uneven", "short and fading"],
 )
 def test_layer_mean_is_the_mean_of_the_picture(layer: Layer) -> None:
-    assert layer.mean == pytest.approx(float(render(layer, 512).mean()), rel=0.12)
+    assert layer.mean == pytest.approx(float(render(layer, 512).mean()), rel=0.05)
 
 
 @pytest.mark.parametrize("side_px", [64, 256, 1024])
@@ -141,8 +140,8 @@ def test_rain_is_even_up_to_the_border() -> None:
 
 def test_seed_and_index_decide_the_picture(picture: Picture) -> None:
     numbers = [(seed, index) for seed in range(3) for index in range(4)]
-    first = [add_rain(picture, LARGE, *pair) for pair in numbers]
-    again = [add_rain(picture, LARGE, *pair) for pair in reversed(numbers)][::-1]
+    first = [LARGE.add(picture, *pair) for pair in numbers]
+    again = [LARGE.add(picture, *pair) for pair in reversed(numbers)][::-1]
     np.testing.assert_array_equal(first, again)
     assert len({rainy.tobytes() for rainy in first}) == len(numbers)
     assert len({draw_rain(LARGE, *pair) for pair in numbers}) == len(numbers)
@@ -158,7 +157,7 @@ def test_seed_index_and_layer_decide_where_streaks_fall() -> None:
 
 
 @settings(deadline=None)
-@given(st.sampled_from(list(RANGES.values())), st.integers(0, 2**40), st.integers(0, 2**40))
+@given(st.sampled_from(RANGES), st.integers(0, 2**40), st.integers(0, 2**40))
 def test_drawn_rain_lies_within_its_range(ranges: RainRange, seed: int, index: int) -> None:
     rain = draw_rain(ranges, seed, index)
     assert ranges.layers[0] <= len(rain.layers) <= ranges.layers[1]

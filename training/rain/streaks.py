@@ -11,12 +11,13 @@ Everything is a function of (seed, index): the same two numbers give the same ra
 """
 
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import ClassVar, Literal
 
 import cv2
 import numpy as np
 
 from derain.arrays import FloatArray, Picture, fraction, quantise
+from training.randomness import Purpose, generator
 
 Blend = Literal["add", "screen"]
 
@@ -42,6 +43,18 @@ class RainRange:
     brightness_spread: float = 0.0  # the faintest streak of a layer is dimmer by this share
     screen_share: float = 0.0  # how often rain is screened on instead of added
     veil: tuple[float, float] = (0.0, 0.0)  # see `Rain.veil`; of rain so dense that streaks overlap
+
+    held_out: ClassVar[bool] = False
+
+    def add(self, background: Picture, seed: int, index: int) -> Picture:
+        """The background under rain number `index`, uint8 (H, W, 3)."""
+        rain = draw_rain(self, seed, index)
+        height, width = background.shape[:2]
+        return compose(background, render_rain(rain, height, width, seed, index), rain.blend)
+
+    def layer(self, height: int, width: int, seed: int, index: int) -> FloatArray:
+        """The rain of `add` without a background, float32 (height, width) from 0 to 1."""
+        return render_rain(draw_rain(self, seed, index), height, width, seed, index)
 
 
 # The paper's nested ranges. Its "quantity" of 200 to 300 is a density of quantity / 25600.
@@ -69,7 +82,7 @@ WIDE = RainRange(
 )
 # The same with a veil. Harder: how much of the light is veil can only be guessed from the streaks.
 MISTY = replace(WIDE, name="misty", veil=(0.0, 0.2))
-RANGES = {rain.name: rain for rain in (SMALL, MEDIUM, LARGE, WIDE, MISTY)}
+RANGES = (SMALL, MEDIUM, LARGE, WIDE, MISTY)
 
 # Overlapping streaks add up. Where the mean brightness of the rain would exceed this, fewer
 # streaks fall: beyond it rain turns into an even fog, and no one can tell fog from a bright day.
@@ -90,9 +103,9 @@ class Layer:
 
     @property
     def cover(self) -> float:
-        """How many streaks lie over a pixel on average; too low by a tenth for fading ones of 20 px."""
-        streak_px2 = self.length_px * (1 - self.fade / 2) * sigma_px(self.width_px) * np.sqrt(2 * np.pi)
-        return float(self.density * streak_px2)
+        """How many streaks lie over a pixel on average: their number times the area of one."""
+        along_px = self.length_px + 1 - _ramp_px(self.length_px, self.fade)
+        return float(self.density * along_px * sigma_px(self.width_px) * np.sqrt(2 * np.pi))
 
     @property
     def mean(self) -> float:
@@ -111,7 +124,7 @@ class Rain:
 
 def draw_rain(ranges: RainRange, seed: int, index: int) -> Rain:
     """The parameters of sample `index`, a function of (seed, index) and the ranges."""
-    rng = np.random.default_rng([seed, index, 0])
+    rng = generator(Purpose.RAIN, seed, index)
     lowest, highest = ranges.layers
     count = int(rng.integers(lowest, highest + 1)) if rng.random() < 0.5 else lowest
     tilt_deg = rng.uniform(-ranges.angle_deg, ranges.angle_deg)
@@ -150,11 +163,14 @@ def streak_kernel(length_px: float, width_px: float, angle_deg: float, fade: flo
     angle = np.deg2rad(angle_deg)
     along = np.abs(x * np.sin(angle) + y * np.cos(angle))
     across = x * np.cos(angle) - y * np.sin(angle)
-    # A fade of 0 still ends within one pixel, so that short streaks are not jagged.
-    ramp_px = max(1.0, fade * length_px / 2)
-    profile = np.clip((length_px / 2 + 0.5 - along) / ramp_px, 0, 1)
+    profile = np.clip((length_px / 2 + 0.5 - along) / _ramp_px(length_px, fade), 0, 1)
     kernel = profile * np.exp(-0.5 * (across / sigma_px(width_px)) ** 2)
     return np.asarray(kernel / kernel.max(), dtype=np.float32)
+
+
+def _ramp_px(length_px: float, fade: float) -> float:
+    """Where an end fades out; within one pixel at least, so that short streaks are not jagged."""
+    return max(1.0, fade * length_px / 2)
 
 
 def render_layer(layer: Layer, height: int, width: int, rng: np.random.Generator) -> FloatArray:
@@ -173,21 +189,14 @@ def render_rain(rain: Rain, height: int, width: int, seed: int, index: int) -> F
     """All layers of `rain` and its veil summed, float32 (height, width) in [0, 1]."""
     total = np.full((height, width), rain.veil, dtype=np.float32)
     for number, layer in enumerate(rain.layers):
-        rng = np.random.default_rng([seed, index, 1 + number])
+        rng = generator(Purpose.LAYER, seed, index, number)
         total += render_layer(layer, height, width, rng)
     return np.asarray(np.clip(total, 0, 1), dtype=np.float32)
 
 
 def compose(background: Picture, rain: FloatArray, blend: Blend) -> Picture:
-    """Rain over a background: B + R, clipped (the paper's), or screened, B + R - BR."""
+    """Grey rain (H, W) over a background: B + R, clipped (the paper's), or screened, B + R - BR."""
     clean = fraction(background)
-    layer = rain[..., None]  # grey rain: the same in red, green and blue
+    layer = rain[..., None]  # the same in red, green and blue
     rainy = clean + layer if blend == "add" else clean + layer - clean * layer
     return quantise(rainy)
-
-
-def add_rain(background: Picture, ranges: RainRange, seed: int, index: int) -> Picture:
-    """The background under rain number `index` of the ranges, uint8 (H, W, 3)."""
-    rain = draw_rain(ranges, seed, index)
-    height, width = background.shape[:2]
-    return compose(background, render_rain(rain, height, width, seed, index), rain.blend)

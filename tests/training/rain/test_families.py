@@ -1,0 +1,157 @@
+"""The rain families as one: what holds of every one of them, whatever its make."""
+
+from dataclasses import fields
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from derain.arrays import Picture
+from derain.errors import DerainError
+from derain.image import PNG, encode
+from training.rain.__main__ import main
+from training.rain.families import FAMILIES, HELD_OUT, TRAINABLE, Family, family, trainable
+from training.rain.foreign import Imgaug, MissingLibraryError
+from training.rain.rainmix import RainMix
+from training.rain.streaks import LARGE, SMALL
+from training.rain.textures import TextureRain
+
+AT_HAND = [name for name in FAMILIES if name != "imgaug"]  # whose library cannot be installed beside ours
+
+
+@pytest.fixture(scope="module")
+def textures(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two pictures of rain on black: an upright bar of level 200, and one lying down of level 100."""
+    folder = tmp_path_factory.mktemp("textures")
+    upright, lying = np.zeros((2, 40, 60, 3), dtype=np.uint8)
+    upright[:, 20:30] = 200
+    lying[10:20] = 100
+    (folder / "upright.png").write_bytes(encode(upright, PNG))
+    (folder / "lying.png").write_bytes(encode(lying, PNG))
+    return folder
+
+
+@pytest.fixture(params=[*AT_HAND, "textures:", "rainmix:"])
+def any_family(request: pytest.FixtureRequest, textures: Path) -> Family:
+    name: str = request.param
+    return family(f"{name}{textures}" if name.endswith(":") else name)
+
+
+def test_seed_and_index_decide_the_picture(any_family: Family) -> None:
+    grey = np.full((96, 128, 3), 90, dtype=np.uint8)
+    numbers = [(0, 0), (0, 1), (0, 2), (1, 0), (1, 1), (2**40, 7)]
+    first = [any_family.add(grey, *pair) for pair in numbers]
+    again = [any_family.add(grey, *pair) for pair in reversed(numbers)][::-1]
+    np.testing.assert_array_equal(first, again)
+    assert len({rainy.tobytes() for rainy in first}) == len(numbers)
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (3, 200), (70, 41)])
+def test_pictures_of_any_size_and_the_background_stays(any_family: Family, shape: tuple[int, int]) -> None:
+    background = np.random.default_rng(0).integers(0, 256, (*shape, 3), dtype=np.uint8)
+    before = background.copy()
+    rainy = any_family.add(background, 0, 3)
+    assert rainy.shape == background.shape
+    assert rainy.dtype == np.uint8
+    np.testing.assert_array_equal(background, before)
+
+
+def test_rain_is_seen_and_lets_see(any_family: Family) -> None:
+    black = np.zeros((128, 128, 3), dtype=np.uint8)
+    rain = np.stack([any_family.add(black, 0, index) for index in range(8)])
+    assert (rain > 10).any(axis=(1, 2, 3)).mean() >= 0.75, "most pictures are visibly in the rain"
+    assert rain.mean() < 128
+    assert len(fields(any_family)) > 1, "its parameters are declared"  # type: ignore[arg-type]
+
+
+def test_what_is_held_out_cannot_be_trained_on() -> None:
+    assert set(TRAINABLE) | set(HELD_OUT) == set(FAMILIES)
+    assert {"small", "medium", "large", "rainmix"} <= set(TRAINABLE)
+    assert {"drizzle", "shower", "downpour", "squall", "albumentations", "imgaug"} == set(HELD_OUT)
+    for name in HELD_OUT:
+        with pytest.raises(DerainError, match=f"{name} is kept for evaluation"):
+            trainable(name)
+    assert trainable("large") is LARGE
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("frogs", "no rain family 'frogs': small"),
+        ("textures:", "no rain family 'textures:'"),
+        ("textures:missing", "missing is not a folder"),
+        ("rainmix:missing", "missing is not a folder"),
+    ],
+)
+def test_unknown_rain_is_explained(name: str, words: str) -> None:
+    with pytest.raises(DerainError, match=words):
+        family(name)
+
+
+def test_a_missing_library_is_named() -> None:
+    try:
+        Imgaug().add(np.zeros((32, 32, 3), dtype=np.uint8), 0, 0)
+    except MissingLibraryError as error:
+        assert "derain[evaluation]" in str(error)
+
+
+# Textures and RainMix
+
+
+def test_textures_are_cut_from_the_pictures(textures: Path) -> None:
+    """At one level of gain and of zoom, every cut-out is a window of one of the two bars."""
+    rain = TextureRain("bars", textures, zoom=(1, 1), gain=(1, 1), screen_share=0)
+    found = set()
+    for index in range(40):
+        layer = np.rint(rain.layer(20, 20, 0, index) * 255)
+        found |= set(np.unique(layer))
+        same_in_columns, same_in_rows = (layer == layer[:1]).all(), (layer == layer[:, :1]).all()
+        assert same_in_columns if layer.max() == 200 else same_in_rows
+    assert found == {0, 100, 200}
+
+
+def test_a_texture_smaller_than_the_picture_fills_it(textures: Path) -> None:
+    layer = TextureRain("bars", textures, zoom=(0.1, 0.1), gain=(1, 1)).layer(160, 120, 0, 1)
+    assert layer.shape == (160, 120)
+    assert round(layer.max() * 255) in (100, 200)
+
+
+def test_rainmix_without_warps_is_its_source_made_stronger() -> None:
+    """Identity chains: k R + (1 - k) R (sum of shares / largest share), nowhere weaker than R."""
+    still = RainMix("still", SMALL, warps=(0, 0))
+    source, mixed = (rain.layer(64, 64, 0, 0) for rain in (SMALL, still))
+    where = (source > 0.02) & (mixed < 1)
+    ratio = mixed[where] / source[where]
+    assert 1 <= ratio.min() <= ratio.max() <= still.chains
+    assert np.ptp(ratio) < 1e-4
+    assert not mixed[source == 0].any()
+
+
+def test_rainmix_bends_streaks() -> None:
+    """The paper's narrow range falls within 5 degrees of upright; its mix leans further."""
+
+    def lean(rain: Family) -> float:
+        black = np.zeros((128, 128, 3), dtype=np.uint8)
+        pictures = [rain.add(black, 0, index)[..., 0].astype(float) for index in range(12)]
+        down, across = ([np.abs(np.diff(p, axis=axis)).mean() for p in pictures] for axis in (0, 1))
+        return float(np.mean(down) / np.mean(across))
+
+    assert lean(RainMix("mix", SMALL)) > 1.15 * lean(SMALL)
+
+
+# The contact sheet
+
+
+def test_contact_sheet_shows_each_family(tmp_path: Path, picture: Picture) -> None:
+    backgrounds = tmp_path / "backgrounds"
+    backgrounds.mkdir()
+    (backgrounds / "one.png").write_bytes(encode(picture, PNG))
+    sheet = tmp_path / "sheet.jpg"
+    options = ["--backgrounds", str(backgrounds), "-o", str(sheet), "--cell", "64"]
+    assert main(["small", "squall", *options]) == 0
+    assert sheet.stat().st_size > 1000
+
+
+def test_contact_sheet_of_unknown_rain_is_an_error(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["frogs"]) == 1
+    assert capsys.readouterr().err.startswith("error: no rain family 'frogs'")

@@ -1,0 +1,1 @@
+"""Rain, in families of different make. `families.py` lists them by name."""

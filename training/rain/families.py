@@ -1,0 +1,64 @@
+"""The rain families by name: what to train on, and what to keep for evaluation."""
+
+from pathlib import Path
+from typing import ClassVar, Protocol
+
+from derain.arrays import Picture
+from derain.errors import DerainError
+from training.rain.drawn import DRAWN
+from training.rain.foreign import Albumentations, Imgaug
+from training.rain.rainmix import RainMix
+from training.rain.streaks import RANGES, WIDE
+from training.rain.textures import TextureRain
+
+
+class Family(Protocol):
+    """Rain of one make: frozen parameters, and pictures that are a function of (seed, index)."""
+
+    @property
+    def name(self) -> str: ...
+
+    held_out: ClassVar[bool]  # kept for evaluation: a score on it is a score on rain never seen
+
+    def add(self, background: Picture, seed: int, index: int) -> Picture:
+        """The background under rain number `index`, both uint8 (H, W, 3)."""
+        ...
+
+
+class UnknownRainError(DerainError):
+    """A rain family that there is not, or that is not for what it was asked for."""
+
+
+FAMILIES: dict[str, Family] = {
+    family.name: family for family in (*RANGES, RainMix("rainmix", WIDE), *DRAWN, Albumentations(), Imgaug())
+}
+TRAINABLE = tuple(name for name, family in FAMILIES.items() if not family.held_out)
+HELD_OUT = tuple(name for name, family in FAMILIES.items() if family.held_out)
+
+
+def family(text: str) -> Family:
+    """A family by its name; `textures:FOLDER` and `rainmix:FOLDER` make one of rain layers of yours.
+
+    Raises UnknownRainError for another name, and what reading the folder raises.
+    """
+    kind, _, folder = text.partition(":")
+    if folder and kind in ("textures", "rainmix"):
+        textures = TextureRain(text, Path(folder))
+        textures.layer(16, 16, 0, 0)  # a folder that cannot be used says so now
+        return textures if kind == "textures" else RainMix(text, textures)
+    if text not in FAMILIES:
+        raise UnknownRainError(
+            f"no rain family {text!r}: {', '.join(FAMILIES)}, textures:FOLDER or rainmix:FOLDER"
+        )
+    return FAMILIES[text]
+
+
+def trainable(text: str) -> Family:
+    """As `family`, of those that may be trained on."""
+    found = family(text)
+    if found.held_out:
+        raise UnknownRainError(
+            f"{text} is kept for evaluation; train on {', '.join(TRAINABLE)}, "
+            "textures:FOLDER or rainmix:FOLDER"
+        )
+    return found
