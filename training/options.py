@@ -83,7 +83,7 @@ def _parser() -> argparse.ArgumentParser:
         type=at_least(1),
         help="how many of the photographs, chosen by the seed; the first 16 of 64 are the 16. The more there "
         "are, the easier the rain is in comparison: unseen rain stays (eta falls), damage falls too (E_B). "
-        f"The paper finds the balance at some 64 to 512 (default: {_by_recipe('photograph_count', 'all')})",
+        f"64 to 512 are a good place to start (default: {_by_recipe('photograph_count', 'all')})",
     )
     backgrounds.add_argument(
         "--leaves-complexity",
@@ -128,9 +128,9 @@ def _parser() -> argparse.ArgumentParser:
 
     machines = parser.add_argument_group(
         "machines",
-        "How it is carried out; changes no more than float rounding. Under torchrun each process takes its "
-        "share of every batch: --nproc-per-node for the processes of a machine, one a GPU, --nnodes and "
-        "--rdzv-endpoint for more machines. GPUs: never run by the authors, who had none.",
+        "How it is carried out; changes no more than float rounding. Under torchrun each process takes\n"
+        "its share of every batch: --nproc-per-node is the number of processes on a machine, one a GPU,\n"
+        "--nnodes that of machines. On GPUs this has never been run by its authors, who had none.",
     )
     machines.add_argument(
         "--workers",
