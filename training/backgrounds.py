@@ -55,7 +55,7 @@ def load_folder(folder: Path, count: int | None, seed: int, smallest_px: int = 1
         height, width = picture.shape[:2]
         if min(height, width) < smallest_px:
             raise BackgroundError(
-                f"{path} is {width} x {height} pixels: too small to train on, {smallest_px} a side is the least"
+                f"{path} is {width} x {height} pixels: too small, {smallest_px} a side is the least"
             )
     return list(pictures.values())
 

@@ -3,7 +3,7 @@
 import gc
 import os
 import signal
-from collections.abc import Iterator
+from collections.abc import Generator
 
 import cv2
 import torch
@@ -15,6 +15,7 @@ from training.processes import Processes
 
 _READY_AHEAD = 16  # batches, of all workers together
 _MOST_WORKERS = 16
+_LONGEST_STEP_S = 20  # after which a worker that is to end does
 
 Sample = tuple[Tensor, Tensor]  # rainy and clean, uint8 (3, patch, patch)
 Batch = tuple[Tensor, Tensor]  # rainy and clean, uint8 (share, 3, patch, patch)
@@ -39,7 +40,7 @@ class _Guarded(Dataset[Sample | DerainError]):
 
 def batches(
     samples: Dataset[Sample], batch: int, steps: range, processes: Processes, workers: int | None
-) -> Iterator[Batch]:
+) -> Generator[Batch, None, None]:
     """This process's share of the batch of each step; step `s` has samples `s * batch` and on.
 
     So the samples of a step depend neither on the number of workers nor on that of processes.
@@ -57,19 +58,22 @@ def batches(
         worker_init_fn=_settle_worker,
     )
     made = iter(loader)
-    while True:
-        try:
-            outcome = next(made, None)
-        except RuntimeError as error:  # what a loader raises when a worker has been killed
-            raise BatchError(
-                "a process that makes samples has died, perhaps for want of memory (fewer --workers need "
-                "less); the same command goes on from the last checkpoint"
-            ) from error
-        if outcome is None:
-            return
-        if isinstance(outcome, DerainError):
-            raise outcome
-        yield outcome
+    try:
+        while True:
+            try:
+                outcome = next(made, None)
+            except RuntimeError as error:  # what a loader raises when a worker has been killed
+                raise BatchError(
+                    "a process that makes samples has died, perhaps for want of memory (fewer --workers "
+                    "need less); the same command goes on from the last checkpoint"
+                ) from error
+            if outcome is None:
+                return
+            if isinstance(outcome, DerainError):
+                raise outcome
+            yield outcome
+    finally:
+        del made  # ends the workers now, not when a traceback lets go of them
 
 
 def default_workers(processes: Processes) -> int:
@@ -95,6 +99,7 @@ def _settle_worker(_worker: int) -> None:
     gc.freeze()  # what the parent left behind is its own to clean up: here it has lost its threads
     cv2.setNumThreads(0)  # the other cores are the network's
     torch.set_num_threads(1)
-    # When the machine is taken away or Ctrl+C is pressed, the parent still finishes its step.
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.SIG_IGN)
+    # Ctrl+C and the SIGTERM of a machine that is taken away go to all processes: the parent still
+    # needs this one to end its step, and ends it then.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, lambda _number, _frame: signal.alarm(_LONGEST_STEP_S))

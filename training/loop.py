@@ -4,7 +4,7 @@ import os
 import shutil
 import time
 from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, closing, nullcontext
 from copy import deepcopy
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -88,11 +88,15 @@ def train(
 
     samples = processes.on_each(lambda: Samples(recipe))
     steps = range(first_step, recipe.steps)
-    coming = batches(samples, recipe.batch, steps, processes, execution.workers)
+    made = batches(samples, recipe.batch, steps, processes, execution.workers)
     forward = _compiled(network, device) if execution.compile else network
     micro_batch = execution.micro_batch or share
 
-    with requests_to_stop() as request, _progress(processes, run_folder, steps) as progress:
+    with (
+        requests_to_stop() as request,
+        _progress(processes, run_folder, steps) as progress,
+        closing(made) as coming,
+    ):
         pace = Pace()
         for step in steps:
             # Fetch a batch, and note how long the network had to wait for it.

@@ -149,9 +149,9 @@ def _parser() -> argparse.ArgumentParser:
     machines.add_argument(
         "--compile",
         action="store_true",
-        help="compile the network by torch.compile, which needs a C++ compiler. A step of 8 patches of 96 px of "
-        "base took 35 ms so and 41 ms without on one core of an Intel Xeon with AMX; the first step took "
-        "4 to 35 s longer",
+        help="compile the network by torch.compile, which needs a C++ compiler. A step of base took "
+        "35 ms so and 41 ms without on one core of an Intel Xeon with AMX; the first took up to half a "
+        "minute longer",
     )
 
     places = parser.add_argument_group("places")
