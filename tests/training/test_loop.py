@@ -1,24 +1,32 @@
 """The training loop: it learns, it can be interrupted, it stops when it has gone wrong."""
 
 import json
+import shutil
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.utils.data import default_collate
 
-from tests.training.conftest import RAIN
+from derain.errors import DerainError
+from tests.training.conftest import RAIN, with_random_weights
 from training.checkpoint import Checkpoint, CheckpointError, load_checkpoint, save_checkpoint
 from training.loop import (
     DivergedError,
+    Execution,
+    add_gradients,
     learning_rate,
     patch_errors,
     train,
     train_courses,
 )
+from training.network import DerainNetwork
+from training.processes import Processes
 from training.rain.streaks import RainRange
 from training.recipes import Recipe, describe
 from training.samples import Samples
@@ -171,3 +179,81 @@ def test_the_late_course_sets_out_from_the_fork(tiny_recipe: Recipe, tmp_path: P
     assert same(dict(network.state_dict()), mean)
     again = train_courses(forked, tmp_path / "forked", interrupt)
     assert same(dict(again.state_dict()), mean), "a finished run is not trained again"
+
+
+def exactly(network: nn.Module) -> Callable[[Tensor], Tensor]:
+    """The network in float32, whatever surrounds it."""
+
+    def forward(rainy: Tensor) -> Tensor:
+        with torch.autocast("cpu", enabled=False):
+            derained: Tensor = network(rainy)
+        return derained
+
+    return forward
+
+
+@pytest.mark.parametrize("micro_batch", [1, 2, 3, 6, 100])
+@pytest.mark.parametrize("count", [1, 2, 3])
+def test_gradient_of_a_batch_is_that_of_its_parts(tiny_recipe: Recipe, count: int, micro_batch: int) -> None:
+    """Of parts of unequal sizes too, and with the weights that make it the mean over patches."""
+    samples = Samples(tiny_recipe)
+    rainy, clean = default_collate([samples[index] for index in range(6)])
+    network = with_random_weights(DerainNetwork(tiny_recipe.network), seed=1)
+    patch_errors(network(rainy / 255), clean / 255).mean().backward()
+    expected = [p.grad.clone() for p in network.parameters() if p.grad is not None]
+    network.zero_grad()
+    loss = 0.0
+    for rank in range(count):
+        share = Processes(rank, count).share_of(6)
+        part = (rainy[share.start : share.stop], clean[share.start : share.stop])
+        loss += add_gradients(exactly(network), part, micro_batch, 6, torch.device("cpu")).item()
+    got = [p.grad for p in network.parameters() if p.grad is not None]
+    assert loss == pytest.approx(patch_errors(network(rainy / 255), clean / 255).mean().item(), rel=1e-5)
+    for ours, theirs in zip(got, expected, strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-3, atol=1e-5 * float(theirs.abs().max()))
+
+
+def test_micro_batches_learn_the_same(unbroken: Path, tiny_recipe: Recipe, tmp_path: Path) -> None:
+    train(tiny_recipe, tmp_path, no_scores, execution=Execution(workers=0, micro_batch=3))
+    for ours, theirs in zip(read_stats(tmp_path), read_stats(unbroken), strict=False):
+        assert ours["loss"] == pytest.approx(theirs["loss"], rel=1e-3), "bfloat16 rounds each part"
+        if ours["step"] == 2:
+            break
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:.torch.jit.script_method. is deprecated")  # torch's own use of it
+def test_compiled_network_leaves_the_same_kind_of_checkpoint(tiny_recipe: Recipe, tmp_path: Path) -> None:
+    """Begun compiled, gone on without."""
+    if shutil.which("g++") is None:
+        pytest.skip("needs a C++ compiler")
+    with pytest.raises(KeyboardInterrupt):
+        train(tiny_recipe, tmp_path, interrupt, execution=Execution(compile=True))
+    assert load_checkpoint(tmp_path / "checkpoint.pt", describe(tiny_recipe)).step == 3
+    train(tiny_recipe, tmp_path, no_scores)
+    assert [entry["step"] for entry in read_stats(tmp_path) if "loss" in entry] == [2, 4, 6]
+
+
+def test_compiling_without_a_compiler_is_an_error(
+    tiny_recipe: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CXX", "no-such-compiler")
+    with pytest.raises(DerainError, match=r"needs a C.* compiler, and there is no no-such-compiler"):
+        train(tiny_recipe, tmp_path, no_scores, execution=Execution(compile=True))
+
+
+def test_log_entries_are_means_over_all_steps_between_them(tiny_recipe: Recipe, tmp_path: Path) -> None:
+    """Whatever lies between them: a validation, a checkpoint, an interruption."""
+    each, few = tmp_path / "each", tmp_path / "few"
+    train(replace(tiny_recipe, log_every=1), each, no_scores)
+    recipe = replace(tiny_recipe, log_every=5, validate_every=4)
+    with pytest.raises(KeyboardInterrupt):
+        train(recipe, few, interrupt)  # at step 4, one after the checkpoint
+    train(recipe, few, no_scores)
+    (entry,) = [entry for entry in read_stats(few) if "loss" in entry]
+    for name in ("loss", "gradient_norm"):
+        steps = [entry[name] for entry in read_stats(each) if "loss" in entry][:5]
+        assert entry[name] == pytest.approx(sum(steps) / 5, rel=1e-9)
+    assert entry["learning_rate"] == learning_rate(recipe, 4)
+    assert entry["patches_per_second"] == pytest.approx(4 * entry["steps_per_second"])
+    assert 0 <= entry["waiting_share"] <= 1
