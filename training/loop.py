@@ -17,7 +17,7 @@ from torch._dynamo.exc import TorchDynamoException
 from derain.errors import DerainError
 from training.batches import Batch, batches
 from training.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
-from training.interruption import GOES_ON, Interrupted, requests_to_stop
+from training.interruption import Interrupted, requests_to_stop
 from training.network import DerainNetwork
 from training.processes import Processes, current
 from training.progress import Pace, Progress, Row
@@ -150,7 +150,8 @@ def train(
                 save_checkpoint(checkpoint, checkpoint_path)
             if is_asked_to_stop and not is_last:
                 processes.wait_for_all()  # lest torchrun take the first one down as it saves
-                raise Interrupted(request.number, f"stopped after step {done}; {GOES_ON}")
+                text = f"stopped after step {done} and saved a checkpoint; the same command goes on from it"
+                raise Interrupted(request.number, text)
     return average.to("cpu")
 
 

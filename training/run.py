@@ -29,7 +29,7 @@ from training.interruption import GOES_ON, Interrupted, ends_on_sigterm
 from training.loop import CHECKPOINT, train_courses
 from training.network import DerainNetwork
 from training.options import Options, read_options
-from training.processes import Processes, SaidByTheFirstError, joined
+from training.processes import Processes, SaidByTheFirstError, current, joined
 from training.progress import SAMPLES, TENSORBOARD, Row
 from training.rain.drawn import SHOWER
 from training.recipes import Recipe, describe
@@ -105,7 +105,8 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 1
     except Interrupted as interrupted:
-        print(f"\n{interrupted}", file=sys.stderr)
+        if current().is_first:
+            print(f"\n{interrupted}", file=sys.stderr)
         return interrupted.exit_status
     except KeyboardInterrupt:
         print(f"\ninterrupted; {GOES_ON}", file=sys.stderr)

@@ -109,6 +109,21 @@ def test_a_run_killed_twice_ends_as_an_unbroken_one(unbroken: Path, recipe: Reci
     assert_same_run(tmp_path, unbroken, recipe)
 
 
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_run_that_is_asked_to_stop_stops_where_it_is(
+    unbroken: Path, recipe: Recipe, tmp_path: Path, number: signal.Signals
+) -> None:
+    trainee = Trainee(Task(recipe, tmp_path, Execution()))
+    trainee.wait_for_step(63)
+    trainee.process.send_signal(number)
+    assert trainee.finish() == 128 + number
+    done = load_checkpoint(tmp_path / "checkpoint.pt", describe(recipe)).step
+    assert f"stopped after step {done} and saved a checkpoint" in trainee.errors
+    assert 63 <= done < recipe.steps
+    train(recipe, tmp_path, first_weight, grey)
+    assert_same_run(tmp_path, unbroken, recipe)
+
+
 def test_killed_while_a_checkpoint_is_written(recipe: Recipe, tmp_path: Path) -> None:
     """A large one at every step; killed as soon as part of the next one can be seen."""
     large = replace(recipe, network=NetworkShape(), steps=8, checkpoint_every=1)

@@ -18,6 +18,7 @@ from torch import nn
 
 from derain.errors import DerainError
 from tests.conftest import ROOT
+from training.interruption import Interrupted
 from training.loop import Execution, train
 from training.processes import joined
 from training.progress import Row
@@ -99,6 +100,9 @@ def main(path: Path) -> int:
     except DerainError as error:
         print(f"process {processes.rank}: {error}", file=sys.stderr)
         return 1
+    except Interrupted as interrupted:
+        print(interrupted, file=sys.stderr)
+        return interrupted.exit_status
     return 0
 
 
