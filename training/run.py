@@ -32,7 +32,7 @@ from training.options import Options, read_options
 from training.processes import Processes, SaidByTheFirstError, current, joined
 from training.progress import SAMPLES, TENSORBOARD, Row
 from training.rain.drawn import SHOWER
-from training.recipes import Recipe, describe
+from training.recipes import describe
 
 
 def run(options: Options, processes: Processes) -> Path:
@@ -93,12 +93,11 @@ def _finish(network: DerainNetwork, commit: str, options: Options) -> Path:
 
 def main(arguments: list[str] | None = None) -> int:
     try:
-        with ends_on_sigterm():
-            options = read_options(arguments)
-            with joined() as processes:
-                folder = run(options, processes)
-                if processes.is_first:
-                    print(_where_things_are(folder, options.runs / options.name, options.recipe))
+        with ends_on_sigterm(), joined() as processes:
+            options = processes.on_each(lambda: read_options(arguments))
+            folder = run(options, processes)
+            if processes.is_first:
+                print(_where_things_are(folder, options.runs / options.name))
     except SaidByTheFirstError:
         return 1
     except (DerainError, OSError) as error:
@@ -114,7 +113,7 @@ def main(arguments: list[str] | None = None) -> int:
     return 0
 
 
-def _where_things_are(folder: Path, run_folder: Path, recipe: Recipe) -> str:
+def _where_things_are(folder: Path, run_folder: Path) -> str:
     return f"""
 {folder} is ready:
   {folder / "README.md"}  the model card, with these scores
