@@ -18,6 +18,8 @@ from typing import TypeVar, cast
 import torch
 import torch.distributed as dist
 from torch import Tensor
+from torch.distributed.distributed_c10d import PrefixStore
+from torch.distributed.rendezvous import rendezvous
 
 from derain.errors import DerainError
 
@@ -125,7 +127,13 @@ def joined() -> Iterator[Processes]:
                 f"{local_rank + 1} processes or more on {gpus} GPUs; give --nproc-per-node {gpus}"
             )
         torch.cuda.set_device(local_rank)
-    dist.init_process_group("nccl" if torch.cuda.is_available() else "gloo", timeout=_LONGEST_WAIT)
+    backend = "nccl" if torch.cuda.is_available() else "gloo"
+    store, rank, count = next(rendezvous("env://"))
+    if os.environ["LOCAL_WORLD_SIZE"] == os.environ["WORLD_SIZE"]:
+        # After a restart (--max-restarts) the store still has the addresses of the dead, and torch
+        # 2.13 tries those. On several machines the number of restarts is not the same for all.
+        store = PrefixStore(os.environ["TORCHELASTIC_RESTART_COUNT"], store)
+    dist.init_process_group(backend, timeout=_LONGEST_WAIT, store=store, rank=rank, world_size=count)
     processes = current()
     yield processes
     # Left without a goodbye when something went wrong: there may be nobody to say it to.

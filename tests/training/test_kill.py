@@ -170,3 +170,13 @@ def test_one_of_two_processes_is_killed(
 
     train(recipe, tmp_path / "alone", first_weight, grey, Execution(micro_batch=3))
     assert_agrees(tmp_path / "alone", unbroken, recipe)
+
+
+def test_torchrun_restarts_after_a_process_is_killed(
+    unbroken_pair: Path, recipe: Recipe, tmp_path: Path
+) -> None:
+    trainee = Trainee(Task(recipe, tmp_path, Execution()), processes=2, restarts=1)
+    trainee.wait_for_step(63)
+    os.kill(trainee.pid(1), signal.SIGKILL)
+    assert trainee.finish() == 0, trainee.errors
+    assert_same_run(tmp_path, unbroken_pair, recipe)

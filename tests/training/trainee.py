@@ -45,14 +45,20 @@ def grey(network: nn.Module) -> list[Row]:
 class Trainee:
     """A training that has been started; see `errors` for what it printed."""
 
-    def __init__(self, task: Task, processes: int = 1) -> None:
+    def __init__(self, task: Task, processes: int = 1, restarts: int = 0) -> None:
         self.folder = task.run_folder
         self.folder.mkdir(parents=True, exist_ok=True)
         for stale in self.folder.glob("pid-*"):
             stale.unlink()
         path = self.folder / "task.pickle"
         path.write_bytes(pickle.dumps(task))
-        torchrun = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
+        torchrun = [
+            "-m",
+            "torch.distributed.run",
+            "--standalone",
+            f"--nproc-per-node={processes}",
+            f"--max-restarts={restarts}",
+        ]
         command = [sys.executable, *(torchrun if processes > 1 else [])]
         self.log = self.folder / "errors.txt"
         with self.log.open("w") as log:
