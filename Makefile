@@ -76,5 +76,5 @@ COMPILE = $(BIN)/uv pip compile pyproject.toml --universal --python-version 3.11
 lock: $(DEV_READY)
 	$(COMPILE) --extra cpu --extra serve --output-file requirements/serve.txt
 	$(COMPILE) --extra gpu --extra serve --output-file requirements/serve-gpu.txt
-	$(COMPILE) --extra cpu --extra serve --extra export --extra dev \
+	$(COMPILE) --extra cpu --extra serve --extra export --extra plots --extra dev \
 		--constraint requirements/serve.txt --output-file requirements/dev.txt

@@ -58,6 +58,15 @@ class Evaluation(_Part):
     background_error_50: float | None  # E_B, off bright rain (over 50 of 255)
     clean_psnr: float | None  # dB, of clean pictures that went through the network
 
+    # Manifests of earlier versions have none of these.
+    psnr_y: float | None = None  # dB, of the luma
+    ssim_y: float | None = None
+    input_psnr_y: float | None = None  # dB
+    restored: float | None = None  # rho
+    rain_error: float | None = None  # E_R^GT
+    ms_per_megapixel: float | None = None  # median over the pictures
+    measured_on: str | None = None  # what took that time
+
 
 class Manifest(_Part):
     """A model: the file, how to feed it, where it comes from, how good it is."""

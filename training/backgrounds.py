@@ -118,6 +118,7 @@ class Leaves:
 
 
 _FINER = 2  # leaves are drawn this much larger and then shrunk, for soft edges
+_PLAIN_PX = 8 * _FINER  # leaves below this size are of one colour
 
 
 def draw_leaves(world: Leaves, seed: int, index: int) -> Picture:
@@ -152,27 +153,29 @@ def _draw_palette(rng: np.random.Generator) -> FloatArray:
 
 def _draw_colour(palette: FloatArray, rng: np.random.Generator) -> FloatArray:
     base = palette[rng.integers(len(palette))] + rng.normal(0, 0.06) + rng.normal(0, 0.03, 3)
-    return np.asarray(np.clip(base, 0, 1), dtype=np.float32)
+    return np.asarray(np.minimum(np.maximum(base, 0), 1), dtype=np.float32)
 
+
+_TURNS = np.linspace(0, 2 * np.pi, 24)
+_ROUND = np.stack([np.cos(_TURNS), np.sin(_TURNS)], axis=1)  # corner points (K, 2) of radius 1
+_SQUARE = np.array([[1, 1], [-1, 1], [-1, -1], [1, -1]], dtype=np.float64)
 
 Outline = tuple[FloatArray, float]  # corner points (K, 2) of a polygon or polyline; line width or 0
 
 
 def _draw_leaf(radius_px: float, side_px: int, rng: np.random.Generator) -> Outline:
     """An ellipse, a rectangle or a ragged polygon about a random centre."""
-    kind = rng.integers(3)
-    if kind == 1:
-        turns = np.array([0.25, 0.75, 1.25, 1.75]) * np.pi
-        reach = np.full(4, np.sqrt(2))
-    else:
-        corners = 24 if kind == 0 else int(rng.integers(3, 10))
-        turns = (
-            np.sort(rng.uniform(0, 2 * np.pi, corners)) if kind == 2 else np.linspace(0, 2 * np.pi, corners)
-        )
-        reach = rng.uniform(0.5, 1.2, corners) if kind == 2 else np.ones(corners)
+    match rng.integers(3):
+        case 0:
+            shape = _ROUND
+        case 1:
+            shape = _SQUARE
+        case _:
+            corners = int(rng.integers(3, 10))
+            turns = np.sort(rng.uniform(0, 2 * np.pi, corners))
+            shape = np.stack([np.cos(turns), np.sin(turns)], axis=1) * rng.uniform(0.5, 1.2, (corners, 1))
     stretch = np.exp(rng.uniform(-0.8, 0.8))
-    points = np.stack([np.cos(turns) * reach * stretch, np.sin(turns) * reach / stretch], axis=1)
-    return _place(points * radius_px, side_px, rng), 0.0
+    return _place(shape * (radius_px * stretch, radius_px / stretch), side_px, rng), 0.0
 
 
 def _draw_line(radius_px: float, side_px: int, rng: np.random.Generator) -> Outline:
@@ -193,45 +196,56 @@ def _place(points: NDArray[np.float64], side_px: int, rng: np.random.Generator) 
 def _paint(
     canvas: FloatArray, outline: Outline, colour: FloatArray, textured: bool, rng: np.random.Generator
 ) -> float:
-    """Paints the outline's inside in place; the number of canvas pixels it covers."""
+    """Paints the outline's inside in place; about how many canvas pixels it covers."""
     points, line_width_px = outline
+    corners = np.rint(points).astype(np.int32)
     margin_px = int(line_width_px) + 1
-    left, top = np.clip(np.floor(points.min(axis=0)).astype(int) - margin_px, 0, canvas.shape[0])
-    right, bottom = np.clip(np.ceil(points.max(axis=0)).astype(int) + margin_px, 0, canvas.shape[0])
-    if left >= right or top >= bottom:
+    x, y, width, height = cv2.boundingRect(corners)
+    left, top = max(0, x - margin_px), max(0, y - margin_px)
+    right, bottom = x + width + margin_px, y + height + margin_px
+    box = canvas[top : max(0, bottom), left : max(0, right)]
+    if not box.size:
         return 0.0
-    mask = np.zeros((bottom - top, right - left), dtype=np.uint8)
-    corners = np.rint(points - (left, top)).astype(np.int32)[None]
+    corners -= (left, top)
+    # The share of the outline's box that lies on the canvas.
+    inside = box.shape[0] * box.shape[1] / ((width + 2 * margin_px) * (height + 2 * margin_px))
     if line_width_px:
-        cv2.polylines(mask, list(corners), isClosed=False, color=1, thickness=max(1, round(line_width_px)))
-    else:
-        cv2.fillPoly(mask, list(corners), 1)
-    box = canvas[top:bottom, left:right]
-    fill = _shade(mask.shape, rng)[..., None] * colour
+        thickness_px = max(1, round(line_width_px))
+        cv2.polylines(box, [corners], isClosed=False, color=colour.tolist(), thickness=thickness_px)
+        return float(cv2.arcLength(corners, closed=False) * thickness_px * inside)
+    # No one sees a texture on the smallest leaves, which are most of them.
+    if max(box.shape) < _PLAIN_PX:
+        cv2.fillPoly(box, [corners], colour.tolist())
+        return float(cv2.contourArea(corners) * inside)
+    mask = np.zeros(box.shape[:2], dtype=np.uint8)
+    cv2.fillPoly(mask, [corners], 1)
+    shade = _shade(mask.shape, rng)
+    planes = [shade * channel for channel in colour]
     if textured:
         texture = _TEXTURES[rng.integers(len(_TEXTURES))](mask.shape, rng)
-        contrast = rng.uniform(0.02, 0.35)
+        contrast = np.float32(rng.uniform(0.02, 0.35))
         tint = rng.uniform(0.6, 1.0, 3).astype(np.float32)
-        fill = fill + contrast * texture[..., None] * tint
-    np.copyto(box, fill, where=mask[..., None].astype(bool))
-    return float(mask.sum())
+        planes = [plane + contrast * t * texture for plane, t in zip(planes, tint, strict=True)]
+    cv2.copyTo(cv2.merge(planes), mask, box)
+    return float(cv2.countNonZero(mask))
 
 
-def _grid(shape: tuple[int, ...], rng: np.random.Generator) -> tuple[FloatArray, FloatArray]:
-    """Coordinates along and across a random direction, in canvas pixels."""
-    y, x = np.mgrid[: shape[0], : shape[1]].astype(np.float32)
-    angle = rng.uniform(0, np.pi)
-    cosine, sine = np.float32(np.cos(angle)), np.float32(np.sin(angle))
-    return x * cosine + y * sine, y * cosine - x * sine
+def _along(shape: tuple[int, ...], angle: float) -> FloatArray:
+    """How far each pixel lies from the middle in a direction, in canvas pixels."""
+    height, width = shape
+    x = np.arange(width, dtype=np.float32) - np.float32((width - 1) / 2)
+    y = np.arange(height, dtype=np.float32) - np.float32((height - 1) / 2)
+    along = (y * np.float32(np.sin(angle)))[:, None] + x * np.float32(np.cos(angle))
+    return np.asarray(along, dtype=np.float32)
 
 
 def _shade(shape: tuple[int, ...], rng: np.random.Generator) -> FloatArray:
     """Light falling off across the leaf, around 1."""
     if rng.random() < 0.3:
         return np.ones(shape, dtype=np.float32)
-    along, _ = _grid(shape, rng)
-    slope = rng.normal(0, 0.5) / max(shape)
-    return np.asarray(np.clip(1 + slope * (along - along.mean()), 0.3, 1.7), dtype=np.float32)
+    slope = np.float32(rng.normal(0, 0.5) / max(shape))
+    shade = 1 + slope * _along(shape, rng.uniform(0, np.pi))
+    return np.asarray(np.minimum(np.maximum(shade, 0.3), 1.7), dtype=np.float32)
 
 
 # Textures, each (height, width) of about -1 to 1.
@@ -263,7 +277,7 @@ def _fibres(shape: tuple[int, ...], rng: np.random.Generator) -> FloatArray:
 
 def _stripes(shape: tuple[int, ...], rng: np.random.Generator) -> FloatArray:
     """Fences, blinds, corrugated roofs: a wave, smooth or sharp."""
-    _, across = _grid(shape, rng)
+    across = _along(shape, rng.uniform(0, np.pi))
     period_px = _FINER * np.exp(rng.uniform(np.log(3), np.log(24)))
     wave = np.sin(2 * np.pi / period_px * across)
     return np.asarray(np.tanh(wave * rng.uniform(0.5, 6)), dtype=np.float32)
@@ -271,7 +285,8 @@ def _stripes(shape: tuple[int, ...], rng: np.random.Generator) -> FloatArray:
 
 def _bricks(shape: tuple[int, ...], rng: np.random.Generator) -> FloatArray:
     """Masonry, windows, tiles: a grid of joints, each cell in a tone of its own."""
-    along, across = _grid(shape, rng)
+    angle = rng.uniform(0, np.pi)
+    along, across = _along(shape, angle), _along(shape, angle + np.pi / 2)
     height_px = _FINER * np.exp(rng.uniform(np.log(4), np.log(20)))
     width_px = height_px * rng.uniform(1, 3)
     row = np.floor(across / height_px)

@@ -44,11 +44,12 @@ SHA-256 `{manifest.file.sha256}`.
 ## Scores
 
 Measured on this file through the engine that serves it. No rain family below was trained on.
-PSNR in dB, RGB. η is the share of the rain removed (0 none, 1 all). E_R is the change on the
-rain (higher: more removed), E_B the error off the rain (lower: less damage), both on 0 to 255;
-rain is where the rainy picture differs from the clean one by more than 10 in some channel, for
-E_B50 by more than 50. "Clean back" is the PSNR of clean pictures that go through the model. Sets marked
-"validation" may have guided choices; those marked "test" have not.
+PSNR in dB; PSNR and SSIM of RGB and, after a slash, of the luma, which is what papers report. η is
+the share of the rain removed (0 none, 1 all). E_R is the change on the rain (higher: more removed),
+E_B the error off the rain (lower: less damage), both on 0 to 255; rain is where the rainy picture
+differs from the clean one by more than 10 in some channel, for E_B50 by more than 50. "Clean back"
+is the PSNR of clean pictures that go through the model. Sets marked "validation" may have guided
+choices; those marked "test" have not.
 
 {evaluation_table(manifest.evaluations)}
 """
@@ -59,15 +60,26 @@ def evaluation_table(evaluations: Iterable[Evaluation]) -> str:
     rows = [_HEAD, "|---" * _HEAD.count(" | ") + "|---|"]
     for e in evaluations:
         measured = (
-            (e.psnr, 2),
-            (e.input_psnr, 2),
-            (e.ssim, 3),
             (e.removal, 2),
             (e.rain_change, 1),
             (e.background_error, 1),
             (e.background_error_50, 1),
             (e.clean_psnr, 2),
         )
-        cells = ["–" if value is None else f"{value:.{digits}f}" for value, digits in measured]
+        cells = [
+            _both(e.psnr, e.psnr_y, 2),
+            _both(e.input_psnr, e.input_psnr_y, 2),
+            _both(e.ssim, e.ssim_y, 3),
+            *(_number(value, digits) for value, digits in measured),
+        ]
         rows.append(f"| {e.name} | {e.role} | {e.pictures} | {' | '.join(cells)} |")
     return "\n".join(rows)
+
+
+def _both(rgb: float | None, luma: float | None, digits: int) -> str:
+    """Of RGB and, where it was measured, of Y."""
+    return _number(rgb, digits) + (f" / {_number(luma, digits)}" if luma is not None else "")
+
+
+def _number(value: float | None, digits: int) -> str:
+    return "–" if value is None else f"{value:.{digits}f}"

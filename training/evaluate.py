@@ -1,81 +1,103 @@
-"""Scores a model folder, through the engine that serves it, so the score is what users get.
+"""Scores a deraining network: a model folder, through the engine that serves it, or any ONNX file.
 
-    python -m training.evaluate models/base --pairs mine rainy/ clean/
-    python -m training.evaluate models/base --clean dry photographs/
+    python -m training.evaluate models/base --pairs rain100l Rain100L/ --html report/
+    python -m training.evaluate models/base --pairs mine rainy/ clean/ --clean dry photographs/
+    python -m training.evaluate theirs.onnx --multiple 8 --pairs spa real_test_1000/ --real street photos/
 
-Without --pairs or --clean: the sets that the repository makes itself, drawn rain over
-pictures that no recipe trains on.
+Without a set: those that the repository makes itself, drawn rain over pictures that no recipe
+trains on. How a stranger's network is to be fed is read from its graph where the graph says it;
+the rest has options, and a guess that cannot be right is an error that names the option.
 """
 
 import argparse
-import re
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from statistics import fmean
-from typing import Literal
+from typing import Protocol
 
 import cv2
 import numpy as np
 from tqdm import tqdm
 
 from derain.arrays import Picture
-from derain.engine import Engine
-from derain.errors import DerainError
-from derain.image import is_picture, read_picture
-from derain.manifest import Evaluation
+from derain.cli import at_least
+from derain.engine import Engine, Provider
+from derain.errors import DerainError, ModelError
+from derain.image import read_picture
+from derain.manifest import MANIFEST_NAME, Evaluation, load_manifest
 from training.backgrounds import Leaves, draw_leaves
-from training.card import evaluation_table, write_model_texts
-from training.metrics import Scores, mean_scores, psnr, score
+from training.card import write_model_texts
+from training.foreign_network import RANGES, Convention, ConventionError, ForeignNetwork
+from training.measurement import (
+    PERFECT_PSNR,
+    Case,
+    Derain,
+    Role,
+    measure,
+    measure_real,
+    ms_per_megapixel,
+    summarise,
+)
+from training.pairs import LAYOUTS, PairFiles, PairingError, find_clean, find_pairs, pair_folders
+from training.pairs import Pair as Pair  # for those who make pairs to evaluate on
 from training.rain.drawn import DRAWN
-from training.rain.families import Family
+from training.rain.families import FAMILIES, Family, family
+from training.report import RealResult, Report, Result, text_table, write_json, write_page
 
 HELD_OUT = Path(__file__).parent / "photographs" / "heldout"
 _HELD_OUT_SEED = 1_000_003  # no recipe's
 
-# What a picture that comes back unchanged counts as, in dB: its own PSNR is infinite, and so would
-# be the mean over the set.
-PERFECT_PSNR = 100.0
+# A network that keeps clean pictures worse than any that is known, or does nothing to rain either.
+_LOWEST_PLAUSIBLE_PSNR = 22.0
+_IDLE_PSNR = 45.0
+_IDLE_REMOVAL = 0.02
 
-Role = Literal["validation", "test"]
 
+class Network(Protocol):
+    """What can be scored."""
 
-class PairingError(DerainError):
-    """Rainy and clean pictures that do not go together."""
+    @property
+    def provider(self) -> Provider: ...
+
+    @property
+    def threads(self) -> int: ...
+
+    def derain(self, picture: Picture) -> Picture: ...
 
 
 @dataclass(frozen=True)
-class Pair:
-    """A rainy picture and the same without rain; where they are equal, a clean picture alone."""
+class PictureSet:
+    """Pictures under one name; without truth, only their rainy side is known."""
 
     name: str
-    rainy: Picture
-    clean: Picture
+    cases: Sequence[Case]
+    has_truth: bool = True
 
 
-def evaluate(
-    derain: Callable[[Picture], Picture], name: str, role: Role, pairs: Iterable[Pair]
-) -> Evaluation:
+@dataclass(frozen=True)
+class RainedFile:
+    """Rain over a clean picture of one's own."""
+
+    family: Family
+    index: int
+    clean: PairFiles
+
+    def read(self) -> Pair:
+        dry = self.clean.read()
+        return rained_on(self.family, self.index, (dry.name, dry.clean))
+
+
+def evaluate(derain: Derain, name: str, role: Role, cases: Iterable[Case]) -> Evaluation:
     """Mean scores over a set; each clean picture also goes through on its own."""
-    rainy_scores: list[Scores] = []
-    clean_psnrs: list[float] = []
-    for pair in pairs:
-        clean_psnrs.append(min(PERFECT_PSNR, psnr(derain(pair.clean), pair.clean)))
-        if not np.array_equal(pair.rainy, pair.clean):
-            rainy_scores.append(score(derain(pair.rainy), pair.rainy, pair.clean))
-    if not clean_psnrs:
-        raise PairingError(f"{name} has no pictures")
-    means = {key: _finite(value) for key, value in vars(mean_scores(rainy_scores)).items()}
-    clean_psnr = _finite(fmean(clean_psnrs))
-    return Evaluation(name=name, role=role, pictures=len(clean_psnrs), clean_psnr=clean_psnr, **means)
+    return summarise(name, role, measure(derain, cases))
 
 
 def held_out_sets() -> Iterator[tuple[str, list[Pair]]]:
     """The repository's own validation sets: rain families and pictures never trained on."""
     backgrounds = held_out_backgrounds()
-    for family in DRAWN:
-        yield f"drawn {family.name}", [rained_on(family, *item) for item in enumerate(backgrounds.items())]
+    for drawn in DRAWN:
+        yield f"drawn {drawn.name}", [rained_on(drawn, *item) for item in enumerate(backgrounds.items())]
 
 
 def held_out_backgrounds(longest_px: int = 480) -> dict[str, Picture]:
@@ -89,107 +111,238 @@ def rained_on(family: Family, index: int, named: tuple[str, Picture]) -> Pair:
     return Pair(name, family.add(clean, _HELD_OUT_SEED, index), clean)
 
 
-def read_pairs(rainy: Path, clean: Path) -> Iterator[Pair]:
-    """Pairs of two folders, matched by file name, or else by the last number in it."""
-    candidates: dict[str, list[Path]] = {}
-    for path in _pictures(clean):
-        for key in _keys(path):
-            candidates.setdefault(key, []).append(path)
-    for path in _pictures(rainy):
-        partner = _partner(path, candidates)
-        pair = Pair(path.stem, read_picture(path), read_picture(partner))
-        if pair.rainy.shape != pair.clean.shape:
-            raise PairingError(f"{path} and {partner} are not of one size")
-        yield pair
-
-
-def _partner(rainy: Path, candidates: dict[str, list[Path]]) -> Path:
-    for key in _keys(rainy):
-        partners = candidates.get(key, [])
-        if len(partners) > 1:
-            names = " and ".join(path.name for path in partners)
-            raise PairingError(f"{rainy} could go with {names}")
-        if partners:
-            return partners[0]
-    folder = next(iter(candidates.values()))[0].parent
-    raise PairingError(f"{rainy} has no clean partner in {folder}, by name or by number")
-
-
-def read_clean(folder: Path) -> Iterator[Pair]:
-    for path in _pictures(folder):
-        picture = read_picture(path)
-        yield Pair(path.stem, picture, picture)
-
-
 def main(arguments: list[str] | None = None) -> int:
     options = _parse(arguments)
-    sets: list[tuple[str, Iterable[Pair]]] = [
-        *((name, read_pairs(Path(rainy), Path(clean))) for name, rainy, clean in options.pairs),
-        *((name, read_clean(Path(folder))) for name, folder in options.clean),
-    ]
     try:
-        engine = Engine(options.model)
-        evaluations = [
-            evaluate(engine.derain, name, options.role, tqdm(pairs, desc=name, unit="picture"))
-            for name, pairs in sets or held_out_sets()
-        ]
-    except DerainError as error:
+        # Whatever can be wrong with what was asked for is said before the work begins.
+        network = _load(options)
+        sets = _sets(options)
+        _make_room(options)
+
+        report = _score(network, sets, options)
+        print(text_table(report))
+        if options.json is not None:
+            write_json(options.json, report)
+        if options.html is not None:
+            _note(f"the page: {write_page(options.html, report, network.derain)}")
+        if options.record:
+            _record(options.model, [result.evaluation for result in report.results])
+    except (DerainError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
-    print(evaluation_table(evaluations))
-    if options.record:
-        kept = [e for e in engine.manifest.evaluations if e.name not in {new.name for new in evaluations}]
-        manifest = engine.manifest.model_copy(update={"evaluations": [*kept, *evaluations]})
-        write_model_texts(options.model, manifest)
+    except KeyboardInterrupt:
+        print("\ninterrupted: nothing was written", file=sys.stderr)
+        return 130
     return 0
 
 
+def _load(options: argparse.Namespace) -> Network:
+    """The network to score, and a line on stderr of how a stranger's is fed."""
+    convention = Convention(
+        value_range=options.range,
+        output_range=options.output_range,
+        layout=options.layout,
+        channels=options.channels,
+        returns=options.returns,
+        output=options.output,
+        multiple_px=options.multiple,
+    )
+    model, provider = options.model, Provider(options.provider)
+    if model.is_dir():
+        if not (model / MANIFEST_NAME).exists() and (found := sorted(model.glob("*.onnx"))):
+            raise ModelError(
+                f"{model} is no model folder, without a {MANIFEST_NAME}; name the network: {found[0]}"
+            )
+        if convention != Convention():
+            raise ConventionError(
+                f"{model} has a manifest that says how it is fed: such options are for ONNX files"
+            )
+        return Engine(model, provider, options.threads)
+    if not model.exists():
+        raise ModelError(f"{model} does not exist: name a model folder or an ONNX file")
+    if options.record:
+        raise ModelError(f"{model} has no manifest to --record in; --json keeps its scores")
+    network = ForeignNetwork(model, convention, provider, options.threads)
+    _note(str(network))
+    return network
+
+
+def _sets(options: argparse.Namespace) -> list[PictureSet]:
+    """What is to be scored, found but not read yet; says on stderr what was found."""
+    sets = []
+    for name, *folders in options.pairs:
+        pairing = find_pairs(Path(folders[0])) if len(folders) == 1 else pair_folders(*map(Path, folders))
+        count = len(pairing.files)
+        _note(f"{name}: {count} pair{'s' * (count > 1)}, matched by {pairing.rule}")
+        sets.append(PictureSet(name, pairing.files))
+    for name, folder in options.rain:
+        rain = family(name)
+        files = find_clean(Path(folder))
+        sets.append(PictureSet(f"{name} on {Path(folder).name}", _rained(rain, files)))
+    sets += [PictureSet(name, find_clean(Path(folder))) for name, folder in options.clean]
+    sets += [PictureSet(name, find_clean(Path(folder)), has_truth=False) for name, folder in options.real]
+    names = [picture_set.name for picture_set in sets]
+    if twice := next((name for name in names if names.count(name) > 1), None):
+        raise PairingError(f"two sets are named {twice}")
+    return sets or [PictureSet(name, pairs) for name, pairs in held_out_sets()]
+
+
+def _rained(rain: Family, files: list[PairFiles]) -> list[RainedFile]:
+    return [RainedFile(rain, index, clean) for index, clean in enumerate(files)]
+
+
+def _make_room(options: argparse.Namespace) -> None:
+    if options.html is not None:
+        options.html.mkdir(parents=True, exist_ok=True)
+    if options.json is not None:
+        options.json.parent.mkdir(parents=True, exist_ok=True)
+
+
+def _score(network: Network, sets: Sequence[PictureSet], options: argparse.Namespace) -> Report:
+    network.derain(sets[0].cases[0].read().rainy)  # the first run is slower than all that follow
+    measured_on = f"{network.provider}, {network.threads} thread{'s' * (network.threads > 1)}"
+    results: list[Result] = []
+    real: list[RealResult] = []
+    for picture_set in sets:
+        progress = tqdm(picture_set.cases, desc=picture_set.name, unit="picture", disable=None)
+        if picture_set.has_truth:
+            measured = measure(network.derain, progress)
+            timing = {"ms_per_megapixel": ms_per_megapixel(measured), "measured_on": measured_on}
+            means = summarise(picture_set.name, options.role, measured).model_copy(update=timing)
+            results.append(Result(picture_set.cases, measured, means))
+        else:
+            real.append(
+                RealResult(picture_set.name, picture_set.cases, measure_real(network.derain, progress))
+            )
+    described = "through the engine that serves it"
+    if isinstance(network, ForeignNetwork):
+        described = str(network)
+        _doubt([result.evaluation for result in results])
+    return Report(str(options.model), described, measured_on, results, real)
+
+
+def _doubt(evaluations: Sequence[Evaluation]) -> None:
+    """Says so on stderr when a network behaves as if it were fed otherwise than it was made to be."""
+    for scores in evaluations:
+        back = scores.clean_psnr or PERFECT_PSNR
+        if back < _LOWEST_PLAUSIBLE_PSNR or (back > _IDLE_PSNR and abs(scores.removal or 0) < _IDLE_REMOVAL):
+            does = "spoils clean pictures" if back < _LOWEST_PLAUSIBLE_PSNR else "changes next to nothing"
+            _note(
+                f"{scores.name}: it {does} ({back:.1f} dB back). Is it fed as its maker fed it? "
+                "See --range, --output-range, --channels and --returns"
+            )
+
+
+def _record(folder: Path, evaluations: list[Evaluation]) -> None:
+    manifest = load_manifest(folder)
+    kept = [e for e in manifest.evaluations if e.name not in {new.name for new in evaluations}]
+    write_model_texts(folder, manifest.model_copy(update={"evaluations": [*kept, *evaluations]}))
+
+
 def _parse(arguments: list[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m training.evaluate", description=__doc__)
-    parser.formatter_class = argparse.RawDescriptionHelpFormatter
-    parser.add_argument("model", type=Path, help="a model folder, such as models/base")
-    parser.add_argument(
+    parser = argparse.ArgumentParser(
+        prog="python -m training.evaluate",
+        description=__doc__,
+        epilog=f"Pairs are told from the names:\n{LAYOUTS}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("model", type=Path, help="a model folder, such as models/base, or an ONNX file")
+
+    sets = parser.add_argument_group("what to score it on (each may be repeated)")
+    sets.add_argument(
         "--pairs",
-        nargs=3,
+        nargs="+",
         action="append",
         default=[],
-        metavar=("NAME", "RAINY", "CLEAN"),
-        help="two folders, matched by file name, or else by the last number in it "
-        "(so not Rain1400's 1_14.jpg and 1.jpg); may be repeated",
+        metavar=("NAME", "FOLDER"),
+        help="one folder with rainy and clean pictures in it or below it, or two, first the rainy one",
     )
-    parser.add_argument(
+    sets.add_argument(
+        "--rain",
+        nargs=2,
+        action="append",
+        default=[],
+        metavar=("FAMILY", "FOLDER"),
+        help=f"rain made over clean pictures of yours: {', '.join(FAMILIES)}",
+    )
+    sets.add_argument(
         "--clean",
         nargs=2,
         action="append",
         default=[],
         metavar=("NAME", "FOLDER"),
-        help="pictures that have no rain",
+        help="pictures that have no rain: do they come back as they were?",
     )
-    parser.add_argument(
+    sets.add_argument(
+        "--real",
+        nargs=2,
+        action="append",
+        default=[],
+        metavar=("NAME", "FOLDER"),
+        help="rainy photographs without ground truth: how much is taken away, and was it rain?",
+    )
+
+    output = parser.add_argument_group("what comes out, besides the table")
+    output.add_argument("--json", type=Path, metavar="FILE", help="all scores, picture by picture")
+    output.add_argument(
+        "--html",
+        type=Path,
+        metavar="FOLDER",
+        help="a page with the worst and the best pictures",
+    )
+    output.add_argument(
+        "--record",
+        action="store_true",
+        help="write the scores of sets with ground truth into the model folder's manifest and card",
+    )
+    output.add_argument(
         "--role",
         choices=("validation", "test"),
         default="test",
-        help="what the sets are to this model: was anything chosen by them?",
+        help="what the sets are to this model: was anything chosen by them? (default: %(default)s)",
     )
-    parser.add_argument(
-        "--record", action="store_true", help="also write the scores into the manifest and the model card"
+
+    foreign = parser.add_argument_group("how an ONNX file is fed and read, where its graph does not say")
+    foreign.add_argument("--range", choices=RANGES, help="of its values; signed is -1 to 1 (default: 0..1)")
+    foreign.add_argument("--output-range", choices=RANGES, help="of what it returns (default: the same)")
+    foreign.add_argument("--layout", choices=("NCHW", "NHWC"), help="(default: by where the graph has a 3)")
+    foreign.add_argument("--channels", choices=("RGB", "BGR"), default="RGB", help="(default: RGB)")
+    foreign.add_argument(
+        "--returns",
+        choices=("clean", "rain"),
+        help="the clean picture or the rain on it (default: clean)",
     )
-    return parser.parse_args(arguments)
+    foreign.add_argument("--output", metavar="NAME", help="which output, where several are pictures")
+    foreign.add_argument(
+        "--multiple",
+        type=at_least(1),
+        default=1,
+        metavar="N",
+        help="pad sides to a multiple of N by reflection, and crop what comes back (default: 1)",
+    )
+
+    machine = parser.add_argument_group("what it runs on")
+    machine.add_argument(
+        "--provider",
+        choices=[provider.value for provider in Provider],
+        default=Provider.AUTO.value,
+        help="(default: %(default)s)",
+    )
+    machine.add_argument(
+        "--threads",
+        type=at_least(1),
+        metavar="N",
+        help="on the CPU (default: all cores); with 1, times of different networks compare",
+    )
+    options = parser.parse_args(arguments)
+    for named in options.pairs:
+        if len(named) not in (2, 3):
+            parser.error(f"--pairs takes a name and one or two folders, not {' '.join(named)!r}")
+    return options
 
 
-def _pictures(folder: Path) -> list[Path]:
-    if not folder.is_dir():
-        raise PairingError(f"{folder} is not a folder")
-    found = sorted(path for path in folder.iterdir() if is_picture(path))
-    if not found:
-        raise PairingError(f"no pictures in {folder}")
-    return found
-
-
-def _keys(path: Path) -> list[str]:
-    """What a picture is matched by, the best first: its name, then the last number in it."""
-    numbers = re.findall(r"\d+", path.stem)
-    return [f"name {path.stem}", *(f"number {int(number)}" for number in numbers[-1:])]
+def _note(text: str) -> None:
+    print(text, file=sys.stderr)
 
 
 def _shrink(picture: Picture, longest_px: int) -> Picture:
@@ -198,10 +351,6 @@ def _shrink(picture: Picture, longest_px: int) -> Picture:
         return picture
     height, width = (round(side * scale) for side in picture.shape[:2])
     return np.asarray(cv2.resize(picture, (width, height), interpolation=cv2.INTER_AREA), dtype=np.uint8)
-
-
-def _finite(value: float) -> float | None:
-    return value if np.isfinite(value) else None
 
 
 if __name__ == "__main__":

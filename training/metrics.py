@@ -1,9 +1,9 @@
 """How good a derained picture is: what came off, and what was damaged on the way.
 
-All take uint8 RGB pictures (H, W, 3) and work on levels of 0 to 255. Rain removal and
-background fidelity are measured apart, as in "Networks are Slacking Off": a network that
-does nothing has a perfect background, one that paints everything black has removed all
-the rain.
+All take uint8 RGB pictures (H, W, 3), or PSNR and SSIM a luma, and work on levels of 0 to 255.
+Rain removal and background fidelity are measured apart, as in "Networks are Slacking Off": a
+network that does nothing has a perfect background, one that paints everything black has removed
+all the rain.
 """
 
 from dataclasses import dataclass, fields
@@ -16,6 +16,8 @@ from numpy.typing import NDArray
 from derain.arrays import Picture
 
 Mask = NDArray[np.bool_]  # (H, W)
+Luma = NDArray[np.float64]  # (H, W)
+Levels = Picture | Luma
 
 # A pixel is rain where the rainy picture differs from the clean one by more than this in some
 # channel. Dense rain leaves few pixels below the first, so E_B is also measured with the second.
@@ -29,9 +31,14 @@ class Scores:
 
     psnr: float  # dB, RGB, against the clean picture
     ssim: float  # RGB
+    psnr_y: float  # dB, of the luma alone: what deraining papers report
+    ssim_y: float
     input_psnr: float  # dB, of the rainy picture: what doing nothing would score
+    input_psnr_y: float
     removal: float  # eta: 0 nothing removed, 1 all of it, above 1 too much
+    restored: float  # rho: as eta, but damage done on the rain counts against it
     rain_change: float  # E_R: change against the rainy input on the rain, higher is more removed
+    rain_error: float  # E_R^GT: error against the clean picture on the rain, lower is better
     background_error: float  # E_B: error against the clean picture off the rain, lower is better
     background_error_50: float  # the same off the bright rain alone
 
@@ -40,12 +47,19 @@ def score(derained: Picture, rainy: Picture, clean: Picture) -> Scores:
     mask = rain_mask(rainy, clean)
     bright = rain_mask(rainy, clean, BRIGHT_RAIN_THRESHOLD)
     error = _difference(derained, clean)
+    rain_error = root_mean_square(error[mask])
+    derained_y, rainy_y, clean_y = luma(derained), luma(rainy), luma(clean)
     return Scores(
         psnr=psnr(derained, clean),
         ssim=ssim(derained, clean),
+        psnr_y=psnr(derained_y, clean_y),
+        ssim_y=ssim(derained_y, clean_y),
         input_psnr=psnr(rainy, clean),
+        input_psnr_y=psnr(rainy_y, clean_y),
         removal=removal(derained, rainy, clean, mask),
+        restored=1 - rain_error / root_mean_square(_difference(rainy, clean)[mask]),
         rain_change=root_mean_square(_difference(derained, rainy)[mask]),
+        rain_error=rain_error,
         background_error=root_mean_square(error[~mask]),
         background_error_50=root_mean_square(error[~bright]),
     )
@@ -61,14 +75,26 @@ def mean_scores(scores: list[Scores]) -> Scores:
     return Scores(**means)
 
 
-def psnr(a: Picture, b: Picture) -> float:
-    """Peak signal-to-noise ratio over all channels, dB; infinite for equal pictures."""
+def luma(picture: Picture) -> Luma:
+    """Y of BT.601 for levels of 0 to 255, float64 (H, W) from 16 to 235, not rounded.
+
+    The field's number: MATLAB's `rgb2ycbcr` of a picture that is not uint8, as in PReNet's
+    scripts, and BasicSR's `to_y_channel`. Its PSNR has a peak of 255 all the same. Restormer's
+    script rounds Y to whole levels, which moves PSNR by a few hundredths of a decibel.
+    """
+    return np.asarray(picture @ np.array([65.481, 128.553, 24.966]) / 255 + 16)
+
+
+def psnr(a: Levels, b: Levels) -> float:
+    """Peak signal-to-noise ratio over all channels, dB, its peak 255; infinite for equal pictures."""
     error = root_mean_square(_difference(a, b))
     return float("inf") if error == 0 else float(20 * np.log10(255 / error))
 
 
-def ssim(a: Picture, b: Picture) -> float:
+def ssim(a: Levels, b: Levels) -> float:
     """Structural similarity (Wang et al. 2004): Gaussian window of sigma 1.5, mean over channels.
+
+    As in the field's scripts for MATLAB and Python, only windows wholly inside the picture count.
 
     Both sides must be at least 11 pixels: smaller pictures give NaN.
     """
@@ -110,5 +136,5 @@ def root_mean_square(values: NDArray[np.float64]) -> float:
     return float(np.sqrt((values**2).mean())) if values.size else float("nan")
 
 
-def _difference(a: Picture, b: Picture) -> NDArray[np.float64]:
+def _difference(a: Levels, b: Levels) -> NDArray[np.float64]:
     return a.astype(np.float64) - b.astype(np.float64)

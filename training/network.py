@@ -7,8 +7,11 @@ processed in tiles with the same result.
 
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor, nn
+
+from derain.arrays import Picture, fraction, quantise
 
 
 @dataclass(frozen=True)
@@ -74,3 +77,15 @@ class DerainNetwork(nn.Module):
         fine = self.decode(fine + self.shuffle(self.up(coarse)))
         clean: Tensor = rainy + self.shuffle(self.tail(fine))
         return clean
+
+
+@torch.inference_mode()
+def derain_picture(network: DerainNetwork, picture: Picture) -> Picture:
+    """A whole picture, uint8 (H, W, 3), through the network as it is: to watch a training by."""
+    height, width = picture.shape[:2]
+    alignment_px = network.shape.alignment_px
+    missing = [(0, -height % alignment_px), (0, -width % alignment_px), (0, 0)]
+    padded = np.pad(picture, missing, mode="edge")
+    rainy = torch.from_numpy(fraction(padded.transpose(2, 0, 1)[None]))
+    clean = network(rainy.to(next(network.parameters()).device))[0]
+    return quantise(clean.permute(1, 2, 0).cpu().numpy())[:height, :width]

@@ -1,13 +1,14 @@
 """Metrics, against scikit-image and against cases worked out by hand."""
 
-from dataclasses import astuple
+from dataclasses import astuple, fields
 
 import numpy as np
 import pytest
+from skimage.color import rgb2ycbcr
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
 from derain.arrays import Picture
-from training.metrics import Scores, mean_scores, psnr, rain_mask, score, ssim
+from training.metrics import Scores, luma, mean_scores, psnr, rain_mask, score, ssim
 
 
 @pytest.fixture
@@ -42,6 +43,20 @@ def test_ssim_agrees_with_scikit_image(picture: Picture, damaged: Picture) -> No
         assert ssim(a, b) == pytest.approx(expected, abs=1e-4)
 
 
+def test_scores_of_the_luma_agree_with_scikit_image(picture: Picture, damaged: Picture) -> None:
+    expected_a, expected_b = (rgb2ycbcr(p)[..., 0] for p in (picture, damaged))
+    np.testing.assert_allclose(luma(picture), expected_a, atol=1e-9)
+    assert (luma(flat(0)).max(), luma(flat(255)).min()) == pytest.approx((16, 235))
+    scores = score(damaged, picture, picture)
+    expected = peak_signal_noise_ratio(expected_a, expected_b, data_range=255)  # type: ignore[no-untyped-call]
+    assert scores.psnr_y == pytest.approx(expected, abs=1e-4)
+    expected = structural_similarity(  # type: ignore[no-untyped-call]
+        expected_a, expected_b, gaussian_weights=True, sigma=1.5, use_sample_covariance=False, data_range=255
+    )
+    assert scores.ssim_y == pytest.approx(expected, abs=1e-4)
+    assert score(picture, damaged, picture).input_psnr_y == pytest.approx(scores.psnr_y)
+
+
 def test_ssim_of_a_picture_smaller_than_its_window_is_not_a_number() -> None:
     assert np.isnan(ssim(flat(0)[:10], flat(0)[:10]))
     assert ssim(flat(0)[:11, :11], flat(0)[:11, :11]) == 1
@@ -59,6 +74,17 @@ def test_removal_is_blind_to_damage_that_has_nothing_to_do_with_the_rain() -> No
     assert score(derained, rainy, flat(100)).removal == pytest.approx(0)
 
 
+def test_restored_counts_damage_on_the_rain_that_removal_is_blind_to() -> None:
+    rainy, derained = flat(160), flat(100)
+    derained[::2] += 30
+    derained[1::2] -= 30
+    scores = score(derained, rainy, flat(100))
+    assert scores.removal == pytest.approx(1)
+    assert scores.rain_error == pytest.approx(30)
+    assert scores.restored == pytest.approx(0.5)
+    assert score(rainy, rainy, flat(100)).restored == 0
+
+
 def test_rain_change_looks_at_the_rain_and_background_error_beside_it() -> None:
     clean, rainy, derained = flat(100), flat(100), flat(107)
     rainy[:6, :, 0] = 140  # rain in one channel makes the pixel rain
@@ -74,7 +100,7 @@ def test_rain_change_looks_at_the_rain_and_background_error_beside_it() -> None:
 
 def test_what_cannot_be_measured_is_not_a_number() -> None:
     dry = score(flat(90), flat(100), flat(100))
-    assert np.isnan([dry.removal, dry.rain_change]).all()
+    assert np.isnan([dry.removal, dry.rain_change, dry.restored, dry.rain_error]).all()
     assert dry.background_error == 10
     drenched = score(flat(90), flat(200), flat(100))
     assert np.isnan(drenched.background_error)
@@ -82,8 +108,9 @@ def test_what_cannot_be_measured_is_not_a_number() -> None:
 
 def test_means_leave_out_what_was_not_measured() -> None:
     nan = float("nan")
-    means = mean_scores([Scores(20, nan, 1, nan, 3, 0, 4), Scores(30, nan, 2, 0.5, nan, 1, 6)])
-    np.testing.assert_equal(astuple(means), (25, nan, 1.5, 0.5, 3, 0.5, 5))
+    rest = [1.0] * (len(fields(Scores)) - 3)
+    means = mean_scores([Scores(20, nan, 1, *rest), Scores(30, nan, nan, *rest)])
+    np.testing.assert_equal(astuple(means), (25, nan, 1, *rest))
     assert np.isnan(astuple(mean_scores([]))).all()
 
 

@@ -35,7 +35,10 @@ def test_seed_decides_the_samples(tiny_recipe: Recipe) -> None:
 @pytest.mark.parametrize("share", [0.0, 0.3, 1.0])
 def test_clean_share_stays_dry(tiny_recipe: Recipe, share: float) -> None:
     samples = Samples(replace(tiny_recipe, clean_share=share))
-    dry = np.mean([torch.equal(*samples[index]) for index in range(200)])
+    pairs = [samples[index] for index in range(200)]
+    dry = np.mean(
+        [torch.equal(*pair) for pair in pairs if pair[1].float().mean() < 250]
+    )  # rain on white is white
     assert dry == pytest.approx(share, abs=0.12 if 0 < share < 1 else 0)
 
 

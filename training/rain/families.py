@@ -43,9 +43,10 @@ def family(text: str) -> Family:
     """
     kind, _, folder = text.partition(":")
     if folder and kind in ("textures", "rainmix"):
-        textures = TextureRain(text, Path(folder))
+        name = f"{kind}:{Path(folder).resolve().name}"  # the same wherever the folder lies
+        textures = TextureRain(name, Path(folder))
         textures.layer(16, 16, 0, 0)  # a folder that cannot be used says so now
-        return textures if kind == "textures" else RainMix(text, textures)
+        return textures if kind == "textures" else RainMix(name, textures)
     if text not in FAMILIES:
         raise UnknownRainError(
             f"no rain family {text!r}: {', '.join(FAMILIES)}, textures:FOLDER or rainmix:FOLDER"

@@ -1,0 +1,108 @@
+"""The study's checks, on made-up rows whose answer is known."""
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy.stats import spearmanr
+
+from training.study.cells import Row
+from training.study.checks import check_all, mean_by_count, removal, spearman
+
+ROW = Row(
+    category="faces",
+    count=8,
+    rain="medium",
+    seed=0,
+    test_rain="shower",
+    psnr=25.0,
+    ssim=0.8,
+    removal=0.5,
+    rain_change=20.0,
+    background_error=10.0,
+    background_error_50=10.0,
+    clean_psnr=30.0,
+    input_psnr=20.0,
+    input_background_error=2.0,
+    input_background_error_50=8.0,
+    perfect_rain_change=40.0,
+)
+SIMPLEST_FIRST = {"faces": 1.0, "animals": 2.0, "cities": 3.0}
+
+
+def as_the_paper_says() -> list[Row]:
+    """Unseen removal and error fall with n and with complexity, rise with the range; seen removal is flat."""
+    rows = []
+    for rank, category in enumerate(SIMPLEST_FIRST):
+        for step, count in enumerate((8, 16, 32)):
+            for gain, rain in enumerate(("medium", "small", "large")):
+                wider = {"small": -0.1, "medium": 0.0, "large": 0.1}[rain]
+                for seed in (0, 1):
+                    slacking = 0.7 - 0.1 * step - 0.05 * rank + wider + 0.001 * seed
+                    row = replace(ROW, category=category, count=count, rain=rain, seed=seed)
+                    row = replace(row, background_error_50=12.0 - step - 0.1 * gain)
+                    rows.append(replace(row, removal=slacking))
+                    rows.append(replace(row, test_rain=rain, removal=0.9 - 0.01 * step))
+    # More cells were trained in medium than in the others: what counts are compared in.
+    return [row for row in rows if row.rain == "medium" or row.count == 32]
+
+
+def verdicts(rows: list[Row]) -> dict[str, str]:
+    return {check.letter: check.verdict for check in check_all(rows, SIMPLEST_FIRST)}
+
+
+def test_rows_as_the_paper_says_pass_every_check() -> None:
+    assert verdicts(as_the_paper_says()) == dict.fromkeys("abcde", "held")
+
+
+@pytest.mark.parametrize(
+    ("letter", "spoil"),
+    [
+        ("a", lambda row: replace(row, removal=0.9 - 0.02 * row.count) if not row.unseen else row),
+        ("b", lambda row: replace(row, removal=1 - row.removal) if row.rain == "medium" else row),
+        ("c", lambda row: replace(row, background_error_50=20 - row.background_error_50)),
+        ("d", lambda row: replace(row, removal=0.9) if row.rain == "small" else row),
+        ("e", lambda row: replace(row, removal=row.removal + 0.2 * (row.category == "cities"))),
+    ],
+)
+def test_rows_that_contradict_it_fail(letter: str, spoil: Callable[[Row], Row]) -> None:
+    assert verdicts([spoil(row) for row in as_the_paper_says()])[letter] == "failed"
+
+
+def test_one_category_that_contradicts_is_enough_to_fail() -> None:
+    """And its numbers are in the evidence."""
+    rows = [
+        replace(row, removal=row.count / 100) if row.category == "animals" and row.unseen else row
+        for row in as_the_paper_says()
+    ]
+    check = check_all(rows, SIMPLEST_FIRST)[1]
+    assert check.verdict == "failed"
+    assert "animals: Spearman ρ +1.00 over 6 cells; 0.08 at n = 8, 0.32 at n = 32" in check.evidence
+
+
+def test_what_was_not_run_is_not_measured() -> None:
+    one_cell = [ROW, replace(ROW, test_rain="medium")]
+    assert verdicts(one_cell) == dict.fromkeys("abcde", "not measured")
+
+
+def test_seen_is_the_cells_own_rain_and_unseen_another_make() -> None:
+    assert ROW.unseen
+    assert not replace(ROW, test_rain="medium").unseen
+    assert not replace(ROW, test_rain="large").unseen, "of the same generator: neither the one nor the other"
+
+
+def test_mean_by_count_goes_over_seeds_and_rains() -> None:
+    rows = [replace(ROW, count=n, removal=r) for n, r in ((16, 0.2), (8, 0.4), (16, 0.6))]
+    assert mean_by_count(rows, removal) == {8: pytest.approx(0.4), 16: pytest.approx(0.4)}
+
+
+@given(st.lists(st.tuples(st.integers(0, 5), st.integers(0, 5)), min_size=3, max_size=30))
+def test_spearman_is_scipys(points: list[tuple[int, int]]) -> None:
+    x, y = (list(map(float, values)) for values in zip(*points, strict=True))
+    if len(set(x)) == 1 or len(set(y)) == 1:
+        assert np.isnan(spearman(x, y))
+    else:
+        assert spearman(x, y) == pytest.approx(spearmanr(x, y).statistic, abs=1e-12)

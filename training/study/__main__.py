@@ -1,0 +1,158 @@
+"""Runs the paper's experiment: small trainings on few or many, simple or complex backgrounds.
+
+    python -m training.study runs/study --report docs/study
+    python -m training.study runs/study --category faces=photos/faces --category leaves=leaves:0.5 \\
+        --counts 8 16 32 64 128 256 all --rain small medium large --seeds 3 --jobs 8
+
+Each cell is one training, measured on the rain it was trained on and on rain families that
+none was. The same command goes on where it was interrupted, and adds what is new in it to
+what the folder has. On several machines that share the folder, or whose `cells/` are brought
+together afterwards, each takes its share: --share 1/3, 2/3 and 3/3.
+"""
+
+import argparse
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+from derain.cli import at_least
+from derain.errors import DerainError
+from training.backgrounds import list_pictures
+from training.rain.families import FAMILIES, trainable
+from training.rain.families import family as rain_family
+from training.recipes import PHOTOGRAPHS, ROOT
+from training.recipes import study as study_recipe
+from training.study.cells import (
+    Category,
+    Cell,
+    HeldOut,
+    StudyError,
+    list_cells,
+    prepare,
+    read_results,
+    run_cells,
+)
+from training.study.report import write_report
+
+_HELD_OUT_PHOTOGRAPHS = ROOT / "training" / "photographs" / "heldout"
+_DEFAULT_CATEGORIES = (
+    Category("photographs", PHOTOGRAPHS),
+    Category("leaves0.2", None, 0.2),
+    Category("leaves0.6", None, 0.6),
+    Category("leaves1", None, 1.0),
+)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    options = _parse(arguments)
+    try:
+        cells = _cells(options)
+        recipe = replace(study_recipe(), steps=options.steps, validate_every=options.steps)
+        rains = tuple(dict.fromkeys([*options.rain, *options.unseen]))
+        held_out = HeldOut(rains, options.test, options.test_count)
+        # Better said now than by every cell: rain that is unknown, test pictures that are not there.
+        for name in rains:
+            rain_family(name)
+        list_pictures(options.test)
+        for category in {cell.category for cell in cells}:
+            prepare(category, options.folder)
+        failed = run_cells(cells, recipe, held_out, options.folder, options.jobs)
+        if options.report is not None:
+            write_report(read_results(options.folder), options.folder, options.report)
+    except (DerainError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("\ninterrupted; the same command goes on", file=sys.stderr)
+        return 130
+    print(f"{len(cells) - failed} of {len(cells)} cells done, in {options.folder}")
+    return 1 if failed else 0
+
+
+def _cells(options: argparse.Namespace) -> list[Cell]:
+    for name in options.rain:
+        trainable(name)
+    number, machines = options.share
+    cells = list_cells(
+        options.category or _DEFAULT_CATEGORIES, options.counts, options.rain, range(options.seeds)
+    )
+    if not cells:
+        raise StudyError("no category has as many pictures as --counts asks for")
+    return cells[number - 1 :: machines]
+
+
+def _category(text: str) -> Category:
+    name, equals, where = text.partition("=")
+    if not (equals and name.replace("-", "").replace("_", "").replace(".", "").isalnum() and where):
+        raise argparse.ArgumentTypeError(f"{text!r} is not NAME=FOLDER or NAME=leaves:COMPLEXITY")
+    if not where.startswith("leaves:"):
+        return Category(name, Path(where))
+    try:
+        complexity = float(where.removeprefix("leaves:"))
+    except ValueError:
+        complexity = float("nan")
+    if not 0 <= complexity <= 1:
+        raise argparse.ArgumentTypeError(f"{where!r}: the complexity of leaves is 0 to 1")
+    return Category(name, None, complexity)
+
+
+def _count(text: str) -> int | None:
+    return None if text == "all" else at_least(1)(text)
+
+
+def _share(text: str) -> tuple[int, int]:
+    number, _, machines = text.partition("/")
+    if not (number.isdecimal() and machines.isdecimal() and 1 <= int(number) <= int(machines)):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a share such as 1/3")
+    return int(number), int(machines)
+
+
+def _parse(arguments: list[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="python -m training.study",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("folder", type=Path, help="where checkpoints and measurements are kept")
+    parser.add_argument(
+        "--category",
+        type=_category,
+        action="append",
+        metavar="NAME=FOLDER|NAME=leaves:C",
+        help="a kind of background; may be repeated (default: the free photographs of the repository, "
+        "and leaves of complexity 0.2, 0.6 and 1)",
+    )
+    parser.add_argument(
+        "--counts",
+        type=_count,
+        nargs="+",
+        default=[8, 16, 32, 64, 128, 256, None],
+        metavar="N|all",
+        help="how many backgrounds (default: 8 16 32 64 128 256 all); what a category has not is left out",
+    )
+    parser.add_argument(
+        "--rain", nargs="+", default=["medium"], metavar="FAMILY", help="to train in (default: medium)"
+    )
+    parser.add_argument(
+        "--unseen",
+        nargs="+",
+        default=["drizzle", "shower", "downpour", "squall"],
+        metavar="FAMILY",
+        help=f"to test in, of {', '.join(FAMILIES)} or textures:FOLDER (default: the drawn ones)",
+    )
+    parser.add_argument("--seeds", type=at_least(1), default=2, help="trainings of each kind (default: 2)")
+    parser.add_argument("--steps", type=at_least(1), default=2000, help="of each training (default: 2000)")
+    parser.add_argument(
+        "--test", type=Path, default=_HELD_OUT_PHOTOGRAPHS, help="pictures to test on, no category's"
+    )
+    parser.add_argument("--test-count", type=at_least(1), default=24, help="at most so many (default: 24)")
+    parser.add_argument("--jobs", type=at_least(1), default=1, help="trainings at once (default: 1)")
+    parser.add_argument(
+        "--report", type=Path, metavar="FOLDER", help="write table, figures and text on all that is done"
+    )
+    parser.add_argument("--share", type=_share, default=(1, 1), metavar="K/M", help="of machine K of M")
+    return parser.parse_args(arguments)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
