@@ -75,8 +75,8 @@ def test_help_gives_the_defaults_of_the_recipes(capsys: pytest.CaptureFixture[st
         read_options(["--help"])
     said = " ".join(capsys.readouterr().out.split())
     for words in (
-        f"(default: base {base().steps}, smoke {smoke().steps})",
-        f"(default: base all, smoke {smoke().photograph_count})",
+        f"(default: base {base().steps}, smoke {smoke().steps}",
+        f"(default: base all, smoke {smoke().photograph_count}",
         f"(default: {base().learning_rate})",
         "E_R",
         "Not trained on: drizzle",
