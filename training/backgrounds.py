@@ -45,9 +45,19 @@ def list_pictures(folder: Path) -> list[Path]:
     return paths
 
 
-def load_folder(folder: Path, count: int | None, seed: int) -> list[Picture]:
-    """Pictures of a folder, not of its subfolders; `count` and `seed` choose, as in `subset`."""
-    return [read_picture(path) for path in subset(list_pictures(folder), count, seed)]
+def load_folder(folder: Path, count: int | None, seed: int, smallest_px: int = 1) -> list[Picture]:
+    """Pictures of a folder, not of its subfolders; `count` and `seed` choose, as in `subset`.
+
+    Raises BackgroundError for a picture with a side below `smallest_px`.
+    """
+    pictures = {path: read_picture(path) for path in subset(list_pictures(folder), count, seed)}
+    for path, picture in pictures.items():
+        height, width = picture.shape[:2]
+        if min(height, width) < smallest_px:
+            raise BackgroundError(
+                f"{path} is {width} x {height} pixels: too small, {smallest_px} a side is the least"
+            )
+    return list(pictures.values())
 
 
 def cut_patch(picture: Picture, size_px: int, rng: np.random.Generator) -> Picture:

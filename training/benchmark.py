@@ -18,7 +18,7 @@ import torch
 
 from derain.cli import at_least
 from training.backgrounds import Leaves, cut_patch, draw_leaves, load_folder
-from training.loop import root_mean_square_error
+from training.loop import patch_errors
 from training.network import DerainNetwork
 from training.rain.families import FAMILIES, TRAINABLE
 from training.recipes import PHOTOGRAPHS, base
@@ -72,7 +72,7 @@ def measure_training(seconds: float) -> list[tuple[str, float]]:
     def step(_index: int) -> None:
         with torch.autocast("cpu", torch.bfloat16):
             derained = network(clean)
-        root_mean_square_error(derained.float(), clean).backward()
+        patch_errors(derained.float(), clean).mean().backward()
 
     learnt = rate(step, seconds) * recipe.batch
     size = f"of {recipe.patch_px} px"

@@ -1,6 +1,9 @@
 """Checkpoints: all a run needs to go on, written so that a kill leaves the last good one."""
 
+import io
 import os
+import zipfile
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +19,10 @@ class CheckpointError(DerainError):
     """A checkpoint that this run cannot go on from."""
 
 
+class DiskError(DerainError):
+    """What a run has to write down cannot be written."""
+
+
 @dataclass(frozen=True)
 class Checkpoint:
     step: int  # steps done
@@ -23,22 +30,37 @@ class Checkpoint:
     network: StateDict
     average: StateDict  # the running mean of the weights
     optimiser: StateDict
+    unlogged: list[tuple[float, float]]  # loss and gradient norm of the steps since the last log entry
 
 
 def save_checkpoint(checkpoint: Checkpoint, path: Path) -> None:
-    """Writes beside and renames: `path` is the old checkpoint or the new one, never half of it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    """Writes beside and renames: `path` is the old checkpoint or the new one, never half of it.
+
+    The checkpoint before it stays as `checkpoint.previous.pt`, should a disk damage the last one.
+    Raises DiskError, and leaves what was there.
+    """
+    serialised = io.BytesIO()
+    torch.save(vars(checkpoint), serialised)
     unfinished = path.with_suffix(".unfinished")
-    with unfinished.open("wb") as file:
-        torch.save(vars(checkpoint), file)
-        file.flush()
-        os.fsync(file.fileno())
-    unfinished.replace(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with unfinished.open("wb") as file:
+            file.write(serialised.getbuffer())
+            file.flush()
+            os.fsync(file.fileno())
+        _keep(path)
+        unfinished.replace(path)
+    except OSError as error:
+        unfinished.unlink(missing_ok=True)
+        raise DiskError(f"the checkpoint {path} cannot be written: {error.strerror}") from error
 
 
 def load_checkpoint(path: Path, recipe: dict[str, Any]) -> Checkpoint:
-    """The checkpoint of a run of the described recipe; raises CheckpointError where it is another's."""
-    checkpoint = Checkpoint(**torch.load(path, map_location="cpu", weights_only=True))
+    """The checkpoint of a run of the described recipe.
+
+    Raises CheckpointError where it is another's, or damaged.
+    """
+    checkpoint = _read(path)
     if checkpoint.recipe != recipe:
         names = sorted(checkpoint.recipe.keys() | recipe.keys())
         differing = [name for name in names if checkpoint.recipe.get(name) != recipe.get(name)]
@@ -47,3 +69,34 @@ def load_checkpoint(path: Path, recipe: dict[str, Any]) -> Checkpoint:
             f"remove {path.parent} or choose another --name"
         )
     return checkpoint
+
+
+def previous(path: Path) -> Path:
+    """Where the checkpoint before `path` is kept."""
+    return path.with_suffix(f".previous{path.suffix}")
+
+
+def _keep(path: Path) -> None:
+    if path.exists():
+        previous(path).unlink(missing_ok=True)
+        with suppress(OSError):  # a file system without hard links keeps the last one alone
+            previous(path).hardlink_to(path)
+
+
+def _read(path: Path) -> Checkpoint:
+    try:
+        data = io.BytesIO(path.read_bytes())
+        damaged = zipfile.ZipFile(data).testzip()  # torch itself does not look at the checksums
+        if damaged is not None:
+            raise zipfile.BadZipFile(f"wrong checksum of {damaged}")
+        data.seek(0)
+        return Checkpoint(**torch.load(data, map_location="cpu", weights_only=True))
+    except OSError as error:
+        raise CheckpointError(f"{path} cannot be read: {error.strerror}") from error
+    except Exception as error:  # a damaged file makes the parsers raise whatever it happens to
+        way_out = f"remove {path.parent} to start anew"
+        if previous(path).exists():
+            way_out = f"go on from the one before it: mv {previous(path)} {path}"
+        raise CheckpointError(
+            f"{path} is damaged, or of another version of this program; {way_out}"
+        ) from error

@@ -1,45 +1,70 @@
 """The training loop."""
 
-import gc
-import json
+import os
+import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, closing, nullcontext
 from copy import deepcopy
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from statistics import fmean
+from typing import Any
 
-import cv2
 import torch
 from torch import Tensor, nn
-from torch.utils.data import DataLoader
-from tqdm import tqdm
+from torch._dynamo.exc import TorchDynamoException
 
 from derain.errors import DerainError
-from derain.image import write_atomically
+from training.batches import Batch, batches
 from training.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from training.interruption import Interrupted, requests_to_stop
 from training.network import DerainNetwork
+from training.processes import Processes, current
+from training.progress import Pace, Progress, Row
 from training.recipes import Recipe, describe
 from training.samples import Samples
 
 CHECKPOINT = "checkpoint.pt"
 FORK = "fork.pt"  # the checkpoint that a course with late rain sets out from
 
-Validate = Callable[[nn.Module], dict[str, float]]
+Validate = Callable[[nn.Module], Mapping[str, float | None]]
+Show = Callable[[nn.Module], list[Row]]
+Forward = Callable[[Tensor], Tensor]
+
+
+@dataclass(frozen=True)
+class Execution:
+    """How a recipe is carried out on the machines at hand: changes no more than float rounding."""
+
+    workers: int | None = None  # processes that make samples, beside each that trains; None: enough
+    micro_batch: int | None = None  # the most patches that a process takes at once; None: all its share
+    compile: bool = False  # by torch.compile, which needs a C++ compiler
 
 
 class DivergedError(DerainError):
     """The loss is no longer a number."""
 
 
-def train(recipe: Recipe, run_folder: Path, validate: Validate) -> DerainNetwork:
+def no_pictures(_network: nn.Module) -> list[Row]:
+    return []
+
+
+def train(
+    recipe: Recipe,
+    run_folder: Path,
+    validate: Validate,
+    show: Show = no_pictures,
+    execution: Execution = Execution(),
+) -> DerainNetwork:
     """The trained network: the running mean of the weights, on the CPU, in eval mode.
 
-    Goes on from the run folder's checkpoint where there is one, and writes there
-    `checkpoint.pt` and `stats.jsonl`. Raises DivergedError when the loss is not finite.
+    Goes on from the run folder's checkpoint where there is one, and writes there `checkpoint.pt`,
+    `stats.jsonl`, TensorBoard's files and what `show` gives. Raises DivergedError when the loss is
+    not finite, DiskError when something cannot be written, Interrupted when asked to stop.
     """
-    run_folder.mkdir(parents=True, exist_ok=True)
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    processes = current()
+    share = len(processes.share_of(recipe.batch))
+    device = processes.device
     torch.manual_seed(recipe.seed)  # decides the initial weights, nothing else
     network = DerainNetwork(recipe.network).to(device)
     network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # its types lack this one
@@ -49,104 +74,149 @@ def train(recipe: Recipe, run_folder: Path, validate: Validate) -> DerainNetwork
         network.parameters(), lr=recipe.learning_rate, weight_decay=recipe.weight_decay
     )
 
-    described = describe(recipe)
-
-    # Go on from where an earlier run of the same recipe stopped.
-    checkpoint_path, stats = run_folder / CHECKPOINT, run_folder / "stats.jsonl"
-    first_step = 0
-    if checkpoint_path.exists():
-        checkpoint = load_checkpoint(checkpoint_path, described)
+    # Go on from where an earlier run of the same recipe stopped, on however many processes.
+    described, checkpoint_path = describe(recipe), run_folder / CHECKPOINT
+    checkpoint = processes.from_the_first(lambda: _checkpoint_there(checkpoint_path, described))
+    first_step, unlogged = 0, list[tuple[float, float]]()
+    if checkpoint is not None:
         network.load_state_dict(checkpoint.network)
         average.load_state_dict(checkpoint.average)
         optimiser.load_state_dict(checkpoint.optimiser)
-        first_step = checkpoint.step
-        _forget_after(stats, first_step)
+        first_step, unlogged = checkpoint.step, checkpoint.unlogged
     if first_step == recipe.steps:
         return average.to("cpu")
 
-    batches = _batches(recipe, first_step)
-    progress = tqdm(range(first_step, recipe.steps), initial=first_step, total=recipe.steps, unit="step")
-    started, waited, losses = time.monotonic(), 0.0, list[float]()
-    for step in progress:
-        # Fetch a batch, and note how long the network had to wait for it.
-        asked = time.monotonic()
-        rainy, clean = next(batches)
-        waited += time.monotonic() - asked
-        rainy = _to_network(rainy, device)  # float (batch, 3, patch, patch) in [0, 1]
-        clean = _to_network(clean, device)
+    samples = processes.on_each(lambda: Samples(recipe))
+    steps = range(first_step, recipe.steps)
+    made = batches(samples, recipe.batch, steps, processes, execution.workers)
+    forward = _compiled(network, device) if execution.compile else network
+    micro_batch = execution.micro_batch or share
 
-        # Forward and backward. Convolutions in bfloat16: three times faster on CPUs that have
-        # instructions for it, not so on others, and right on all. The loss in float32.
-        with torch.autocast(device.type, torch.bfloat16):
-            derained = network(rainy)
-        loss = root_mean_square_error(derained.float(), clean)
-        if not torch.isfinite(loss):
-            raise DivergedError(f"the loss is {loss.item()} at step {step}; try a lower learning rate")
-        optimiser.zero_grad(set_to_none=True)
-        loss.backward()
-        norm = nn.utils.clip_grad_norm_(network.parameters(), recipe.gradient_clip)
-        if not torch.isfinite(norm):
-            raise DivergedError(f"the gradient is {norm.item()} at step {step}; try a lower learning rate")
-        for group in optimiser.param_groups:
-            group["lr"] = learning_rate(recipe, step)
-        optimiser.step()
-        _average(average, network, min(recipe.average_decay, (1 + step) / (10 + step)))
-        losses.append(loss.item())
+    with (
+        requests_to_stop() as request,
+        _progress(processes, run_folder, steps) as progress,
+        closing(made) as coming,
+    ):
+        pace = Pace()
+        for step in steps:
+            # Fetch a batch, and note how long the network had to wait for it.
+            asked = time.monotonic()
+            batch = next(coming)
+            fetched = time.monotonic()
 
-        # Write down how it goes.
-        done = step + 1
-        if done % recipe.log_every == 0:
-            elapsed = time.monotonic() - started
-            entry = {
-                "step": done,
-                "loss": fmean(losses),
-                "learning_rate": learning_rate(recipe, step),
-                "patches_per_second": len(losses) * recipe.batch / elapsed,
-                "waiting_share": waited / elapsed,
-            }
-            _append(stats, entry)
-            progress.set_postfix(loss=f"{entry['loss']:.4f}", waiting=f"{entry['waiting_share']:.0%}")
-            started, waited, losses = time.monotonic(), 0.0, []
-        if done % recipe.validate_every == 0 or done == recipe.steps:
-            _append(stats, {"step": done} | validate(average))
-            started, waited, losses = time.monotonic(), 0.0, []
-        if done % recipe.checkpoint_every == 0 or done in (recipe.fork_step, recipe.steps):
-            state = (network.state_dict(), average.state_dict(), optimiser.state_dict())
-            checkpoint = Checkpoint(done, described, *state)
-            if done == recipe.fork_step:
-                save_checkpoint(checkpoint, run_folder / FORK)
-            save_checkpoint(checkpoint, checkpoint_path)
+            # The gradient of the whole batch, from all processes.
+            optimiser.zero_grad(set_to_none=True)
+            loss = add_gradients(forward, batch, micro_batch, recipe.batch, device)
+            gradients = [p.grad for p in network.parameters() if p.grad is not None]
+            stops = torch.tensor(float(request.number > 0), device=device)
+            processes.add_up([*gradients, loss, stops])
+            if not torch.isfinite(loss):
+                raise processes.alike(
+                    DivergedError(f"the loss is {loss.item()} at step {step}; try a lower learning rate")
+                )
+            norm = nn.utils.clip_grad_norm_(network.parameters(), recipe.gradient_clip)
+            if not torch.isfinite(norm):
+                raise processes.alike(
+                    DivergedError(f"the gradient is {norm.item()} at step {step}; try a lower learning rate")
+                )
+
+            for group in optimiser.param_groups:
+                group["lr"] = learning_rate(recipe, step)
+            optimiser.step()
+            _average(average, network, min(recipe.average_decay, (1 + step) / (10 + step)))
+            unlogged.append((loss.item(), norm.item()))
+            pace.add(asked, fetched, time.monotonic())
+
+            # The first process writes down how it goes, and what it takes to go on.
+            done = step + 1
+            is_last, is_fork = done == recipe.steps, done == recipe.fork_step
+            if progress is not None:
+                progress.stepped()
+            if done % recipe.log_every == 0:
+                if progress is not None:
+                    progress.log(done, learning_rate(recipe, step), unlogged, pace, recipe.batch)
+                unlogged, pace = [], Pace()
+            if progress is not None and (done % recipe.validate_every == 0 or is_last):
+                progress.validated(done, validate(average), show(average))
+            is_asked_to_stop = stops.item() > 0
+            if progress is not None and (
+                done % recipe.checkpoint_every == 0 or is_fork or is_last or is_asked_to_stop
+            ):
+                progress.settle()
+                state = (network.state_dict(), average.state_dict(), optimiser.state_dict())
+                checkpoint = Checkpoint(done, described, *state, unlogged)
+                if is_fork:
+                    save_checkpoint(checkpoint, run_folder / FORK)
+                save_checkpoint(checkpoint, checkpoint_path)
+            if is_asked_to_stop and not is_last:
+                processes.wait_for_all()  # lest torchrun take the first one down as it saves
+                text = f"stopped after step {done} and saved a checkpoint; the same command goes on from it"
+                raise Interrupted(request.number, text)
     return average.to("cpu")
 
 
-def train_courses(recipe: Recipe, run_folder: Path, validate: Validate) -> DerainNetwork:
+def train_courses(
+    recipe: Recipe,
+    run_folder: Path,
+    validate: Validate,
+    show: Show = no_pictures,
+    execution: Execution = Execution(),
+) -> DerainNetwork:
     """As `train`; a recipe with late rain is trained on both courses, and their mean returned.
 
     The course with the late rain is in the run folder's `late/`.
     """
     if recipe.late_rain is None:
-        return train(recipe, run_folder, validate)
+        return train(recipe, run_folder, validate, show, execution)
     early = replace(recipe, late_rain=None)
-    network = train(early, run_folder, validate)
+    network = train(early, run_folder, validate, show, execution)
 
     # The other course sets out from the fork, as if it had come all the way.
     late_folder = run_folder / "late"
-    if not (late_folder / CHECKPOINT).exists():
-        fork = load_checkpoint(run_folder / FORK, describe(early))
-        save_checkpoint(replace(fork, recipe=describe(recipe)), late_folder / CHECKPOINT)
-    late = train(recipe, late_folder, validate).state_dict()
+
+    def set_out() -> None:
+        if not (late_folder / CHECKPOINT).exists():
+            fork = load_checkpoint(run_folder / FORK, describe(early))
+            save_checkpoint(replace(fork, recipe=describe(recipe)), late_folder / CHECKPOINT)
+
+    current().from_the_first(set_out)
+    late = train(recipe, late_folder, validate, show, execution).state_dict()
     network.load_state_dict({name: (ours + late[name]) / 2 for name, ours in network.state_dict().items()})
     return network
 
 
-def root_mean_square_error(derained: Tensor, clean: Tensor) -> Tensor:
-    """The mean over a batch of each patch's own RMSE.
+def add_gradients(
+    network: Callable[[Tensor], Tensor],
+    batch: Batch,
+    micro_batch: int,
+    whole_batch: int,
+    device: torch.device,
+) -> Tensor:
+    """Adds to the parameters' gradients this share's part of the whole batch's; its part of the loss.
+
+    The loss is a mean over patches, so a share's part is its sum over the size of the whole batch.
+    """
+    parts: list[Tensor] = []
+    for rainy, clean in zip(*(half.split(micro_batch) for half in batch), strict=True):
+        rainy, clean = _to_network(rainy, device), _to_network(clean, device)
+        # Convolutions in bfloat16: three times faster on CPUs that have instructions for it, not so
+        # on others, and right on all. The loss in float32.
+        with torch.autocast(device.type, torch.bfloat16):
+            derained = network(rainy)
+        loss = patch_errors(derained.float(), clean).sum() / whole_batch
+        loss.backward()
+        parts.append(loss.detach())
+    return torch.stack(parts).sum()
+
+
+def patch_errors(derained: Tensor, clean: Tensor) -> Tensor:
+    """Each patch's own RMSE, (N,); the loss is their mean.
 
     Less even-handed between pixels than L1, which the few pixels of a drizzle cannot move:
     under it a network does best to leave them alone.
     """
     floor = 1e-3  # a quarter of a level: keeps the gradient finite where nothing is wrong
-    return (derained - clean).square().mean(dim=(1, 2, 3)).add(floor**2).sqrt().mean()
+    return (derained - clean).square().mean(dim=(1, 2, 3)).add(floor**2).sqrt()
 
 
 def learning_rate(recipe: Recipe, step: int) -> float:
@@ -159,43 +229,42 @@ def learning_rate(recipe: Recipe, step: int) -> float:
     return recipe.learning_rate * min(1.0, warmup, decay)
 
 
-def _batches(recipe: Recipe, first_step: int) -> Iterator[tuple[Tensor, Tensor]]:
-    """Batches in order from `first_step` on, made in a process beside this one."""
-    samples = Samples(recipe)
-    indices = range(first_step * recipe.batch, len(samples))
-    loader = DataLoader(
-        samples,
-        recipe.batch,
-        sampler=indices,
-        num_workers=1,
-        prefetch_factor=16,
-        worker_init_fn=_settle_worker,
-    )
-    return iter(loader)
+def _checkpoint_there(path: Path, described: dict[str, Any]) -> Checkpoint | None:
+    return load_checkpoint(path, described) if path.exists() else None
 
 
-def _settle_worker(_worker: int) -> None:
-    gc.freeze()  # what the parent left behind is its own to clean up: here it has lost its threads
-    cv2.setNumThreads(0)  # the other cores are the network's
+def _progress(
+    processes: Processes, run_folder: Path, steps: range
+) -> AbstractContextManager[Progress | None]:
+    if not processes.is_first:
+        return nullcontext()
+    run_folder.mkdir(parents=True, exist_ok=True)
+    return Progress(run_folder, steps.start, steps.stop)
+
+
+def _compiled(network: nn.Module, device: torch.device) -> Forward:
+    """Computes as the network does, with its weights: checkpoints are the same."""
+    compiler = os.environ.get("CXX", "g++")
+    if device.type == "cpu" and shutil.which(compiler) is None:
+        raise DerainError(f"--compile needs a C++ compiler, and there is no {compiler}")
+    compiled: Forward = torch.compile(network)
+
+    def forward(rainy: Tensor) -> Tensor:
+        try:
+            return compiled(rainy)
+        except TorchDynamoException as error:
+            reason = str(error).strip().splitlines()[0]
+            raise DerainError(f"torch.compile failed, so do without --compile: {reason}") from error
+
+    return forward
 
 
 def _to_network(pictures: Tensor, device: torch.device) -> Tensor:
-    return pictures.to(device, torch.float32).div_(255).contiguous(memory_format=torch.channels_last)
+    on_device = pictures.to(device, torch.float32, non_blocking=True)
+    return on_device.div_(255).contiguous(memory_format=torch.channels_last)
 
 
 @torch.no_grad()
 def _average(average: nn.Module, network: nn.Module, decay: float) -> None:
     for mean, weight in zip(average.parameters(), network.parameters(), strict=True):
         mean.lerp_(weight, 1 - decay)
-
-
-def _forget_after(stats: Path, step: int) -> None:
-    """Of an interrupted run, what came after its last checkpoint happens again."""
-    lines = stats.read_text().splitlines(keepends=True) if stats.exists() else []
-    kept = [line for line in lines if line.endswith("\n") and json.loads(line)["step"] <= step]
-    write_atomically(stats, "".join(kept).encode())
-
-
-def _append(path: Path, entry: dict[str, float]) -> None:
-    with path.open("a") as file:
-        file.write(json.dumps(entry) + "\n")

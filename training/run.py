@@ -2,16 +2,13 @@
 
     python training/run.py base
 
-The same command goes on where it was interrupted. The run keeps its checkpoint and its
-statistics in `runs/<name>/`; the model goes to `models/<name>/`.
+The same command goes on where it was interrupted. The run keeps its checkpoint, its statistics
+and pictures of how it goes in `runs/<name>/`; the model goes to `models/<name>/`.
 """
 
-import argparse
 import json
-import re
 import shutil
 import sys
-from dataclasses import replace
 from pathlib import Path
 
 if __package__ is None or __package__ == "":  # started as a file: make its own package importable
@@ -22,41 +19,64 @@ import torch
 from torch import nn
 
 from derain.arrays import Picture, fraction, quantise
-from derain.cli import at_least
 from derain.engine import Engine
 from derain.errors import DerainError, ModelError
 from derain.manifest import MANIFEST_NAME, Evaluation, Manifest, load_manifest
 from training.card import evaluation_table, write_model_texts
 from training.evaluate import Pair, evaluate, held_out_backgrounds, held_out_sets, rained_on
 from training.export import current_commit, export
+from training.interruption import GOES_ON, Interrupted, ends_on_sigterm
 from training.loop import CHECKPOINT, train_courses
 from training.network import DerainNetwork
+from training.options import Options, read_options
+from training.processes import Processes, SaidByTheFirstError, current, joined
+from training.progress import SAMPLES, TENSORBOARD, Row
 from training.rain.drawn import SHOWER
-from training.rain.families import TRAINABLE, trainable
-from training.recipes import RECIPES, ROOT, Recipe, describe
+from training.recipes import describe
 
 
-def run(recipe: Recipe, runs: Path, models: Path, name: str) -> Path:
-    """Trains, exports and evaluates; the finished model folder, `models/name`."""
-    if (models / name).exists() and not (models / name / MANIFEST_NAME).exists():
-        raise DerainError(f"{models / name} is there and is no model folder; choose another --name")
+def run(options: Options, processes: Processes) -> Path:
+    """Trains, exports and evaluates; the finished model folder, `models/name`.
 
-    # Write down what is being run, and by which code it was begun.
-    run_folder = runs / name
-    run_folder.mkdir(parents=True, exist_ok=True)
-    started = run_folder / "run.json"
-    if not (run_folder / CHECKPOINT).exists():
-        about = {"commit": current_commit(), "recipe": describe(recipe)}
-        started.write_text(json.dumps(about, indent=2) + "\n")
-    commit: str = json.loads(started.read_text())["commit"]
+    All processes train; what comes before and after is the first one's, and the others wait.
+    """
+    recipe, run_folder = options.recipe, options.runs / options.name
+    commit = processes.from_the_first(lambda: _begin(options, run_folder))
 
-    # Train.
+    # Train. Watched on rain never trained on, three pictures of it, and one of the rain trained on.
     cv2.setNumThreads(0)  # the cores are the network's
     backgrounds = held_out_backgrounds(longest_px=240)
     pairs = [rained_on(SHOWER, *item) for item in enumerate(backgrounds.items())]
-    network = train_courses(recipe, run_folder, lambda network: _validate(network, pairs))
+    trained_on = rained_on(recipe.rain, 3, list(backgrounds.items())[3])
+    shown = {f"unseen {SHOWER.name} {i + 1}": pair for i, pair in enumerate(pairs[:3])}
+    shown[f"trained on: {recipe.rain.name}"] = trained_on
+    network = train_courses(
+        recipe,
+        run_folder,
+        lambda network: _validate(network, pairs),
+        lambda network: _show(network, shown),
+        options.execution,
+    )
+    return processes.from_the_first(lambda: _finish(network, commit, options))
 
-    # Export beside the final place, score the exported file, and only then put it in place.
+
+def _begin(options: Options, run_folder: Path) -> str:
+    """Writes down what is being run; the commit of the code that began it."""
+    model = options.models / options.name
+    if model.exists() and not (model / MANIFEST_NAME).exists():
+        raise DerainError(f"{model} is there and is no model folder; choose another --name")
+    run_folder.mkdir(parents=True, exist_ok=True)
+    started = run_folder / "run.json"
+    if not (run_folder / CHECKPOINT).exists():
+        about = {"commit": current_commit(), "recipe": describe(options.recipe)}
+        started.write_text(json.dumps(about, indent=2) + "\n")
+    commit: str = json.loads(started.read_text())["commit"]
+    return commit
+
+
+def _finish(network: DerainNetwork, commit: str, options: Options) -> Path:
+    """Exports beside the final place, scores the exported file, and only then puts it in place."""
+    recipe, models, name = options.recipe, options.models, options.name
     unfinished = models / f".{name}.unfinished"
     shutil.rmtree(unfinished, ignore_errors=True)
     unfinished.mkdir(parents=True)
@@ -72,69 +92,35 @@ def run(recipe: Recipe, runs: Path, models: Path, name: str) -> Path:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    options = _parse(arguments)
     try:
-        recipe = _override(RECIPES[options.recipe](), options)
-        name = options.name or recipe.name
-        folder = run(recipe, options.runs, options.models, name)
-    except DerainError as error:
+        with ends_on_sigterm(), joined() as processes:
+            options = processes.on_each(lambda: read_options(arguments))
+            folder = run(options, processes)
+            if processes.is_first:
+                print(_where_things_are(folder, options.runs / options.name))
+    except SaidByTheFirstError:
+        return 1
+    except (DerainError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
+    except Interrupted as interrupted:
+        if current().is_first:
+            print(f"\n{interrupted}", file=sys.stderr)
+        return interrupted.exit_status
     except KeyboardInterrupt:
-        print("\ninterrupted; the same command goes on from the last checkpoint", file=sys.stderr)
+        print(f"\ninterrupted; {GOES_ON}", file=sys.stderr)
         return 130
-    print(f"\n{folder} is ready: DERAIN_MODEL={folder} make serve, or derain photo.jpg -m {folder} -o out/")
     return 0
 
 
-def _parse(arguments: list[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        prog="python training/run.py",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("recipe", choices=RECIPES, help="see training/recipes.py")
-    parser.add_argument("--name", type=_name, help="of the run and the model (default: the recipe's)")
-    parser.add_argument("--steps", type=at_least(1), help="how long to train")
-    parser.add_argument("--seed", type=at_least(0), help="decides weights, samples and which photographs")
-    parser.add_argument(
-        "--backgrounds",
-        metavar="FOLDER|leaves",
-        help="photographs of yours instead of the recipe's (its leaves stay mixed in), or `leaves` alone",
-    )
-    parser.add_argument(
-        "--count",
-        type=at_least(1),
-        help="how many photographs: fewer and simpler ones generalise to more rain, more damage less",
-    )
-    parser.add_argument("--rain", help=f"wider rain is harder to memorise: {', '.join(TRAINABLE)}")
-    parser.add_argument("--runs", type=Path, default=ROOT / "runs", help="default: %(default)s")
-    parser.add_argument("--models", type=Path, default=ROOT / "models", help="default: %(default)s")
-    return parser.parse_args(arguments)
-
-
-def _name(text: str) -> str:
-    if not re.fullmatch(r"\w[\w.-]*", text):
-        raise argparse.ArgumentTypeError(f"{text!r} is not made of letters, digits, '_', '-' and '.'")
-    return text
-
-
-def _override(recipe: Recipe, options: argparse.Namespace) -> Recipe:
-    if options.steps is not None:
-        recipe = replace(recipe, steps=options.steps)
-    if options.seed is not None:
-        recipe = replace(recipe, seed=options.seed)
-    if options.rain is not None:
-        recipe = replace(recipe, rain=trainable(options.rain), late_rain=None)
-    if options.backgrounds == "leaves" and options.count is not None:
-        raise DerainError("--count chooses among photographs, and --backgrounds leaves has none")
-    if options.backgrounds == "leaves":
-        recipe = replace(recipe, photographs=None)
-    elif options.backgrounds is not None:
-        recipe = replace(recipe, photographs=Path(options.backgrounds), photograph_count=None)
-    if options.count is not None:
-        recipe = replace(recipe, photograph_count=options.count)
-    return recipe
+def _where_things_are(folder: Path, run_folder: Path) -> str:
+    return f"""
+{folder} is ready:
+  {folder / "README.md"}  the model card, with these scores
+  {run_folder / SAMPLES}/  rainy, derained and clean, as training went
+  tensorboard --logdir {run_folder}  its curves ({TENSORBOARD}/ and stats.jsonl)
+  DERAIN_MODEL={folder} make serve
+  derain photo.jpg -m {folder} -o out/"""
 
 
 @torch.inference_mode()
@@ -144,6 +130,12 @@ def _validate(network: nn.Module, pairs: list[Pair]) -> dict[str, float]:
     scores = evaluate(lambda picture: _derain(network, picture), "while training", "validation", pairs)
     watched = ("psnr", "input_psnr", "removal", "background_error", "clean_psnr")
     return {key: getattr(scores, key) for key in watched}
+
+
+@torch.inference_mode()
+def _show(network: nn.Module, pairs: dict[str, Pair]) -> list[Row]:
+    assert isinstance(network, DerainNetwork)
+    return [Row(title, pair.rainy, _derain(network, pair.rainy), pair.clean) for title, pair in pairs.items()]
 
 
 def _derain(network: DerainNetwork, picture: Picture) -> Picture:

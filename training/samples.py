@@ -21,7 +21,10 @@ class Samples(Dataset[tuple[Tensor, Tensor]]):
         self.recipe = recipe
         self.photographs: list[Picture] = []
         if recipe.photographs is not None:
-            self.photographs = load_folder(recipe.photographs, recipe.photograph_count, recipe.seed)
+            # What is smaller than a patch is enlarged; beyond four times nothing is left to learn from.
+            self.photographs = load_folder(
+                recipe.photographs, recipe.photograph_count, recipe.seed, smallest_px=recipe.patch_px // 4
+            )
         self.leaves = [draw_leaves(recipe.leaves, recipe.seed, i) for i in range(recipe.leaves_count)]
         if not self.photographs and not self.leaves:
             raise BackgroundError(f"recipe {recipe.name} has neither photographs nor leaves to train on")

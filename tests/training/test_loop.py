@@ -1,24 +1,32 @@
 """The training loop: it learns, it can be interrupted, it stops when it has gone wrong."""
 
 import json
+import shutil
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.utils.data import default_collate
 
-from tests.training.conftest import RAIN
+from derain.errors import DerainError
+from tests.training.conftest import RAIN, with_random_weights
 from training.checkpoint import Checkpoint, CheckpointError, load_checkpoint, save_checkpoint
 from training.loop import (
     DivergedError,
+    Execution,
+    add_gradients,
     learning_rate,
-    root_mean_square_error,
+    patch_errors,
     train,
     train_courses,
 )
+from training.network import DerainNetwork
+from training.processes import Processes
 from training.rain.streaks import RainRange
 from training.recipes import Recipe, describe
 from training.samples import Samples
@@ -63,8 +71,8 @@ def test_loss_falls_on_an_easy_task(tiny_recipe: Recipe, tmp_path: Path) -> None
     rainy, clean = default_collate([Samples(replace(easy, seed=1))[index] for index in range(64)])
     rainy, clean = rainy.float() / 255, clean.float() / 255
     with torch.inference_mode():
-        error = root_mean_square_error(network(rainy), clean)
-    assert error < 0.5 * root_mean_square_error(rainy, clean)
+        error = patch_errors(network(rainy), clean).mean()
+    assert error < 0.5 * patch_errors(rainy, clean).mean()
     assert not network.training
     assert not any(entry.get("is_training") for entry in read_stats(tmp_path))
 
@@ -112,9 +120,9 @@ def test_checkpoint_of_another_recipe_is_refused(unbroken: Path, tiny_recipe: Re
 
 def test_failed_save_leaves_the_last_checkpoint(tmp_path: Path) -> None:
     path = tmp_path / "checkpoint.pt"
-    save_checkpoint(Checkpoint(1, {}, {"a": torch.zeros(1000)}, {}, {}), path)
+    save_checkpoint(Checkpoint(1, {}, {"a": torch.zeros(1000)}, {}, {}, []), path)
     with pytest.raises(AttributeError, match="pickle"):
-        save_checkpoint(Checkpoint(2, {}, {"a": lambda: None}, {}, {}), path)
+        save_checkpoint(Checkpoint(2, {}, {"a": lambda: None}, {}, {}, []), path)
     assert load_checkpoint(path, {}).step == 1
 
 
@@ -149,12 +157,12 @@ def test_learning_rate_warms_up_stays_and_falls_to_zero(tiny_recipe: Recipe) -> 
     assert [learning_rate(longer, step) for step in range(600)] == rates[:600]
 
 
-def test_loss_is_the_mean_of_each_patchs_own_error() -> None:
+def test_each_patch_has_an_error_of_its_own() -> None:
     clean = torch.zeros(2, 3, 4, 4)
     derained = clean + torch.tensor([0.1, 0.3]).reshape(2, 1, 1, 1)
-    assert root_mean_square_error(derained, clean).item() == pytest.approx(0.2, rel=1e-3)
+    assert patch_errors(derained, clean).tolist() == pytest.approx([0.1, 0.3], rel=1e-3)
     derained.requires_grad_()
-    root_mean_square_error(derained, derained.detach()).backward()
+    patch_errors(derained, derained.detach()).sum().backward()
     assert derained.grad is not None
     assert derained.grad.isfinite().all(), "no error has a gradient all the same"
 
@@ -171,3 +179,81 @@ def test_the_late_course_sets_out_from_the_fork(tiny_recipe: Recipe, tmp_path: P
     assert same(dict(network.state_dict()), mean)
     again = train_courses(forked, tmp_path / "forked", interrupt)
     assert same(dict(again.state_dict()), mean), "a finished run is not trained again"
+
+
+def exactly(network: nn.Module) -> Callable[[Tensor], Tensor]:
+    """The network in float32, whatever surrounds it."""
+
+    def forward(rainy: Tensor) -> Tensor:
+        with torch.autocast("cpu", enabled=False):
+            derained: Tensor = network(rainy)
+        return derained
+
+    return forward
+
+
+@pytest.mark.parametrize("micro_batch", [1, 2, 3, 6, 100])
+@pytest.mark.parametrize("count", [1, 2, 3])
+def test_gradient_of_a_batch_is_that_of_its_parts(tiny_recipe: Recipe, count: int, micro_batch: int) -> None:
+    """Of parts of unequal sizes too, and with the weights that make it the mean over patches."""
+    samples = Samples(tiny_recipe)
+    rainy, clean = default_collate([samples[index] for index in range(6)])
+    network = with_random_weights(DerainNetwork(tiny_recipe.network), seed=1)
+    patch_errors(network(rainy / 255), clean / 255).mean().backward()
+    expected = [p.grad.clone() for p in network.parameters() if p.grad is not None]
+    network.zero_grad()
+    loss = 0.0
+    for rank in range(count):
+        share = Processes(rank, count).share_of(6)
+        part = (rainy[share.start : share.stop], clean[share.start : share.stop])
+        loss += add_gradients(exactly(network), part, micro_batch, 6, torch.device("cpu")).item()
+    got = [p.grad for p in network.parameters() if p.grad is not None]
+    assert loss == pytest.approx(patch_errors(network(rainy / 255), clean / 255).mean().item(), rel=1e-5)
+    for ours, theirs in zip(got, expected, strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-3, atol=1e-5 * float(theirs.abs().max()))
+
+
+def test_micro_batches_learn_the_same(unbroken: Path, tiny_recipe: Recipe, tmp_path: Path) -> None:
+    train(tiny_recipe, tmp_path, no_scores, execution=Execution(workers=0, micro_batch=3))
+    for ours, theirs in zip(read_stats(tmp_path), read_stats(unbroken), strict=False):
+        assert ours["loss"] == pytest.approx(theirs["loss"], rel=1e-3), "bfloat16 rounds each part"
+        if ours["step"] == 2:
+            break
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:.torch.jit.script_method. is deprecated")  # torch's own use of it
+def test_compiled_network_leaves_the_same_kind_of_checkpoint(tiny_recipe: Recipe, tmp_path: Path) -> None:
+    """Begun compiled, gone on without."""
+    if shutil.which("g++") is None:
+        pytest.skip("needs a C++ compiler")
+    with pytest.raises(KeyboardInterrupt):
+        train(tiny_recipe, tmp_path, interrupt, execution=Execution(compile=True))
+    assert load_checkpoint(tmp_path / "checkpoint.pt", describe(tiny_recipe)).step == 3
+    train(tiny_recipe, tmp_path, no_scores)
+    assert [entry["step"] for entry in read_stats(tmp_path) if "loss" in entry] == [2, 4, 6]
+
+
+def test_compiling_without_a_compiler_is_an_error(
+    tiny_recipe: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CXX", "no-such-compiler")
+    with pytest.raises(DerainError, match=r"needs a C.* compiler, and there is no no-such-compiler"):
+        train(tiny_recipe, tmp_path, no_scores, execution=Execution(compile=True))
+
+
+def test_log_entries_are_means_over_all_steps_between_them(tiny_recipe: Recipe, tmp_path: Path) -> None:
+    """Whatever lies between them: a validation, a checkpoint, an interruption."""
+    each, few = tmp_path / "each", tmp_path / "few"
+    train(replace(tiny_recipe, log_every=1), each, no_scores)
+    recipe = replace(tiny_recipe, log_every=5, validate_every=4)
+    with pytest.raises(KeyboardInterrupt):
+        train(recipe, few, interrupt)  # at step 4, one after the checkpoint
+    train(recipe, few, no_scores)
+    (entry,) = [entry for entry in read_stats(few) if "loss" in entry]
+    for name in ("loss", "gradient_norm"):
+        steps = [entry[name] for entry in read_stats(each) if "loss" in entry][:5]
+        assert entry[name] == pytest.approx(sum(steps) / 5, rel=1e-9)
+    assert entry["learning_rate"] == learning_rate(recipe, 4)
+    assert entry["patches_per_second"] == pytest.approx(4 * entry["steps_per_second"])
+    assert 0 <= entry["waiting_share"] <= 1

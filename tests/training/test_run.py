@@ -1,9 +1,12 @@
 """The whole chain, by the command that people type."""
 
 import json
+import os
 import re
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -98,11 +101,56 @@ def test_folder_that_is_no_model_is_left_alone(tmp_path: Path, capsys: pytest.Ca
     assert not (tmp_path / "runs").exists()
 
 
-def test_the_options_make_another_recipe(tmp_path: Path) -> None:
-    options = ["--steps", "1", "--backgrounds", "leaves", "--rain", "small", "--name", "mine"]
-    assert main(["smoke", *options, *in_folder(tmp_path)]) == 0
-    recipe = load_manifest(tmp_path / "models" / "mine").recipe
-    assert (recipe["photographs"], recipe["rain"]["name"], recipe["steps"]) == (None, "small", 1)
+def test_a_machine_that_is_taken_away_and_a_disk_that_is_full(tmp_path: Path) -> None:
+    """Stopped by SIGTERM, the run has its checkpoint, and keeps it when the next cannot be written."""
+    folder = tmp_path / "runs" / "smoke"
+    started = [sys.executable, "training/run.py", "smoke", "--backgrounds", "leaves", *in_folder(tmp_path)]
+    with subprocess.Popen(started, cwd=ROOT, stderr=subprocess.PIPE, text=True) as process:
+        while not (folder / "stats.jsonl").exists() or not (folder / "stats.jsonl").read_text():
+            assert process.poll() is None
+            time.sleep(0.01)
+        process.send_signal(signal.SIGTERM)
+        _, said = process.communicate(timeout=120)
+    assert process.returncode == 128 + signal.SIGTERM
+    assert "saved a checkpoint; the same command goes on from it" in said.splitlines()[-1]
+    before = (folder / "checkpoint.pt").read_bytes()
+
+    # No file may be larger than 100 kB: what the disk refuses is as real as when it is full.
+    limited = ["bash", "-c", 'ulimit -f 100; exec "$@"', "bash", *started]
+    done = subprocess.run(limited, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 1
+    path = folder / "checkpoint.pt"
+    assert done.stderr.splitlines()[-1] == f"error: the checkpoint {path} cannot be written: File too large"
+    assert path.read_bytes() == before
+    assert {path.name for path in folder.iterdir()} >= {"checkpoint.pt", "stats.jsonl", "tensorboard"}
+    assert not [path for path in folder.rglob("*") if "unfinished" in path.name]
+
+
+def test_two_processes_leave_the_same_model(base: Path, tmp_path: Path) -> None:
+    """By torchrun, to what is below the noise between any two runs."""
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+    done = subprocess.run(
+        [*torchrun, "training/run.py", *SMOKE, *in_folder(tmp_path)],
+        cwd=ROOT,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("drawn downpour") == done.stdout.count("is ready:") == 1, "one of them speaks"
+    ours, theirs = (load_manifest(folder / "models" / "smoke") for folder in (tmp_path, base))
+    for mine, other in zip(ours.evaluations, theirs.evaluations, strict=True):
+        assert mine.psnr == pytest.approx(other.psnr, abs=0.02)
+    assert ours.recipe == theirs.recipe
+
+
+def test_unreadable_background_is_an_error_by_name(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "broken.png").write_bytes(b"no picture")
+    assert main(["smoke", "--backgrounds", str(tmp_path), *in_folder(tmp_path)]) == 1
+    said = capsys.readouterr().err.splitlines()
+    assert said[-1].startswith(f"error: {tmp_path / 'broken.png'}: not a picture in a known format")
 
 
 @pytest.mark.parametrize(
@@ -153,5 +201,5 @@ def test_help_as_a_file_and_as_a_module(how: list[str]) -> None:
     done = subprocess.run(
         [sys.executable, *how, "--help"], cwd=ROOT, capture_output=True, text=True, check=True
     )
-    assert "python training/run.py base" in done.stdout
+    assert "torchrun --nproc-per-node 2 training/run.py base" in done.stdout
     assert not done.stderr

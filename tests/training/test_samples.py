@@ -66,3 +66,13 @@ def test_late_rain_falls_on_the_last_steps_alone(tiny_recipe: Recipe) -> None:
     before, after = Samples(tiny_recipe), Samples(late)
     changed = [not torch.equal(before[i][0], after[i][0]) for i in range(len(after))]
     assert changed == [False] * 12 + [True] * 12
+
+
+def test_too_small_a_picture_is_refused_by_name(tiny_recipe: Recipe, tmp_path: Path) -> None:
+    """A patch of 16 px may be enlarged from 4 px, not from less."""
+    recipe = replace(tiny_recipe, photographs=tmp_path)
+    (tmp_path / "smallish.png").write_bytes(encode(np.zeros((4, 50, 3), dtype=np.uint8), PNG))
+    assert Samples(recipe)[0][0].shape == (3, 16, 16)
+    (tmp_path / "icon.png").write_bytes(encode(np.zeros((50, 3, 3), dtype=np.uint8), PNG))
+    with pytest.raises(BackgroundError, match=r"icon\.png is 3 x 50 pixels: .* 4 a side is the least"):
+        Samples(recipe)

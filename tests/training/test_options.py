@@ -1,0 +1,84 @@
+"""What can be said on the command line, and what that makes of a recipe."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from derain.errors import DerainError
+from training.loop import Execution
+from training.options import read_options
+from training.rain.streaks import SMALL
+from training.recipes import base, smoke
+
+
+def test_nothing_said_is_the_recipe() -> None:
+    options = read_options(["base"])
+    assert options.recipe == base()
+    assert options.name == "base"
+    assert options.execution == Execution()
+
+
+def test_each_option_changes_what_it_says() -> None:
+    words = (
+        "smoke --name mine --backgrounds photographs --count 16 --leaves-complexity 0.25 --rain small "
+        "--steps 10 --batch 6 --patch 48 --learning-rate 1e-4 --seed 7 --workers 0 --micro-batch 3 --compile"
+    )
+    options = read_options(words.split())
+    assert options.recipe == replace(
+        smoke(),
+        photographs=Path("photographs"),
+        photograph_count=16,
+        leaves=replace(smoke().leaves, complexity=0.25),
+        rain=SMALL,
+        late_rain=None,
+        steps=10,
+        batch=6,
+        patch_px=48,
+        learning_rate=1e-4,
+        seed=7,
+    )
+    assert options.name == "mine"
+    assert options.execution == Execution(workers=0, micro_batch=3, compile=True)
+
+
+def test_leaves_alone_have_nothing_to_count() -> None:
+    assert read_options(["base", "--backgrounds", "leaves"]).recipe.photographs is None
+    with pytest.raises(DerainError, match="--count chooses among photographs"):
+        read_options(["base", "--backgrounds", "leaves", "--count", "3"])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--patch", "50"], "--patch: '50' is no multiple of 4"),
+        (["--patch", "12"], "--patch: '12' is no whole number of 16 or more"),
+        (["--batch", "0"], "--batch: '0' is no whole number of 1 or more"),
+        (["--learning-rate", "0"], "--learning-rate: '0' is not a number between 0 and 1"),
+        (["--learning-rate", "nan"], "--learning-rate: 'nan' is not"),
+        (["--leaves-complexity", "1.5"], "--leaves-complexity: '1.5' is not a number from 0 to 1"),
+        (["--workers", "-1"], "--workers: '-1' is no whole number of 0 or more"),
+        (["--micro-batch", "many"], "--micro-batch: 'many' is no whole number"),
+    ],
+)
+def test_values_that_cannot_be_are_explained(
+    arguments: list[str], words: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as exit_:
+        read_options(["base", *arguments])
+    assert exit_.value.code == 2
+    assert words in capsys.readouterr().err
+
+
+def test_help_gives_the_defaults_of_the_recipes(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        read_options(["--help"])
+    said = " ".join(capsys.readouterr().out.split())
+    for words in (
+        f"(default: base {base().steps}, smoke {smoke().steps}",
+        f"(default: base all, smoke {smoke().photograph_count}",
+        f"(default: {base().learning_rate})",
+        "E_R",
+        "Not trained on: drizzle",
+    ):
+        assert words in said

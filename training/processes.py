@@ -1,0 +1,168 @@
+"""One process, many processes, many machines: the same code, started by torchrun or not.
+
+    torchrun --nproc-per-node 2 training/run.py smoke
+
+Every process makes its share of each batch and adds its gradients to those of the others, so all
+have the same weights at every step. The first process alone reads and writes the run folder, and
+needs to be the only one that can. On GPUs the processes talk by NCCL, one process a GPU, on CPUs
+by gloo. NCCL and training on GPUs have never been run by the authors, who had none.
+"""
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import TypeVar, cast
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+from torch.distributed.distributed_c10d import PrefixStore
+from torch.distributed.rendezvous import rendezvous
+
+from derain.errors import DerainError
+
+T = TypeVar("T")
+
+# The others wait in the next step while the first one validates, and at the end while it exports
+# and scores. Whether a process still lives is torchrun's business; a closed connection shows at once.
+_LONGEST_WAIT = timedelta(days=1)
+_CPU = torch.device("cpu")
+
+
+class ProcessError(DerainError):
+    """Processes that cannot work together, or no longer can."""
+
+
+class SaidByTheFirstError(DerainError):
+    """What went wrong is the first process's to say: it has the error itself."""
+
+
+@dataclass(frozen=True)
+class Processes:
+    """Which of how many processes this one is. All must call the methods in the same order."""
+
+    rank: int = 0
+    count: int = 1
+    on_this_machine: int = 1
+    device: torch.device = _CPU
+
+    @property
+    def is_first(self) -> bool:
+        return self.rank == 0
+
+    def share_of(self, batch: int) -> range:
+        """Which patches of a batch this process takes."""
+        if batch % self.count:
+            raise self.alike(
+                ProcessError(
+                    f"a batch of {batch} patches cannot be divided among {self.count} processes; "
+                    f"choose another --batch or another number of processes"
+                )
+            )
+        share = batch // self.count
+        return range(self.rank * share, (self.rank + 1) * share)
+
+    def add_up(self, tensors: list[Tensor]) -> None:
+        """Replaces each tensor by its sum over all processes.
+
+        As one tensor, always laid out in the same way, so that the order in which floats are added
+        never changes and a resumed run ends with the bits of an unbroken one. That is why this is
+        not DistributedDataParallel: it lays its buckets out anew after the first step that it sees.
+        """
+        if self.count == 1:
+            return
+        flat = torch.cat([tensor.flatten() for tensor in tensors])
+        with _in_touch(self):
+            dist.all_reduce(flat)
+        for tensor, total in zip(tensors, flat.split([t.numel() for t in tensors]), strict=True):
+            tensor.copy_(total.view_as(tensor))
+
+    def from_the_first(self, make: Callable[[], T]) -> T:
+        """What `make` gives on the first process, on every one; its DerainError ends them all."""
+        if self.count == 1:
+            return make()
+        outcome = [_attempt(make) if self.is_first else None]
+        with _in_touch(self):
+            dist.broadcast_object_list(outcome)
+        return self._unless_error(cast(T | DerainError, outcome[0]))
+
+    def on_each(self, make: Callable[[], T]) -> T:
+        """What `make` gives here; a DerainError on any process ends them all, said by the first."""
+        if self.count == 1:
+            return make()
+        mine = _attempt(make)
+        everyones: list[DerainError | None] = [None] * self.count
+        with _in_touch(self):
+            dist.all_gather_object(everyones, mine if isinstance(mine, DerainError) else None)
+        error = next((error for error in everyones if error is not None), None)
+        return self._unless_error(error or mine)
+
+    def alike(self, error: DerainError) -> DerainError:
+        """An error that every process raises at this place: itself where it is to be said."""
+        return error if self.is_first else SaidByTheFirstError(str(error))
+
+    def wait_for_all(self) -> None:
+        if self.count > 1:
+            with _in_touch(self):
+                dist.barrier()
+
+    def _unless_error(self, outcome: T | DerainError) -> T:
+        if isinstance(outcome, DerainError):
+            raise self.alike(outcome)
+        return outcome
+
+
+@contextmanager
+def joined() -> Iterator[Processes]:
+    """The processes that torchrun started, or this one alone."""
+    if not dist.is_torchelastic_launched():
+        yield current()
+        return
+    if torch.cuda.is_available():
+        local_rank, gpus = int(os.environ["LOCAL_RANK"]), torch.cuda.device_count()
+        if local_rank >= gpus:
+            raise ProcessError(
+                f"{local_rank + 1} processes or more on {gpus} GPUs; give --nproc-per-node {gpus}"
+            )
+        torch.cuda.set_device(local_rank)
+    backend = "nccl" if torch.cuda.is_available() else "gloo"
+    store, rank, count = next(rendezvous("env://"))
+    if os.environ["LOCAL_WORLD_SIZE"] == os.environ["WORLD_SIZE"]:
+        # After a restart (--max-restarts) the store still has the addresses of the dead, and torch
+        # 2.13 tries those. On several machines the number of restarts is not the same for all.
+        store = PrefixStore(os.environ["TORCHELASTIC_RESTART_COUNT"], store)
+    dist.init_process_group(backend, timeout=_LONGEST_WAIT, store=store, rank=rank, world_size=count)
+    processes = current()
+    yield processes
+    # Left without a goodbye when something went wrong: there may be nobody to say it to.
+    processes.wait_for_all()  # without it, leaving sometimes aborts
+    dist.destroy_process_group()
+
+
+def current() -> Processes:
+    cuda = torch.cuda.is_available()
+    device = torch.device("cuda", torch.cuda.current_device()) if cuda else torch.device("cpu")
+    if not dist.is_initialized():
+        return Processes(device=device)
+    local = int(os.environ["LOCAL_WORLD_SIZE"])
+    return Processes(dist.get_rank(), dist.get_world_size(), local, device)
+
+
+def _attempt(make: Callable[[], T]) -> T | DerainError:
+    try:
+        return make()
+    except DerainError as error:
+        return error
+
+
+@contextmanager
+def _in_touch(processes: Processes) -> Iterator[None]:
+    try:
+        yield
+    except RuntimeError as error:  # what gloo and NCCL raise when a connection closes or times out
+        raise ProcessError(
+            f"process {processes.rank} of {processes.count} has lost touch with another one, which "
+            f"says why if it can; the same command goes on from the last checkpoint"
+        ) from error
