@@ -27,8 +27,8 @@ from training.samples import Samples
 CHECKPOINT = "checkpoint.pt"
 FORK = "fork.pt"  # the checkpoint that a course with late rain sets out from
 
-Validate = Callable[[nn.Module], Mapping[str, float | None]]
-Show = Callable[[nn.Module], list[Row]]
+Validate = Callable[[DerainNetwork], Mapping[str, float | None]]
+Show = Callable[[DerainNetwork], list[Row]]
 Forward = Callable[[Tensor], Tensor]
 
 
@@ -45,7 +45,7 @@ class DivergedError(DerainError):
     """The loss is no longer a number."""
 
 
-def no_pictures(_network: nn.Module) -> list[Row]:
+def no_pictures(_network: DerainNetwork) -> list[Row]:
     return []
 
 

@@ -9,26 +9,25 @@ and pictures of how it goes in `runs/<name>/`; the model goes to `models/<name>/
 import json
 import shutil
 import sys
+from functools import partial
 from pathlib import Path
 
 if __package__ is None or __package__ == "":  # started as a file: make its own package importable
     sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import cv2
-import torch
-from torch import nn
 
-from derain.arrays import Picture, fraction, quantise
 from derain.engine import Engine
 from derain.errors import DerainError, ModelError
 from derain.manifest import MANIFEST_NAME, Evaluation, Manifest, load_manifest
 from training.card import evaluation_table, write_model_texts
-from training.evaluate import Pair, evaluate, held_out_backgrounds, held_out_sets, rained_on
+from training.evaluate import evaluate, held_out_backgrounds, held_out_sets, rained_on
 from training.export import current_commit, export
 from training.interruption import GOES_ON, Interrupted, ends_on_sigterm
 from training.loop import CHECKPOINT, train_courses
-from training.network import DerainNetwork
+from training.network import DerainNetwork, derain_picture
 from training.options import Options, read_options
+from training.pairs import Pair
 from training.processes import Processes, SaidByTheFirstError, current, joined
 from training.progress import SAMPLES, TENSORBOARD, Row
 from training.rain.drawn import SHOWER
@@ -123,31 +122,16 @@ def _where_things_are(folder: Path, run_folder: Path) -> str:
   derain photo.jpg -m {folder} -o out/"""
 
 
-@torch.inference_mode()
-def _validate(network: nn.Module, pairs: list[Pair]) -> dict[str, float]:
+def _validate(network: DerainNetwork, pairs: list[Pair]) -> dict[str, float]:
     """How training goes, for stats.jsonl: the scores that people watch, on one unseen family."""
-    assert isinstance(network, DerainNetwork)
-    scores = evaluate(lambda picture: _derain(network, picture), "while training", "validation", pairs)
+    scores = evaluate(partial(derain_picture, network), "while training", "validation", pairs)
     watched = ("psnr", "input_psnr", "removal", "background_error", "clean_psnr")
     return {key: getattr(scores, key) for key in watched}
 
 
-@torch.inference_mode()
-def _show(network: nn.Module, pairs: dict[str, Pair]) -> list[Row]:
-    assert isinstance(network, DerainNetwork)
-    return [Row(title, pair.rainy, _derain(network, pair.rainy), pair.clean) for title, pair in pairs.items()]
-
-
-def _derain(network: DerainNetwork, picture: Picture) -> Picture:
-    height, width = (
-        side // network.shape.alignment_px * network.shape.alignment_px for side in picture.shape[:2]
-    )
-    parameter = next(network.parameters())
-    rainy = torch.from_numpy(fraction(picture.transpose(2, 0, 1)[None])).to(parameter.device)
-    derained = picture.copy()  # the odd rows and columns at the end stay rainy: good enough to watch by
-    clean = network(rainy[..., :height, :width])[0]
-    derained[:height, :width] = quantise(clean.permute(1, 2, 0).cpu().numpy())
-    return derained
+def _show(network: DerainNetwork, pairs: dict[str, Pair]) -> list[Row]:
+    derain = partial(derain_picture, network)
+    return [Row(title, pair.rainy, derain(pair.rainy), pair.clean) for title, pair in pairs.items()]
 
 
 def _recorded(folder: Path, manifest: Manifest, measured: set[str]) -> list[Evaluation]:
