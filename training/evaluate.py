@@ -39,8 +39,7 @@ from training.measurement import (
     ms_per_megapixel,
     summarise,
 )
-from training.pairs import LAYOUTS, PairFiles, PairingError, find_clean, find_pairs, pair_folders
-from training.pairs import Pair as Pair  # for those who make pairs to evaluate on
+from training.pairs import LAYOUTS, Pair, PairFiles, PairingError, find_clean, find_pairs, pair_folders
 from training.rain.drawn import DRAWN
 from training.rain.families import FAMILIES, Family, family
 from training.report import RealResult, Report, Result, text_table, write_json, write_page
