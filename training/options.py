@@ -8,7 +8,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from derain.cli import at_least
-from derain.errors import DerainError
 from training.loop import Execution
 from training.rain.families import HELD_OUT, TRAINABLE, trainable
 from training.recipes import RECIPES, ROOT, Recipe
@@ -81,7 +80,8 @@ def _parser() -> argparse.ArgumentParser:
         "--count",
         metavar="N",
         type=at_least(1),
-        help="how many of the photographs, chosen by the seed; the first 16 of 64 are the 16. The more there "
+        help="how many of the photographs, chosen by the seed, or how many leaves pictures where there are "
+        "leaves alone; the first 16 of 64 are the 16. The more there "
         "are, the easier the rain is in comparison: unseen rain stays (eta falls), damage falls too (E_B). "
         f"64 to 512 are a good place to start (default: {_by_recipe('photograph_count', 'all')})",
     )
@@ -212,13 +212,12 @@ def _override(recipe: Recipe, options: argparse.Namespace) -> Recipe:
     recipe = replace(recipe, **given)
     if options.rain is not None:
         recipe = replace(recipe, rain=trainable(options.rain), late_rain=None)
-    if options.backgrounds == "leaves" and options.count is not None:
-        raise DerainError("--count chooses among photographs, and --backgrounds leaves has none")
     if options.backgrounds == "leaves":
-        recipe = replace(recipe, photographs=None)
+        count = options.count or recipe.leaves_count
+        recipe = replace(recipe, photographs=None, photograph_count=None, leaves_count=count)
     elif options.backgrounds is not None:
-        recipe = replace(recipe, photographs=Path(options.backgrounds), photograph_count=None)
-    if options.count is not None:
+        recipe = replace(recipe, photographs=Path(options.backgrounds), photograph_count=options.count)
+    elif options.count is not None:
         recipe = replace(recipe, photograph_count=options.count)
     if options.leaves_complexity is not None:
         recipe = replace(recipe, leaves=replace(recipe.leaves, complexity=options.leaves_complexity))

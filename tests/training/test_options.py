@@ -5,7 +5,6 @@ from pathlib import Path
 
 import pytest
 
-from derain.errors import DerainError
 from training.loop import Execution
 from training.options import read_options
 from training.rain.streaks import SMALL
@@ -42,10 +41,11 @@ def test_each_option_changes_what_it_says() -> None:
     assert options.execution == Execution(workers=0, micro_batch=3, compile=True)
 
 
-def test_leaves_alone_have_nothing_to_count() -> None:
-    assert read_options(["base", "--backgrounds", "leaves"]).recipe.photographs is None
-    with pytest.raises(DerainError, match="--count chooses among photographs"):
-        read_options(["base", "--backgrounds", "leaves", "--count", "3"])
+def test_count_is_of_the_leaves_where_there_are_leaves_alone() -> None:
+    leaves = read_options(["base", "--backgrounds", "leaves"]).recipe
+    assert (leaves.photographs, leaves.leaves_count) == (None, base().leaves_count)
+    few = read_options(["base", "--backgrounds", "leaves", "--count", "3"]).recipe
+    assert (few.photographs, few.leaves_count) == (None, 3)
 
 
 @pytest.mark.parametrize(
