@@ -18,8 +18,8 @@ from pathlib import Path
 from derain.cli import at_least
 from derain.errors import DerainError
 from training.backgrounds import list_pictures
-from training.rain.families import FAMILIES, trainable
-from training.rain.families import family as rain_family
+from training.interruption import GOES_ON, Interrupted, ends_on_sigterm
+from training.rain.families import FAMILIES, family, trainable
 from training.recipes import PHOTOGRAPHS, ROOT
 from training.recipes import study as study_recipe
 from training.study.cells import (
@@ -27,11 +27,12 @@ from training.study.cells import (
     Cell,
     HeldOut,
     StudyError,
+    is_training_generator,
     list_cells,
     prepare,
     read_results,
-    run_cells,
 )
+from training.study.pool import run_cells
 from training.study.report import write_report
 
 _HELD_OUT_PHOTOGRAPHS = ROOT / "training" / "photographs" / "heldout"
@@ -46,27 +47,43 @@ _DEFAULT_CATEGORIES = (
 def main(arguments: list[str] | None = None) -> int:
     options = _parse(arguments)
     try:
-        cells = _cells(options)
-        recipe = replace(study_recipe(), steps=options.steps, validate_every=options.steps)
-        rains = tuple(dict.fromkeys([*options.rain, *options.unseen]))
-        held_out = HeldOut(rains, options.test, options.test_count)
-        # Better said now than by every cell: rain that is unknown, test pictures that are not there.
-        for name in rains:
-            rain_family(name)
-        list_pictures(options.test)
-        for category in {cell.category for cell in cells}:
-            prepare(category, options.folder)
-        failed = run_cells(cells, recipe, held_out, options.folder, options.jobs)
-        if options.report is not None:
-            write_report(read_results(options.folder), options.folder, options.report)
+        with ends_on_sigterm():
+            return _study(options)
     except (DerainError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
+    except Interrupted as interrupted:
+        print(f"\n{interrupted}", file=sys.stderr)
+        return interrupted.exit_status
     except KeyboardInterrupt:
-        print("\ninterrupted; the same command goes on", file=sys.stderr)
+        print(f"\ninterrupted; {GOES_ON}", file=sys.stderr)
         return 130
+
+
+def _study(options: argparse.Namespace) -> int:
+    # Better said now than by every cell, or at the end.
+    cells = _cells(options)
+    held_out = _held_out(options)
+    if options.report is not None:
+        options.report.mkdir(parents=True, exist_ok=True)
+
+    recipe = replace(study_recipe(), steps=options.steps, validate_every=options.steps)
+    for category in dict.fromkeys(cell.category for cell in cells):
+        prepare(category, held_out, options.folder)
+    failed = run_cells(cells, recipe, held_out, options.folder, options.jobs)
+    if options.report is not None:
+        write_report(read_results(options.folder), options.report)
     print(f"{len(cells) - failed} of {len(cells)} cells done, in {options.folder}")
     return 1 if failed else 0
+
+
+def _held_out(options: argparse.Namespace) -> HeldOut:
+    for name in options.unseen:
+        if is_training_generator(family(name).name) or name in options.rain:
+            raise StudyError(f"--unseen {name} is rain of the make that is trained in: it is seen")
+    held_out = HeldOut((*dict.fromkeys([*options.rain, *options.unseen]),), options.test, options.test_count)
+    list_pictures(options.test)
+    return held_out
 
 
 def _cells(options: argparse.Namespace) -> list[Cell]:

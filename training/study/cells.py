@@ -1,24 +1,23 @@
 """The cells of the study: which there are, and the training and the measuring of one."""
 
 import json
-import os
-import sys
 from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict, dataclass, replace
-from multiprocessing import get_context
+from functools import partial
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 import cv2
 import numpy as np
-from tqdm import tqdm
 
 from derain.arrays import Picture
 from derain.errors import DerainError
 from derain.image import PNG, encode, read_picture, write_atomically
-from training.backgrounds import Leaves, list_pictures
-from training.loop import train
+from training.backgrounds import Leaves, draw_leaves, list_pictures, load_folder
+from training.complexity import set_complexity
+from training.loop import Execution, train
+from training.measurement import PERFECT_PSNR
 from training.metrics import mean_scores, psnr, score
 from training.network import derain_picture
 from training.rain.families import family
@@ -30,8 +29,9 @@ from training.recipes import Recipe, describe
 BACKGROUND_PX = 256
 TEST_PX = 192
 _TEST_SEED = 2_000_003  # of the rain on test pictures: no training's
-_TRAINING_GENERATOR = {ranges.name for ranges in RANGES}
-_PERFECT_PSNR = 100.0  # what a picture that comes back unchanged counts as, dB
+
+# What differs from cell to cell, of a recipe as `describe` has it.
+_VARIED = ("name", "rain", "photographs", "photograph_count", "leaves", "leaves_count", "seed")
 
 
 class StudyError(DerainError):
@@ -81,7 +81,10 @@ class HeldOut:
 
 @dataclass(frozen=True)
 class Row:
-    """How one cell did under one rain: a line of the study's table. Scores as in `training.metrics`."""
+    """How one cell did under one rain: a line of the study's table.
+
+    Scores as in `training.metrics`, complexity as in `training.complexity`.
+    """
 
     category: str
     count: int
@@ -100,20 +103,31 @@ class Row:
     input_background_error: float
     input_background_error_50: float
     perfect_rain_change: float
+    # Of the backgrounds trained on.
+    bits_per_pixel: float
+    gradient_energy: float
+    looks: float
+    distinct: float
+    kilobytes: float
 
     @property
     def unseen(self) -> bool:
-        """Whether the test rain is of another make than what it was trained on."""
-        return self.test_rain != self.rain and self.test_rain not in _TRAINING_GENERATOR
+        """Whether the test rain is of another make than what the cell was trained on."""
+        return self.test_rain != self.rain and not is_training_generator(self.test_rain)
 
 
 @dataclass(frozen=True)
 class Result:
-    """A cell that is done."""
+    """A cell that is done: how it was trained and measured, and what came out."""
 
-    cell: Cell
+    path: Path
     settings: dict[str, Any]
     rows: list[Row]
+
+
+def is_training_generator(rain: str) -> bool:
+    """Whether it is one of the ranges that the paper's generator is trained in."""
+    return rain in {ranges.name for ranges in RANGES}
 
 
 def list_cells(
@@ -132,79 +146,53 @@ def list_cells(
     return list(found)
 
 
-def run_cell(cell: Cell, recipe: Recipe, held_out: HeldOut, folder: Path) -> list[Row]:
-    """Trains by the recipe and measures, or reads what was measured before.
-
-    Goes on where it was interrupted. Raises StudyError where the folder has the cell with
-    other settings.
-    """
-    recipe = _of_cell(cell, recipe, folder)
-    # But where the pictures lie: the folder may be moved, or shared by several machines.
-    trained = describe(recipe) | {"photographs": cell.category.name}
-    settings = json.loads(json.dumps({"recipe": trained, "held_out": _describe(held_out)}))
-    result = folder / "cells" / f"{cell.name}.json"
-    if result.exists():
-        known = json.loads(result.read_text())
-        if known["settings"] != settings:
-            raise StudyError(f"{result} was made with other settings; remove it or choose another folder")
-        return [Row(**row) for row in known["rows"]]
-    network = train(recipe, folder / "runs" / cell.name, lambda _: {})
-    rows = measure(cell, lambda picture: derain_picture(network, picture), held_out)
-    done = {"settings": settings, "rows": [asdict(row) for row in rows]}
-    result.parent.mkdir(parents=True, exist_ok=True)
-    write_atomically(result, (json.dumps(done, indent=1) + "\n").encode())
-    return rows
+def known(cell: Cell, recipe: Recipe, held_out: HeldOut, folder: Path) -> Result | None:
+    """The cell's result, if it is done; raises StudyError where it is damaged or was another's."""
+    path = _result_path(cell, folder)
+    if not path.exists():
+        return None
+    result = _read_result(path)
+    if result.settings != _settings(cell, recipe, held_out, folder):
+        raise StudyError(f"{path} was made with other settings; remove it or choose another folder")
+    return result
 
 
-def run_cells(cells: Iterable[Cell], recipe: Recipe, held_out: HeldOut, folder: Path, jobs: int) -> int:
-    """The number of cells that failed: each says why, and the others go on."""
-    failed = 0
-    # For the processes that are to come: each training has one core, and there is one bar for all.
-    os.environ |= {"OMP_NUM_THREADS": "1", "TQDM_DISABLE": "1"}
-    pool = ProcessPoolExecutor(jobs, get_context("spawn"), cv2.setNumThreads, (0,))
-    try:
-        running = {pool.submit(run_cell, cell, recipe, held_out, folder): cell for cell in cells}
-        with tqdm(as_completed(running), total=len(running), unit="cell", disable=False) as progress:
-            for future in progress:
-                cell = running[future]
-                try:
-                    rows = future.result()
-                except (DerainError, OSError) as error:
-                    failed += 1
-                    progress.write(f"{cell.name}: {error}", file=sys.stderr)
-                    continue
-                removed = ", ".join(f"{row.test_rain} {row.removal:.2f}" for row in rows)
-                progress.write(f"{cell.name}: removal {removed}")
-    finally:
-        pool.shutdown(cancel_futures=True)  # of an interrupted study: what has not begun
-    return failed
+def run_cell(cell: Cell, recipe: Recipe, held_out: HeldOut, folder: Path) -> Result:
+    """Trains by the recipe and measures; goes on where it was interrupted."""
+    trained = _of_cell(cell, recipe, folder)
+    network = train(trained, folder / "runs" / cell.name, lambda _: {}, execution=Execution(workers=0))
+    rows = measure(cell, partial(derain_picture, network), held_out, _backgrounds(cell, folder))
+    result = Result(_result_path(cell, folder), _settings(cell, recipe, held_out, folder), rows)
+    done = {"settings": result.settings, "rows": [asdict(row) for row in rows]}
+    result.path.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(result.path, (json.dumps(done, indent=1) + "\n").encode())
+    return result
 
 
 def read_results(folder: Path) -> list[Result]:
-    """All that is done in a study's folder, by rain, category, number and seed."""
-    found = [_read_result(path, folder) for path in (folder / "cells").glob("*.json")]
-    if not found:
+    """All that is done in a study's folder, by rain, category, number and seed.
+
+    Raises StudyError where there is nothing, or what was not measured alike.
+    """
+    results = [_read_result(path) for path in sorted((folder / "cells").glob("*.json"))]
+    if not results:
         raise StudyError(f"nothing is done yet in {folder}")
-    cells = [(r.cell.rain, r.cell.category.name, r.cell.count, r.cell.seed) for r in found]
-    return [result for _, result in sorted(zip(cells, found, strict=True), key=lambda pair: pair[0])]
+    first = results[0]
+    for result in results:
+        if _common(result.settings) != _common(first.settings):
+            raise StudyError(f"{result.path} and {first.path} were trained or measured with other settings")
+    firsts = [result.rows[0] for result in results]
+    keys = [(row.rain, row.category, row.count, row.seed) for row in firsts]
+    return [result for _, result in sorted(zip(keys, results, strict=True), key=lambda pair: pair[0])]
 
 
-def _read_result(path: Path, folder: Path) -> Result:
-    known = json.loads(path.read_text())
-    rows = [Row(**row) for row in known["rows"]]
-    name, count, rain, seed = rows[0].category, rows[0].count, rows[0].rain, rows[0].seed
-    pictures = folder / "backgrounds" / name
-    leaves: float = known["settings"]["recipe"]["leaves"]["complexity"]
-    category = Category(name, pictures, 0.0) if pictures.is_dir() else Category(name, None, leaves)
-    return Result(Cell(category, count, rain, seed), known["settings"], rows)
-
-
-def measure(cell: Cell, derain: Callable[[Picture], Picture], held_out: HeldOut) -> list[Row]:
-    """A row for each rain of the test."""
-    clean = [
-        _square(read_picture(path), TEST_PX) for path in list_pictures(held_out.folder)[: held_out.count]
-    ]
-    returned = float(np.mean([min(_PERFECT_PSNR, psnr(derain(picture), picture)) for picture in clean]))
+def measure(
+    cell: Cell, derain: Callable[[Picture], Picture], held_out: HeldOut, backgrounds: Sequence[Picture]
+) -> list[Row]:
+    """A row for each rain of the test; `backgrounds` are those that the cell was trained on."""
+    clean = [_square(read_picture(path), TEST_PX) for path in held_out.pictures]
+    returned = float(np.mean([min(PERFECT_PSNR, psnr(derain(picture), picture)) for picture in clean]))
+    complexity = set_complexity(backgrounds)
     rows = []
     for name in held_out.rains:
         rain = family(name)
@@ -229,36 +217,105 @@ def measure(cell: Cell, derain: Callable[[Picture], Picture], held_out: HeldOut)
             input_background_error=nothing.background_error,
             input_background_error_50=nothing.background_error_50,
             perfect_rain_change=perfect.rain_change,
+            bits_per_pixel=fmean(complexity.bits_per_pixel),
+            gradient_energy=fmean(complexity.gradient_energy),
+            looks=complexity.looks,
+            distinct=complexity.distinct,
+            kilobytes=complexity.kilobytes,
         )
         rows.append(row)
     return rows
 
 
-def prepare(category: Category, folder: Path) -> None:
-    """Brings the category's pictures to one size, in the study's folder, so that counts compare."""
-    for path in list_pictures(category.folder) if category.folder else []:
-        target = prepared(category, folder) / f"{path.stem}.png"
+def prepare(category: Category, held_out: HeldOut, folder: Path) -> None:
+    """Brings the category's pictures to one size, in the study's folder, so that counts compare.
+
+    Raises StudyError where the folder has other pictures under this name, where two files
+    would become one, and where the test has one of them.
+    """
+    if category.folder is None:
+        return
+    sources = list_pictures(category.folder)
+    tested = {path.read_bytes(): path for path in held_out.pictures}
+    targets: dict[Path, Path] = {}
+    for source in sources:
+        if (data := source.read_bytes()) in tested:
+            raise StudyError(f"{source} is trained on, and tested on as {tested[data]}")
+        target = _prepared(category, folder) / f"{source.stem}.png"
+        if target in targets:
+            raise StudyError(f"{targets[target]} and {source} would both become {target}: rename one")
+        targets[target] = source
+        picture = _square(read_picture(source), BACKGROUND_PX)
         if not target.exists():
             target.parent.mkdir(parents=True, exist_ok=True)
-            write_atomically(target, encode(_square(read_picture(path), BACKGROUND_PX), PNG))
+            write_atomically(target, encode(picture, PNG))
+        elif not np.array_equal(picture, read_picture(target)):
+            raise StudyError(_other_pictures(category, target))
+    for target in list_pictures(_prepared(category, folder)):
+        if target not in targets:
+            raise StudyError(_other_pictures(category, target))
 
 
-def prepared(category: Category, folder: Path) -> Path:
-    """Where the category's pictures are, all of one size."""
-    return folder / "backgrounds" / category.name
+def _other_pictures(category: Category, target: Path) -> str:
+    return (
+        f"category {category.name} was other pictures before: {target} is none of {category.folder}; "
+        "choose another name, or another folder for the study"
+    )
 
 
 def _of_cell(cell: Cell, recipe: Recipe, folder: Path) -> Recipe:
     recipe = replace(recipe, name=cell.name, rain=family(cell.rain), seed=cell.seed)
     if cell.category.folder is not None:
-        return replace(recipe, photographs=prepared(cell.category, folder), photograph_count=cell.count)
+        return replace(recipe, photographs=_prepared(cell.category, folder), photograph_count=cell.count)
     leaves = Leaves(cell.category.leaves_complexity, size_px=BACKGROUND_PX)
     return replace(recipe, photographs=None, photograph_count=None, leaves=leaves, leaves_count=cell.count)
 
 
-def _describe(held_out: HeldOut) -> dict[str, object]:
-    rains = [family(name).name for name in held_out.rains]
-    return {"rains": rains, "pictures": [path.name for path in held_out.pictures]}
+def _backgrounds(cell: Cell, folder: Path) -> list[Picture]:
+    """Those that the cell is trained on."""
+    if cell.category.folder is not None:
+        return load_folder(_prepared(cell.category, folder), cell.count, cell.seed)
+    leaves = Leaves(cell.category.leaves_complexity, size_px=BACKGROUND_PX)
+    return [draw_leaves(leaves, cell.seed, index) for index in range(cell.count)]
+
+
+def _settings(cell: Cell, recipe: Recipe, held_out: HeldOut, folder: Path) -> dict[str, Any]:
+    """All that decides what comes out, as it will be read again.
+
+    But not where the pictures lie: the folder may be moved, or shared by several machines.
+    """
+    trained = describe(_of_cell(cell, recipe, folder)) | {"photographs": cell.category.name}
+    test = {
+        "rains": [family(name).name for name in held_out.rains],
+        "pictures": [path.name for path in held_out.pictures],
+    }
+    settings: dict[str, Any] = json.loads(json.dumps({"recipe": trained, "held_out": test}))
+    return settings
+
+
+def _common(settings: dict[str, Any]) -> dict[str, Any]:
+    """What all cells of a study share: the rest is what it varies."""
+    kept = {key: value for key, value in settings["recipe"].items() if key not in _VARIED}
+    return {"recipe": kept, "pictures": settings["held_out"]["pictures"]}
+
+
+def _result_path(cell: Cell, folder: Path) -> Path:
+    return folder / "cells" / f"{cell.name}.json"
+
+
+def _read_result(path: Path) -> Result:
+    try:
+        found = json.loads(path.read_text())
+        rows = [Row(**row) for row in found["rows"]]
+        if not rows:
+            raise ValueError("no rows")
+        return Result(path, found["settings"], rows)
+    except (ValueError, KeyError, TypeError) as error:
+        raise StudyError(f"{path} is damaged, or of another version: remove it to measure again") from error
+
+
+def _prepared(category: Category, folder: Path) -> Path:
+    return folder / "backgrounds" / category.name
 
 
 def _square(picture: Picture, side_px: int) -> Picture:

@@ -8,7 +8,7 @@ the rain of a cell's own training is "seen".
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from statistics import fmean
+from statistics import fmean, stdev
 from typing import Literal
 
 import numpy as np
@@ -17,6 +17,8 @@ from numpy.typing import NDArray
 from training.study.cells import Row
 
 Verdict = Literal["held", "failed", "not measured"]
+
+Value = Callable[[Row], float]
 
 FLAT_WITHIN = 0.10  # of removal: what (a) calls flat, between the fewest and the most backgrounds
 
@@ -29,18 +31,19 @@ class Check:
     evidence: list[str]  # a line each
 
 
-def check_all(rows: Sequence[Row], complexity: dict[str, float]) -> list[Check]:
-    """All five; `complexity` of each category, in bits per pixel, decides which is the simpler."""
+def check_all(rows: Sequence[Row]) -> list[Check]:
+    """All five. Of two categories, that of fewer compressed bits per pixel is the simpler."""
     rain = main_rain(rows)
     at_main = [row for row in rows if row.rain == rain]
     seen = [row for row in at_main if row.test_rain == row.rain]
     apart = [row for row in at_main if row.unseen]
+    simplest = {name: _of_the_most(at_main, name).bits_per_pixel for name in categories(at_main)}
     return [
         _flat_when_seen(seen),
         _falls(apart, "b", "removal of unseen rain falls with the number of backgrounds", removal),
         _falls(apart, "c", "the background's error falls with the number of backgrounds", background_error),
         _wider_is_better([row for row in rows if row.unseen]),
-        _simpler_is_better(apart, complexity),
+        _simpler_is_better(apart, simplest),
     ]
 
 
@@ -53,10 +56,26 @@ def background_error(row: Row) -> float:
     return row.background_error_50
 
 
-def mean_by_count(rows: Sequence[Row], value: Callable[[Row], float]) -> dict[int, float]:
-    """Over seeds and test rains, for each number of backgrounds in rising order."""
+@dataclass(frozen=True)
+class Spread:
+    """A mean over seeds and test rains, and the standard deviation over seeds (0 of a single one)."""
+
+    mean: float
+    deviation: float
+
+    def __format__(self, digits: str) -> str:
+        return f"{self.mean:{digits}} ± {self.deviation:{digits}}"
+
+
+def over_seeds(rows: Sequence[Row], value: Value) -> Spread:
+    of_seed = [fmean(value(row) for row in rows if row.seed == seed) for seed in {row.seed for row in rows}]
+    return Spread(fmean(of_seed), stdev(of_seed) if len(of_seed) > 1 else 0.0)
+
+
+def by_count(rows: Sequence[Row], value: Value) -> dict[int, Spread]:
+    """For each number of backgrounds, in rising order."""
     counts = sorted({row.count for row in rows})
-    return {count: fmean(value(row) for row in rows if row.count == count) for count in counts}
+    return {count: over_seeds([row for row in rows if row.count == count], value) for count in counts}
 
 
 def spearman(x: Sequence[float], y: Sequence[float]) -> float:
@@ -74,13 +93,18 @@ def _ranks(values: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def main_rain(rows: Sequence[Row]) -> str:
-    """The rain that most cells were trained in: the one that counts and categories are compared in."""
+    """The rain that counts and categories are compared in: the paper's `medium`, or what most trained in."""
     rains = [row.rain for row in rows]
-    return max(dict.fromkeys(rains), key=rains.count)
+    return "medium" if "medium" in rains else max(dict.fromkeys(rains), key=rains.count)
 
 
-def _categories(rows: Sequence[Row]) -> list[str]:
+def categories(rows: Sequence[Row]) -> list[str]:
     return list(dict.fromkeys(row.category for row in rows))
+
+
+def _of_the_most(rows: Sequence[Row], category: str) -> Row:
+    """Of a category, a row with as many backgrounds as there are."""
+    return max((row for row in rows if row.category == category), key=lambda row: row.count)
 
 
 def _decide(holds: list[bool]) -> Verdict:
@@ -90,21 +114,21 @@ def _decide(holds: list[bool]) -> Verdict:
 def _flat_when_seen(rows: Sequence[Row]) -> Check:
     """(a) Removal of the rain trained on changes by less than FLAT_WITHIN in every category."""
     evidence, holds = [], []
-    for category in _categories(rows):
-        means = mean_by_count([row for row in rows if row.category == category], removal)
+    for category in categories(rows):
+        means = by_count([row for row in rows if row.category == category], removal)
         if len(means) < 2:
             continue
         (fewest, at_fewest), *_, (most, at_most) = means.items()
-        holds.append(abs(at_most - at_fewest) < FLAT_WITHIN)
+        holds.append(abs(at_most.mean - at_fewest.mean) < FLAT_WITHIN)
         evidence.append(f"{category}: η {at_fewest:.2f} at n = {fewest}, {at_most:.2f} at n = {most}")
     claim = f"removal of the rain trained on is flat in n (within {FLAT_WITHIN:.2f})"
     return Check("a", claim, _decide(holds), evidence)
 
 
-def _falls(rows: Sequence[Row], letter: str, claim: str, value: Callable[[Row], float]) -> Check:
+def _falls(rows: Sequence[Row], letter: str, claim: str, value: Value) -> Check:
     """(b), (c) The rank correlation with n, each cell a point, is negative in every category."""
     evidence, holds = [], []
-    for category in _categories(rows):
+    for category in categories(rows):
         own = [row for row in rows if row.category == category]
         cells = sorted({(row.count, row.seed) for row in own})
         means = [fmean(value(row) for row in own if (row.count, row.seed) == cell) for cell in cells]
@@ -112,7 +136,7 @@ def _falls(rows: Sequence[Row], letter: str, claim: str, value: Callable[[Row], 
         if np.isnan(rho):
             continue
         holds.append(rho < 0)
-        (fewest, at_fewest), *_, (most, at_most) = mean_by_count(own, value).items()
+        (fewest, at_fewest), *_, (most, at_most) = by_count(own, value).items()
         evidence.append(
             f"{category}: Spearman ρ {rho:+.2f} over {len(cells)} cells; "
             f"{at_fewest:.2f} at n = {fewest}, {at_most:.2f} at n = {most}"
@@ -123,7 +147,7 @@ def _falls(rows: Sequence[Row], letter: str, claim: str, value: Callable[[Row], 
 def _wider_is_better(rows: Sequence[Row]) -> Check:
     """(d) At the most backgrounds, the wider of the paper's ranges removes more of unseen rain."""
     evidence, holds = [], []
-    for category in _categories(rows):
+    for category in categories(rows):
         own = [row for row in rows if row.category == category]
         by_rain = {name: [row for row in own if row.rain == name] for name in ("small", "medium", "large")}
         by_rain = {name: found for name, found in by_rain.items() if found}
@@ -132,8 +156,8 @@ def _wider_is_better(rows: Sequence[Row]) -> Check:
         shared = set.intersection(*({row.count for row in found} for found in by_rain.values()))
         if not shared:
             continue
-        means = {name: mean_by_count(found, removal)[max(shared)] for name, found in by_rain.items()}
-        values = list(means.values())
+        means = {name: by_count(found, removal)[max(shared)] for name, found in by_rain.items()}
+        values = [spread.mean for spread in means.values()]
         holds.append(all(narrow < wide for narrow, wide in pairwise(values)))
         shown = ", ".join(f"{value:.2f} trained in {name}" for name, value in means.items())
         evidence.append(f"{category} at n = {max(shared)}: η {shown}")
@@ -146,9 +170,13 @@ def _simpler_is_better(rows: Sequence[Row], complexity: dict[str, float]) -> Che
     evidence, rhos = [], []
     for count in sorted({row.count for row in rows}):
         at_count = [row for row in rows if row.count == count and row.category in complexity]
-        names = sorted(_categories(at_count), key=lambda name: complexity[name])
-        means = [fmean(row.removal for row in at_count if row.category == name) for name in names]
-        rho = spearman([complexity[name] for name in names], means) if len(names) > 2 else float("nan")
+        names = sorted(categories(at_count), key=lambda name: complexity[name])
+        means = [over_seeds([row for row in at_count if row.category == name], removal) for name in names]
+        rho = (
+            spearman([complexity[name] for name in names], [m.mean for m in means])
+            if len(names) > 2
+            else float("nan")
+        )
         if np.isnan(rho):
             continue
         rhos.append(rho)

@@ -2,27 +2,30 @@
 
 import csv
 import io
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import astuple, dataclass, fields
 from functools import partial
 from pathlib import Path
-from statistics import fmean, stdev
+from statistics import fmean
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator, ScalarFormatter
-from tqdm import tqdm
 
-from derain.arrays import Picture
 from derain.image import write_atomically
-from training.backgrounds import Leaves, draw_leaves, load_folder
 from training.charts import GREY, write_figure
-from training.complexity import Complexity, set_complexity
-from training.study.cells import BACKGROUND_PX, Category, Result, Row, prepared
-from training.study.checks import background_error, check_all, main_rain, removal, spearman
-
-Value = Callable[[Row], float]
-Sets = dict[tuple[str, int], Complexity]  # backgrounds by category and number
+from training.study.cells import Result, Row
+from training.study.checks import (
+    Value,
+    background_error,
+    by_count,
+    categories,
+    check_all,
+    main_rain,
+    over_seeds,
+    removal,
+    spearman,
+)
 
 
 @dataclass(frozen=True)
@@ -47,7 +50,7 @@ MEASURES = (
     ),
     Measure(
         "background-error",
-        "E_B, error off the rain",
+        "E_B50, error off the bright rain",
         background_error,
         lambda row: row.input_background_error_50,
         lambda _: 0.0,
@@ -55,17 +58,15 @@ MEASURES = (
 )
 
 
-def write_report(results: Sequence[Result], work: Path, folder: Path) -> None:
-    """Writes study.csv, results.md and the figures to `folder`; `work` is where the study ran."""
+def write_report(results: Sequence[Result], folder: Path) -> None:
+    """Writes study.csv, results.md and the figures to the folder; raises OSError."""
     folder.mkdir(parents=True, exist_ok=True)
     rows = [row for result in results for row in result.rows]
     write_atomically(folder / "study.csv", _csv(rows).encode())
-    main = [row for row in rows if row.rain == main_rain(rows)]
     for measure in MEASURES:
-        write_figure(folder / f"{measure.file}.svg", 9, 3.8, partial(_by_count, main, measure))
-    write_figure(folder / "trade-off.svg", 5.5, 4.5, partial(_trade_off, main))
-    complexity = _complexities(results, work)
-    write_atomically(folder / "results.md", _page(results, rows, complexity).encode())
+        write_figure(folder / f"{measure.file}.svg", 9, _height_in(rows), partial(_by_count, rows, measure))
+    write_figure(folder / "trade-off.svg", 5.5, 4.5, partial(_trade_off, rows))
+    write_atomically(folder / "results.md", _page(results, rows).encode())
 
 
 def _csv(rows: Sequence[Row]) -> str:
@@ -80,67 +81,70 @@ def _csv(rows: Sequence[Row]) -> str:
 # Figures
 
 
+def _rains(rows: Sequence[Row]) -> list[str]:
+    """What was trained in, what counts are compared in first."""
+    main = main_rain(rows)
+    return [main, *sorted({row.rain for row in rows} - {main})]
+
+
+def _height_in(rows: Sequence[Row]) -> float:
+    return 0.6 + 3.2 * len(_rains(rows))
+
+
 def _by_count(rows: Sequence[Row], measure: Measure, figure: Figure) -> None:
-    """The measure against n, a line a category, on rain that was trained on and on rain that was not."""
-    seen, unseen = figure.subplots(1, 2, sharey=True)
-    sides = [
-        (seen, "the rain trained on", [row for row in rows if row.test_rain == row.rain]),
-        (unseen, "rain never trained on", [row for row in rows if row.unseen]),
-    ]
-    for axes, title, own in sides:
-        for category in _categories(own):
-            _line(axes, category, [row for row in own if row.category == category], measure.value)
-        for name, value in (("input", measure.of_input), ("clean", measure.of_clean)):
-            level = fmean(value(row) for row in own)
-            axes.axhline(level, color=GREY, linestyle=":", linewidth=1)
-            place = (0.99, level)
-            axes.annotate(
-                name, place, xycoords=axes.get_yaxis_transform(), color=GREY, ha="right", va="bottom"
-            )
-        axes.set(title=title, xlabel="backgrounds to train on, n", xscale="log")
-        axes.set_xticks(sorted({row.count for row in own}))
+    """Against n, a line a category, on rain trained on and on rain that was not; a row a training rain."""
+    rains = _rains(rows)
+    grid = figure.subplots(len(rains), 2, sharex=True, sharey=True, squeeze=False)
+    names = categories(rows)
+    for (seen, unseen), rain in zip(grid, rains, strict=True):
+        own = [row for row in rows if row.rain == rain]
+        _lines(seen, [row for row in own if row.test_rain == rain], names, measure)
+        _lines(unseen, [row for row in own if row.unseen], names, measure)
+        seen.set(title=f"trained in {rain}, tested in {rain}", ylabel=measure.label)
+        unseen.set_title(f"trained in {rain}, tested in rain of another make")
+    for axes in grid[-1]:
+        axes.set_xlabel("backgrounds to train on, n")
+        axes.set_xscale("log")
+        axes.set_xticks(sorted({row.count for row in rows}))
         axes.xaxis.set_major_formatter(ScalarFormatter())
         axes.xaxis.set_minor_locator(NullLocator())
         axes.tick_params(axis="x", labelrotation=60)
-    seen.set_ylabel(measure.label)
-    figure.legend(*unseen.get_legend_handles_labels(), loc="outside right upper")
+    figure.legend(*grid[0, 1].get_legend_handles_labels(), loc="outside right upper")
 
 
-def _line(axes: Axes, category: str, rows: Sequence[Row], value: Value) -> None:
-    counts, means, spreads = [], [], []
-    for count in sorted({row.count for row in rows}):
-        mean, spread = _over_seeds([row for row in rows if row.count == count], value)
-        counts.append(count)
-        means.append(mean)
-        spreads.append(spread)
-    axes.errorbar(counts, means, spreads, label=category, capsize=2, elinewidth=0.8)
+def _lines(axes: Axes, rows: Sequence[Row], names: Sequence[str], measure: Measure) -> None:
+    for name in names:  # also of a category that was not trained in this rain: colours stay its own
+        at_count = by_count([row for row in rows if row.category == name], measure.value)
+        means, deviations = ([getattr(s, part) for s in at_count.values()] for part in ("mean", "deviation"))
+        axes.errorbar(list(at_count), means, deviations, label=name, capsize=2, elinewidth=0.8)
+    across = axes.get_yaxis_transform()  # x as a share of the axes, y in data
+    for text, value in (("input", measure.of_input), ("clean", measure.of_clean)):
+        level = fmean(value(row) for row in rows)
+        axes.axhline(level, color=GREY, linestyle=":", linewidth=1)
+        axes.text(0.99, level, text, transform=across, color=GREY, ha="right", va="bottom")
 
 
 def _trade_off(rows: Sequence[Row], figure: Figure) -> None:
-    """What removing more costs: each point is one n of one category, on rain never trained on."""
+    """What removing more costs: each point is one n of one category, on rain of another make."""
     axes = figure.subplots()
-    unseen = [row for row in rows if row.unseen]
-    for category in _categories(unseen):
+    unseen = [row for row in rows if row.unseen and row.rain == main_rain(rows)]
+    for category in categories(unseen):
         own = [row for row in unseen if row.category == category]
-        at_count = [[row for row in own if row.count == n] for n in sorted({row.count for row in own})]
-        points = [[_over_seeds(some, value)[0] for some in at_count] for value in (removal, background_error)]
+        across, up = (by_count(own, value) for value in (removal, background_error))
+        points = [[spread.mean for spread in side.values()] for side in (across, up)]
         axes.plot(*points, label=category)
-        axes.annotate(f"{own[0].count}", (points[0][0], points[1][0]), color=GREY, fontsize="small")
-    axes.set(xlabel="rain removal η (more is better)", ylabel="E_B, error off the rain (less is better)")
+        axes.annotate(f"{min(across)}", (points[0][0], points[1][0]), color=GREY, fontsize="small")
+    axes.set(xlabel="rain removal η (more is better)", ylabel="E_B50, error off the bright rain")
     axes.legend()
 
 
 # The page
 
 
-def _page(results: Sequence[Result], rows: Sequence[Row], complexity: Sets) -> str:
+def _page(results: Sequence[Result], rows: Sequence[Row]) -> str:
     rain = main_rain(rows)
     main = [row for row in rows if row.rain == rain]
-    simplest = {
-        category: _bits(complexity[category, max(n for name, n in complexity if name == category)])
-        for category in _categories(main)
-    }
-    checks = check_all(rows, simplest)
+    checks = check_all(rows)
     recipe = results[0].settings["recipe"]
     seeds = ", ".join(str(seed) for seed in sorted({row.seed for row in rows}))
     unseen = list(dict.fromkeys(row.test_rain for row in rows if row.unseen))
@@ -166,18 +170,18 @@ def _page(results: Sequence[Result], rows: Sequence[Row], complexity: Sets) -> s
     for check in checks:
         text += [f"**({check.letter})** {check.claim}: {check.verdict}.", ""]
         text += [*(f"- {line}" for line in check.evidence), ""]
-    text += ["## Figures", "", f"Trained in `{rain}`; bars are one standard deviation over seeds.", ""]
+    text += ["## Figures", "", "Bars are one standard deviation over seeds.", ""]
     text += [f"![{m.label} against the number of backgrounds]({m.file}.svg)\n" for m in MEASURES]
     text += ["![Background error against removal](trade-off.svg)", ""]
     text += ["## Numbers", "", f"Trained in `{rain}`, mean ± standard deviation over seeds.", ""]
-    text += [*_table(main), "", *_prediction(main, complexity)]
+    text += [*_table(main), "", *_prediction(main)]
     return "\n".join(text) + "\n"
 
 
 def _table(rows: Sequence[Row]) -> list[str]:
-    head = "| backgrounds | n | η seen | η unseen | E_R unseen | E_B unseen | clean back |"
+    head = "| backgrounds | n | η seen | η unseen | E_R unseen | E_B50 unseen | clean back |"
     lines = [head, "|---|---|---|---|---|---|---|"]
-    for category in _categories(rows):
+    for category in categories(rows):
         own = [row for row in rows if row.category == category]
         for count in sorted({row.count for row in own}):
             at_count = [row for row in own if row.count == count]
@@ -196,22 +200,22 @@ def _table(rows: Sequence[Row]) -> list[str]:
 
 
 def _shown(rows: Sequence[Row], value: Value, digits: int) -> str:
-    mean, spread = _over_seeds(rows, value)
-    return f"{mean:.{digits}f} ± {spread:.{digits}f}"
+    return f"{over_seeds(rows, value):.{digits}f}"
 
 
-def _prediction(rows: Sequence[Row], complexity: Sets) -> list[str]:
+def _prediction(rows: Sequence[Row]) -> list[str]:
     """Which measure of the backgrounds' complexity goes with the removal of unseen rain."""
-    sets = [key for key in complexity if any((row.category, row.count) == key for row in rows)]
+    sets = sorted({(row.category, row.count) for row in rows})
     unseen = [[row for row in rows if row.unseen and (row.category, row.count) == key] for key in sets]
-    removals = [fmean(removal(row) for row in own) for own in unseen]
-    errors = [fmean(background_error(row) for row in own) for own in unseen]
-    measures: dict[str, Callable[[tuple[str, int]], float]] = {
-        "bits per pixel": lambda key: _bits(complexity[key]),
-        "gradient energy": lambda key: fmean(complexity[key].gradient_energy),
-        "looks": lambda key: complexity[key].looks,
-        "distinct pictures": lambda key: complexity[key].distinct,
-        "complexity, kB": lambda key: complexity[key].kilobytes,
+    removals, errors = (
+        [over_seeds(own, value).mean for own in unseen] for value in (removal, background_error)
+    )
+    measures: dict[str, Value] = {
+        "bits per pixel": lambda row: row.bits_per_pixel,
+        "gradient energy": lambda row: row.gradient_energy,
+        "looks": lambda row: row.looks,
+        "distinct pictures": lambda row: row.distinct,
+        "complexity, kB": lambda row: row.kilobytes,
     }
     lines = [
         "## What complexity predicts",
@@ -219,40 +223,10 @@ def _prediction(rows: Sequence[Row], complexity: Sets) -> list[str]:
         f"Rank correlation (Spearman's ρ) over the {len(sets)} sets of backgrounds, of what "
         "[training/complexity.py](../../training/complexity.py) measures with what was found on unseen rain:",
         "",
-        "| measure of the backgrounds | with removal η | with E_B |",
+        "| measure of the backgrounds | with removal η | with E_B50 |",
         "|---|---|---|",
     ]
     for name, measure in measures.items():
-        values = [measure(key) for key in sets]
+        values = [over_seeds(own, measure).mean for own in unseen]
         lines.append(f"| {name} | {spearman(values, removals):+.2f} | {spearman(values, errors):+.2f} |")
     return lines
-
-
-def _complexities(results: Sequence[Result], work: Path) -> Sets:
-    """Of every set of backgrounds that was trained on, as the first seed has it."""
-    sets = {(r.cell.category.name, r.cell.count): r.cell.category for r in results}
-    return {
-        (name, count): set_complexity(_pictures(category, count, work))
-        for (name, count), category in tqdm(sets.items(), desc="complexity", unit="set")
-    }
-
-
-def _pictures(category: Category, count: int, work: Path) -> list[Picture]:
-    if category.folder is not None:
-        return load_folder(prepared(category, work), count, seed=0)
-    world = Leaves(category.leaves_complexity, BACKGROUND_PX)
-    return [draw_leaves(world, 0, index) for index in range(count)]
-
-
-def _bits(complexity: Complexity) -> float:
-    return fmean(complexity.bits_per_pixel)
-
-
-def _over_seeds(rows: Sequence[Row], value: Value) -> tuple[float, float]:
-    """Mean and standard deviation over seeds, of the mean over test rains."""
-    of_seed = [fmean(value(row) for row in rows if row.seed == seed) for seed in {row.seed for row in rows}]
-    return fmean(of_seed), stdev(of_seed) if len(of_seed) > 1 else 0.0
-
-
-def _categories(rows: Sequence[Row]) -> list[str]:
-    return list(dict.fromkeys(row.category for row in rows))

@@ -1,0 +1,93 @@
+"""Runs cells in processes of their own, several at once."""
+
+import os
+import signal
+import sys
+from collections.abc import Sequence
+from multiprocessing import get_context
+from multiprocessing.connection import Connection, wait
+from multiprocessing.context import SpawnProcess
+from pathlib import Path
+
+import cv2
+from tqdm import tqdm
+
+from derain.errors import DerainError
+from training.recipes import Recipe
+from training.study.cells import Cell, HeldOut, StudyError, known, run_cell
+
+
+def run_cells(cells: Sequence[Cell], recipe: Recipe, held_out: HeldOut, folder: Path, jobs: int) -> int:
+    """The number of cells that failed: each says why, and the others go on.
+
+    What is done already is not done again. Interrupted, the cells in work save a checkpoint.
+    """
+    failed = 0
+    waiting: list[Cell] = []
+    running: dict[Connection, tuple[SpawnProcess, Cell]] = {}
+    # For the processes that are to come: each has one core, and there is one bar for all.
+    os.environ |= {"OMP_NUM_THREADS": "1", "TQDM_DISABLE": "1"}
+    with tqdm(total=len(cells), unit="cell", disable=False) as progress:
+        for cell in reversed(cells):
+            try:
+                if known(cell, recipe, held_out, folder) is None:
+                    waiting.append(cell)
+                    continue
+            except StudyError as error:
+                failed += 1
+                progress.write(f"{cell.name}: {error}", file=sys.stderr)
+            progress.update()
+        try:
+            while waiting or running:
+                while waiting and len(running) < jobs:
+                    cell = waiting.pop()
+                    connection, process = _start(cell, recipe, held_out, folder)
+                    running[connection] = process, cell
+                ready = wait(list(running))
+                for connection in [one for one in running if one in ready]:
+                    process, cell = running.pop(connection)
+                    if (error_text := _error(connection, process)) is not None:
+                        failed += 1
+                        progress.write(f"{cell.name}: {error_text}", file=sys.stderr)
+                    progress.update()
+        finally:
+            for process, _ in running.values():
+                process.terminate()
+            for process, _ in running.values():
+                process.join()
+    return failed
+
+
+def _start(cell: Cell, recipe: Recipe, held_out: HeldOut, folder: Path) -> tuple[Connection, SpawnProcess]:
+    """A process that says at the end what went wrong, or nothing, and ends with this one."""
+    context = get_context("spawn")
+    ours, theirs = context.Pipe(duplex=False)
+    arguments = (cell, recipe, held_out, folder, theirs)
+    process = context.Process(target=_work, args=arguments, daemon=True)
+    process.start()
+    theirs.close()  # so that its death shows here
+    return ours, process
+
+
+def _work(cell: Cell, recipe: Recipe, held_out: HeldOut, folder: Path, connection: Connection) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # whoever started this one says when to stop
+    cv2.setNumThreads(0)
+    try:
+        run_cell(cell, recipe, held_out, folder)
+    except (DerainError, OSError) as error:
+        connection.send(str(error))
+    except KeyboardInterrupt as interrupted:
+        connection.send(str(interrupted))
+    else:
+        connection.send(None)
+
+
+def _error(connection: Connection, process: SpawnProcess) -> str | None:
+    """What went wrong in a process that is done or dead."""
+    try:
+        error: str | None = connection.recv()
+    except EOFError:
+        process.join()
+        return f"its process ended with status {process.exitcode}; the same command tries again"
+    process.join()
+    return error
