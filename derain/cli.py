@@ -2,7 +2,7 @@
 
 import argparse
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,6 +23,10 @@ class Job:
 
 class PlanError(DerainError):
     """Inputs and outputs that cannot be what was meant."""
+
+
+class OutputError(DerainError):
+    """A file that cannot be written where it was asked for."""
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -114,6 +118,28 @@ def at_least(lowest: int) -> Callable[[str], int]:
         return int(text)
 
     return read
+
+
+def check_output(path: Path, suffixes: Collection[str] = ()) -> None:
+    """Before the work: raises OutputError where no file can be written. Without suffixes any will do."""
+    if path.is_dir():
+        raise OutputError(f"{path} is a folder: name a file")
+    if suffixes and path.suffix.lower() not in suffixes:
+        raise OutputError(f"{path}: it can be written as {' or '.join(suffixes)}")
+    if not path.parent.is_dir():
+        raise OutputError(f"{path}: {path.parent} is not a folder")
+
+
+def run_command(work: Callable[[], int]) -> int:
+    """The exit status of a command that is all or nothing: what stops it is said in one line."""
+    try:
+        return work()
+    except (DerainError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return SOME_FAILED
+    except KeyboardInterrupt:
+        print("\ninterrupted", file=sys.stderr)
+        return INTERRUPTED
 
 
 def _parser() -> argparse.ArgumentParser:

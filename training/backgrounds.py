@@ -17,7 +17,15 @@ from numpy.typing import NDArray
 from derain.arrays import FloatArray, Picture, quantise
 from derain.errors import DerainError
 from derain.image import PICTURE_SUFFIXES, is_picture, read_picture
+from training.pictures import shrink
 from training.randomness import Purpose, generator
+
+HELD_OUT_PHOTOGRAPHS = Path(__file__).parent / "photographs" / "heldout"  # no recipe trains on them
+
+# Larger pictures are shrunk to it when they are read. `cut_patch` sees three patch sides at most: of a
+# photograph as it leaves a camera that is smooth sky or wall, never a whole leaf, and a thousand of them
+# would not fit into memory.
+LONGEST_PX = 1024
 
 
 class BackgroundError(DerainError):
@@ -48,14 +56,17 @@ def list_pictures(folder: Path) -> list[Path]:
 def load_folder(folder: Path, count: int | None, seed: int, smallest_px: int = 1) -> list[Picture]:
     """Pictures of a folder, not of its subfolders; `count` and `seed` choose, as in `subset`.
 
-    Raises BackgroundError for a picture with a side below `smallest_px`.
+    Their longest side is LONGEST_PX at most. Raises BackgroundError for a picture with a side
+    below `smallest_px`.
     """
-    pictures = {path: read_picture(path) for path in subset(list_pictures(folder), count, seed)}
+    chosen = subset(list_pictures(folder), count, seed)
+    pictures = {path: shrink(read_picture(path), LONGEST_PX) for path in chosen}
     for path, picture in pictures.items():
         height, width = picture.shape[:2]
         if min(height, width) < smallest_px:
             raise BackgroundError(
-                f"{path} is {width} x {height} pixels: too small, {smallest_px} a side is the least"
+                f"{path} is {width} x {height} pixels: too small, {smallest_px} a side is the least "
+                f"once the longest is {LONGEST_PX} or below"
             )
     return list(pictures.values())
 

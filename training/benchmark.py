@@ -16,7 +16,7 @@ import cv2
 import numpy as np
 import torch
 
-from derain.cli import at_least
+from derain.cli import at_least, run_command
 from training.backgrounds import Leaves, cut_patch, draw_leaves, load_folder
 from training.loop import patch_errors
 from training.network import DerainNetwork
@@ -28,13 +28,15 @@ PATCH_PX = 128
 _LEAVES_PX = 256
 
 
-def rate(make: Callable[[int], object], seconds: float) -> float:
-    """How often `make`, called with 0, 1, 2 and so on, is done in a second of processor time."""
+def rate(
+    make: Callable[[int], object], seconds: float, clock: Callable[[], float] = time.process_time
+) -> float:
+    """How often `make`, called with 0, 1, 2 and so on, is done in a second of the processor's time."""
     make(0)  # what is only made once is not measured
-    started = time.process_time()
+    started = clock()
     for index in count(1):
         make(index)
-        elapsed = time.process_time() - started
+        elapsed = clock() - started
         if elapsed > seconds:
             return index / elapsed
     raise AssertionError("count does not end")
@@ -84,11 +86,15 @@ def main(arguments: list[str] | None = None) -> int:
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.add_argument("--seconds", type=at_least(1), default=2, help="for each line (default: 2)")
     options = parser.parse_args(arguments)
+    return run_command(lambda: _show(options.seconds))
+
+
+def _show(seconds: float) -> int:
     print(f"patches of {PATCH_PX} px a second, on one core")
-    for name, per_second in measure(options.seconds):
+    for name, per_second in measure(seconds):
         print(f"{per_second:8.0f}  {name}")
     print("patches a second in training, on one core each")
-    for name, per_second in measure_training(options.seconds):
+    for name, per_second in measure_training(seconds):
         print(f"{per_second:8.0f}  {name}")
     return 0
 

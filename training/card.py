@@ -5,6 +5,7 @@ from pathlib import Path
 
 from derain.image import write_atomically
 from derain.manifest import MANIFEST_NAME, Evaluation, Manifest
+from training.measurement import rounded
 
 _HEAD = "| set | role | pictures | PSNR | of the input | SSIM | removal η | E_R | E_B | E_B50 | clean back |"
 
@@ -70,7 +71,7 @@ def evaluation_table(evaluations: Iterable[Evaluation]) -> str:
             _both(e.psnr, e.psnr_y, 2),
             _both(e.input_psnr, e.input_psnr_y, 2),
             _both(e.ssim, e.ssim_y, 3),
-            *(_number(value, digits) for value, digits in measured),
+            *(rounded(value, digits) for value, digits in measured),
         ]
         rows.append(f"| {e.name} | {e.role} | {e.pictures} | {' | '.join(cells)} |")
     return "\n".join(rows)
@@ -78,8 +79,4 @@ def evaluation_table(evaluations: Iterable[Evaluation]) -> str:
 
 def _both(rgb: float | None, luma: float | None, digits: int) -> str:
     """Of RGB and, where it was measured, of Y."""
-    return _number(rgb, digits) + (f" / {_number(luma, digits)}" if luma is not None else "")
-
-
-def _number(value: float | None, digits: int) -> str:
-    return "–" if value is None else f"{value:.{digits}f}"
+    return rounded(rgb, digits) + (f" / {rounded(luma, digits)}" if luma is not None else "")

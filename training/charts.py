@@ -13,7 +13,6 @@ from cycler import cycler
 from matplotlib import style
 from matplotlib.figure import Figure
 
-from derain.errors import DerainError
 from derain.image import write_atomically
 
 # Okabe and Ito (2008), all but the yellow, which white paper swallows.
@@ -57,23 +56,11 @@ _STYLE: dict[str, Any] = {
 
 # Without these, a file says when it was made, and by which matplotlib.
 _METADATA: dict[str, dict[str, Any]] = {".svg": {"Date": None, "Creator": None}, ".png": {"Software": None}}
-
-
-class ChartError(DerainError):
-    """A figure that cannot be written."""
-
-
-def check_path(path: Path) -> None:
-    """Raises ChartError where no figure can be written: better said before the work than after it."""
-    if path.suffix.lower() not in _METADATA:
-        raise ChartError(f"{path}: figures are written as {' or '.join(_METADATA)}")
-    if not path.parent.is_dir():
-        raise ChartError(f"{path}: {path.parent} is not a folder")
+FIGURE_SUFFIXES = tuple(_METADATA)
 
 
 def write_figure(path: Path, width_in: float, height_in: float, draw: Callable[[Figure], None]) -> None:
-    """What `draw` puts on an empty figure, as SVG or PNG by the name; raises ChartError and OSError."""
-    check_path(path)
+    """What `draw` puts on an empty figure, as SVG or PNG by the name: one of FIGURE_SUFFIXES."""
     suffix = path.suffix.lower()
     # From the default on, not from the settings of the user's matplotlibrc.
     with style.context(["default", _STYLE]):

@@ -54,7 +54,6 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
 
 import cv2
 import numpy as np
@@ -65,11 +64,10 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from derain.arrays import Picture
-from derain.cli import at_least
-from derain.errors import DerainError
+from derain.cli import at_least, check_output, run_command
 from training.backgrounds import BackgroundError, Leaves, cut_patch, draw_leaves, load_folder
-from training.charts import BLUE, GREY, VERMILION, check_path, write_figure
-from training.rain.families import HELD_OUT, TRAINABLE, family
+from training.charts import BLUE, FIGURE_SUFFIXES, GREY, VERMILION, write_figure
+from training.rain.families import HELD_OUT, TRAINABLE, Family, family
 from training.randomness import Purpose, generator
 
 PATCH_PX = 128
@@ -83,12 +81,6 @@ _STRIDE_PX = 5  # no divisor of common periods, so that windows do not keep step
 _LEAVES = 64  # are drawn where no count is given
 
 _COLOURS, _DASHES = (BLUE, VERMILION), ("-", "--")  # of backgrounds and of rain
-
-
-class Rain(Protocol):
-    """As `training.rain.families.Family`: rain of which only pictures are asked."""
-
-    def add(self, background: Picture, seed: int, index: int) -> Picture: ...
 
 
 @dataclass(frozen=True)
@@ -146,7 +138,7 @@ def set_complexity(pictures: Sequence[Picture], patches: int = PATCHES, seed: in
     return _complexity(cut, looks(cut), Kinds(distinct.number, weights))
 
 
-def rain_complexity(rain: Rain, patches: int = PATCHES, seed: int = 0) -> Complexity:
+def rain_complexity(rain: Family, patches: int = PATCHES, seed: int = 0) -> Complexity:
     """Of rain, as it falls on black: also where it blends otherwise than by adding."""
     black = np.zeros((PATCH_PX, PATCH_PX, 3), dtype=np.uint8)
     fallen = [rain.add(black, seed, index) for index in range(patches)]
@@ -233,7 +225,8 @@ def advise(backgrounds: Complexity, count: int, asked: str, rains: dict[str, Com
     """What to train with, a line each: options of training/run.py, the best first."""
     trainable = {name: rain for name, rain in rains.items() if name not in HELD_OUT}
     if asked in trainable and backgrounds.kilobytes < rains[asked].kilobytes:
-        return [f"--count {count} --rain {asked}: keep all; {_room(rains[asked], backgrounds, count)}"]
+        room = _room(rains[asked], backgrounds, count)
+        return [f"--count {count} --rain {asked}: keep all; {room}{_few(count)}"]
     lines = []
     fewer = carried(rains[asked], backgrounds, count)
     if asked in trainable and fewer >= FEWEST_BACKGROUNDS:
@@ -243,6 +236,7 @@ def advise(backgrounds: Complexity, count: int, asked: str, rains: dict[str, Com
         simplest = min(enough, key=lambda name: trainable[name].kilobytes)
         lines.append(
             f"--count {count} --rain {simplest}: the simplest rain that all of them are simpler than"
+            + _few(count)
         )
     most = max(trainable, key=lambda name: trainable[name].kilobytes)
     fewer = carried(trainable[most], backgrounds, count)
@@ -254,6 +248,12 @@ def advise(backgrounds: Complexity, count: int, asked: str, rains: dict[str, Com
         f"simpler backgrounds: of these not even {FEWEST_BACKGROUNDS}, the fewest to train on, "
         "stay simpler than any rain here"
     ]
+
+
+def _few(count: int) -> str:
+    if count >= FEWEST_BACKGROUNDS:
+        return ""
+    return f". Find more: the paper trains on no fewer than {FEWEST_BACKGROUNDS}"
 
 
 def _room(rain: Complexity, backgrounds: Complexity, count: int) -> str:
@@ -359,25 +359,25 @@ def _growth(axes: Axes, pictures: Sequence[Picture], backgrounds: Complexity, ra
 
 def main(arguments: list[str] | None = None) -> int:
     options = _parse(arguments)
-    try:
-        if options.figure is not None:
-            check_path(options.figure)
-        asked = family(options.rain)
-        title, pictures = _backgrounds(options)
-        names = [name for name in TRAINABLE if name != options.rain]
-        families = {options.rain: asked, **{name: family(name) for name in names}}
-        backgrounds = set_complexity(pictures, seed=options.seed)
-        rains = {
-            name: rain_complexity(rain, seed=options.seed)
-            for name, rain in tqdm(families.items(), desc="rain", unit="range", leave=False)
-        }
-        print(report(title, backgrounds, len(pictures), options.rain, rains))
-        if options.figure is not None:
-            draw(options.figure, title, pictures, backgrounds, options.rain, rains[options.rain])
-            print(f"\n{options.figure} shows the distributions")
-    except (DerainError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
+    return run_command(lambda: _compare(options))
+
+
+def _compare(options: argparse.Namespace) -> int:
+    if options.figure is not None:
+        check_output(options.figure, FIGURE_SUFFIXES)
+    asked = family(options.rain)
+    title, pictures = _backgrounds(options)
+    names = [name for name in TRAINABLE if name != options.rain]
+    families = {options.rain: asked, **{name: family(name) for name in names}}
+    backgrounds = set_complexity(pictures, seed=options.seed)
+    rains = {
+        name: rain_complexity(rain, seed=options.seed)
+        for name, rain in tqdm(families.items(), desc="rain", unit="range", leave=False)
+    }
+    print(report(title, backgrounds, len(pictures), options.rain, rains))
+    if options.figure is not None:
+        draw(options.figure, title, pictures, backgrounds, options.rain, rains[options.rain])
+        print(f"\n{options.figure} shows the distributions")
     return 0
 
 

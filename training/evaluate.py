@@ -16,17 +16,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-import cv2
-import numpy as np
 from tqdm import tqdm
 
 from derain.arrays import Picture
-from derain.cli import at_least
+from derain.cli import at_least, check_output, run_command
 from derain.engine import Engine, Provider
-from derain.errors import DerainError, ModelError
+from derain.errors import ModelError
 from derain.image import read_picture
 from derain.manifest import MANIFEST_NAME, Evaluation, load_manifest
-from training.backgrounds import Leaves, draw_leaves
+from training.backgrounds import HELD_OUT_PHOTOGRAPHS, Leaves, draw_leaves
 from training.card import write_model_texts
 from training.foreign_network import RANGES, Convention, ConventionError, ForeignNetwork
 from training.measurement import (
@@ -40,11 +38,11 @@ from training.measurement import (
     summarise,
 )
 from training.pairs import LAYOUTS, Pair, PairFiles, PairingError, find_clean, find_pairs, pair_folders
+from training.pictures import shrink
 from training.rain.drawn import DRAWN
 from training.rain.families import FAMILIES, Family, family
 from training.report import RealResult, Report, Result, text_table, write_json, write_page
 
-HELD_OUT = Path(__file__).parent / "photographs" / "heldout"
 _HELD_OUT_SEED = 1_000_003  # no recipe's
 
 # A network that keeps clean pictures worse than any that is known, or does nothing to rain either.
@@ -70,6 +68,7 @@ class PictureSet:
     """Pictures under one name; without truth, only their rainy side is known."""
 
     name: str
+    role: Role
     cases: Sequence[Case]
     has_truth: bool = True
 
@@ -100,9 +99,9 @@ def held_out_sets() -> Iterator[tuple[str, list[Pair]]]:
 
 
 def held_out_backgrounds(longest_px: int = 480) -> dict[str, Picture]:
-    photographs = {path.stem: read_picture(path) for path in sorted(HELD_OUT.iterdir())}
+    photographs = {path.stem: read_picture(path) for path in sorted(HELD_OUT_PHOTOGRAPHS.iterdir())}
     leaves = {f"leaves-{i}": draw_leaves(Leaves(), _HELD_OUT_SEED, i) for i in range(2)}
-    return {name: _shrink(picture, longest_px) for name, picture in (photographs | leaves).items()}
+    return {name: shrink(picture, longest_px) for name, picture in (photographs | leaves).items()}
 
 
 def rained_on(family: Family, index: int, named: tuple[str, Picture]) -> Pair:
@@ -112,26 +111,25 @@ def rained_on(family: Family, index: int, named: tuple[str, Picture]) -> Pair:
 
 def main(arguments: list[str] | None = None) -> int:
     options = _parse(arguments)
-    try:
-        # Whatever can be wrong with what was asked for is said before the work begins.
-        network = _load(options)
-        sets = _sets(options)
-        _make_room(options)
+    return run_command(lambda: _run(options))
 
-        report = _score(network, sets, options)
-        print(text_table(report))
-        if options.json is not None:
-            write_json(options.json, report)
-        if options.html is not None:
-            _note(f"the page: {write_page(options.html, report, network.derain)}")
-        if options.record:
-            _record(options.model, [result.evaluation for result in report.results])
-    except (DerainError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print("\ninterrupted: nothing was written", file=sys.stderr)
-        return 130
+
+def _run(options: argparse.Namespace) -> int:
+    # Whatever can be wrong with what was asked for is said before the work begins.
+    network = _load(options)
+    sets = _sets(options)
+    if options.record:
+        _check_unseen(options.model, [family(name) for name, _ in options.rain])
+    _make_room(options)
+
+    report = _score(network, sets, str(options.model))
+    print(text_table(report))
+    if options.json is not None:
+        write_json(options.json, report)
+    if options.html is not None:
+        _note(f"the page: {write_page(options.html, report, network.derain)}")
+    if options.record:
+        _record(options.model, [result.evaluation for result in report.results])
     return 0
 
 
@@ -168,26 +166,41 @@ def _load(options: argparse.Namespace) -> Network:
 
 def _sets(options: argparse.Namespace) -> list[PictureSet]:
     """What is to be scored, found but not read yet; says on stderr what was found."""
-    sets = []
+    sets: list[PictureSet] = []
+    role = options.role
     for name, *folders in options.pairs:
         pairing = find_pairs(Path(folders[0])) if len(folders) == 1 else pair_folders(*map(Path, folders))
         count = len(pairing.files)
         _note(f"{name}: {count} pair{'s' * (count > 1)}, matched by {pairing.rule}")
-        sets.append(PictureSet(name, pairing.files))
+        sets.append(PictureSet(name, role, pairing.files))
     for name, folder in options.rain:
         rain = family(name)
         files = find_clean(Path(folder))
-        sets.append(PictureSet(f"{name} on {Path(folder).name}", _rained(rain, files)))
-    sets += [PictureSet(name, find_clean(Path(folder))) for name, folder in options.clean]
-    sets += [PictureSet(name, find_clean(Path(folder)), has_truth=False) for name, folder in options.real]
+        sets.append(PictureSet(f"{name} on {Path(folder).name}", role, _rained(rain, files)))
+    sets += [PictureSet(name, role, find_clean(Path(folder))) for name, folder in options.clean]
+    sets += [
+        PictureSet(name, role, find_clean(Path(folder)), has_truth=False) for name, folder in options.real
+    ]
     names = [picture_set.name for picture_set in sets]
     if twice := next((name for name in names if names.count(name) > 1), None):
         raise PairingError(f"two sets are named {twice}")
-    return sets or [PictureSet(name, pairs) for name, pairs in held_out_sets()]
+    # Whoever works on this repository chooses models by these.
+    return sets or [PictureSet(name, "validation", pairs) for name, pairs in held_out_sets()]
 
 
 def _rained(rain: Family, files: list[PairFiles]) -> list[RainedFile]:
     return [RainedFile(rain, index, clean) for index, clean in enumerate(files)]
+
+
+def _check_unseen(model: Path, rains: Sequence[Family]) -> None:
+    """Raises ModelError for rain that the model was trained on: of such the card has no scores."""
+    recipe = load_manifest(model).recipe
+    trained_on = {rain["name"] for rain in (recipe["rain"], recipe["late_rain"]) if rain is not None}
+    if seen := next((rain.name for rain in rains if rain.name in trained_on), None):
+        raise ModelError(
+            f"{model} was trained on {seen} rain, and its card is for scores on rain that it never saw; "
+            "without --record it can be scored on it, and --json keeps the scores"
+        )
 
 
 def _make_room(options: argparse.Namespace) -> None:
@@ -195,9 +208,10 @@ def _make_room(options: argparse.Namespace) -> None:
         options.html.mkdir(parents=True, exist_ok=True)
     if options.json is not None:
         options.json.parent.mkdir(parents=True, exist_ok=True)
+        check_output(options.json)
 
 
-def _score(network: Network, sets: Sequence[PictureSet], options: argparse.Namespace) -> Report:
+def _score(network: Network, sets: Sequence[PictureSet], model: str) -> Report:
     network.derain(sets[0].cases[0].read().rainy)  # the first run is slower than all that follow
     measured_on = f"{network.provider}, {network.threads} thread{'s' * (network.threads > 1)}"
     results: list[Result] = []
@@ -207,7 +221,7 @@ def _score(network: Network, sets: Sequence[PictureSet], options: argparse.Names
         if picture_set.has_truth:
             measured = measure(network.derain, progress)
             timing = {"ms_per_megapixel": ms_per_megapixel(measured), "measured_on": measured_on}
-            means = summarise(picture_set.name, options.role, measured).model_copy(update=timing)
+            means = summarise(picture_set.name, picture_set.role, measured).model_copy(update=timing)
             results.append(Result(picture_set.cases, measured, means))
         else:
             real.append(
@@ -217,7 +231,7 @@ def _score(network: Network, sets: Sequence[PictureSet], options: argparse.Names
     if isinstance(network, ForeignNetwork):
         described = str(network)
         _doubt([result.evaluation for result in results])
-    return Report(str(options.model), described, measured_on, results, real)
+    return Report(model, described, measured_on, results, real)
 
 
 def _doubt(evaluations: Sequence[Evaluation]) -> None:
@@ -292,13 +306,15 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
     output.add_argument(
         "--record",
         action="store_true",
-        help="write the scores of sets with ground truth into the model folder's manifest and card",
+        help="write the scores of sets with ground truth into the model folder's manifest and card; "
+        "not of rain that it was trained on",
     )
     output.add_argument(
         "--role",
         choices=("validation", "test"),
         default="test",
-        help="what the sets are to this model: was anything chosen by them? (default: %(default)s)",
+        help="what the sets named are to this model: was anything chosen by them? (default: %(default)s; "
+        "the repository's own sets are always validation)",
     )
 
     foreign = parser.add_argument_group("how an ONNX file is fed and read, where its graph does not say")
@@ -342,14 +358,6 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
 
 def _note(text: str) -> None:
     print(text, file=sys.stderr)
-
-
-def _shrink(picture: Picture, longest_px: int) -> Picture:
-    scale = longest_px / max(picture.shape[:2])
-    if scale >= 1:
-        return picture
-    height, width = (round(side * scale) for side in picture.shape[:2])
-    return np.asarray(cv2.resize(picture, (width, height), interpolation=cv2.INTER_AREA), dtype=np.uint8)
 
 
 if __name__ == "__main__":

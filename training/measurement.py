@@ -1,7 +1,7 @@
 """What a network does to the pictures of a set, one by one and on average."""
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from hashlib import sha256
 from statistics import fmean, median
 from time import perf_counter
@@ -19,8 +19,8 @@ from training.real import RealScores, score_real
 Role = Literal["validation", "test"]  # was anything chosen by the set?
 Derain = Callable[[Picture], Picture]
 
-# What a picture that comes back unchanged counts as, in dB: its own PSNR is infinite, and so would
-# be the mean over the set.
+# What a picture that comes back perfect counts as, in dB, be it a derained or a clean one: its own PSNR
+# is infinite, and so would be the mean over the set.
 PERFECT_PSNR = 100.0
 
 
@@ -37,7 +37,7 @@ class Measured:
     name: str
     pixels: int
     seconds: float  # for the rainy picture, from pixels to pixels
-    scores: Scores | None  # None: it has no rain
+    scores: Scores | None  # PSNR of PERFECT_PSNR at most; None: it has no rain
     clean_psnr: float  # dB, of the clean picture that went through, PERFECT_PSNR at most
 
 
@@ -63,7 +63,7 @@ def measure(derain: Derain, cases: Iterable[Case]) -> list[Measured]:
         if key not in clean_psnrs:
             back = derained if is_clean else _derain_timed(derain, pair.clean, pair.name)[0]
             clean_psnrs[key] = min(PERFECT_PSNR, psnr(back, pair.clean))
-        scores = None if is_clean else score(derained, pair.rainy, pair.clean)
+        scores = None if is_clean else _capped(score(derained, pair.rainy, pair.clean))
         measured.append(Measured(pair.name, pair.clean[..., 0].size, seconds, scores, clean_psnrs[key]))
     return measured
 
@@ -100,6 +100,15 @@ def ms_per_megapixel(measured: Sequence[Measured | MeasuredReal]) -> float:
 def finite(value: float) -> float | None:
     """JSON has no infinity and no NaN."""
     return value if np.isfinite(value) else None
+
+
+def rounded(value: float | None, digits: int) -> str:
+    """For people, with a dash for what cannot be measured."""
+    return "–" if value is None or not np.isfinite(value) else f"{value:.{digits}f}"
+
+
+def _capped(scores: Scores) -> Scores:
+    return replace(scores, psnr=min(PERFECT_PSNR, scores.psnr), psnr_y=min(PERFECT_PSNR, scores.psnr_y))
 
 
 def _derain_timed(derain: Derain, picture: Picture, name: str) -> tuple[Picture, float]:

@@ -6,6 +6,7 @@ network that does nothing has a perfect background, one that paints everything b
 all the rain.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass, fields
 from statistics import fmean
 
@@ -69,10 +70,14 @@ def mean_scores(scores: list[Scores]) -> Scores:
     """The mean of each score over the pictures that have it."""
     means = {}
     for field in fields(Scores):
-        values = [getattr(s, field.name) for s in scores]
-        known = [value for value in values if not np.isnan(value)]
-        means[field.name] = fmean(known) if known else float("nan")
+        means[field.name] = mean_known(getattr(s, field.name) for s in scores)
     return Scores(**means)
+
+
+def mean_known(values: Iterable[float]) -> float:
+    """The mean of those that are not NaN; NaN where all are."""
+    known = [value for value in values if not np.isnan(value)]
+    return fmean(known) if known else float("nan")
 
 
 def luma(picture: Picture) -> Luma:

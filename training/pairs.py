@@ -83,7 +83,7 @@ _CLEAN_FOLDERS = {*_CLEAN_WORDS, "targets", "hq", "label", "sharp"}
 def find_pairs(folder: Path) -> Pairing:
     """The pairs in a folder that has rainy and clean pictures, or subfolders of them.
 
-    Raises PairingError.
+    Raises PairingError, and ImageError for a file that is no picture.
     """
     _check_folder(folder)
     inside = sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
@@ -107,7 +107,7 @@ def find_pairs(folder: Path) -> Pairing:
 
 
 def pair_folders(rainy: Path, clean: Path) -> Pairing:
-    """The pairs of two folders, whatever they are called; raises PairingError."""
+    """The pairs of two folders, whatever they are called; raises PairingError and ImageError."""
     rainy, clean = _picture_folder(rainy), _picture_folder(clean)
     if rainy.samefile(clean):
         raise PairingError(
@@ -118,8 +118,11 @@ def pair_folders(rainy: Path, clean: Path) -> Pairing:
 
 
 def find_clean(folder: Path) -> list[PairFiles]:
-    """Pictures that have no rain, or whose rain is not known; raises PairingError."""
-    return [PairFiles(path, path) for path in _pictures(_picture_folder(folder))]
+    """Pictures that have no rain, or whose rain is not known; raises PairingError and ImageError."""
+    paths = _pictures(_picture_folder(folder))
+    for path in paths:
+        _read_size(path)  # one that cannot be read is said before any network runs
+    return [PairFiles(path, path) for path in paths]
 
 
 def _pair_in_one(folder: Path, pictures: list[Path]) -> Pairing:

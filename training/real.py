@@ -25,21 +25,20 @@ It tells derainers apart on the same pictures; between sets of pictures it is no
 """
 
 from dataclasses import dataclass, fields
-from statistics import fmean
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from derain.arrays import Picture
-from training.metrics import luma, root_mean_square
+from training.metrics import luma, mean_known, root_mean_square
 
 _NEIGHBOURHOOD_PX = 2.5  # sigma of the window in which a direction is looked for: about a streak's width
 
 
 @dataclass(frozen=True)
 class RealScores:
-    """Scores of one picture without ground truth, or their means over a set."""
+    """Scores of one picture without ground truth, or their means over a set; NaN as in `Scores`."""
 
     removed: float  # RMS of what was taken away, 0 to 255
     removed_share: float  # the same, as a share of the rainy picture's contrast (its standard deviation)
@@ -58,7 +57,8 @@ def score_real(derained: Picture, rainy: Picture) -> RealScores:
 
 
 def mean_real_scores(scores: list[RealScores]) -> RealScores:
-    return RealScores(**{f.name: fmean(getattr(s, f.name) for s in scores) for f in fields(RealScores)})
+    """The mean of each score over the pictures that have it: flat ones have no share of the contrast."""
+    return RealScores(**{f.name: mean_known(getattr(s, f.name) for s in scores) for f in fields(RealScores)})
 
 
 def coherence(levels: NDArray[np.float64]) -> float:

@@ -13,7 +13,17 @@ import numpy as np
 from derain.arrays import Picture
 from derain.image import JPEG, encode, write_atomically
 from derain.manifest import Evaluation
-from training.measurement import Case, Derain, Measured, MeasuredReal, finite, ms_per_megapixel
+from training.measurement import (
+    PERFECT_PSNR,
+    Case,
+    Derain,
+    Measured,
+    MeasuredReal,
+    finite,
+    ms_per_megapixel,
+    rounded,
+)
+from training.pictures import shrink
 from training.real import mean_real_scores
 
 _TEMPLATE = Path(__file__).parent / "report.html"
@@ -64,7 +74,7 @@ class _Row:
 
 _ROWS = (
     _Row("pictures", "pictures", 0, ""),
-    _Row("psnr", "PSNR", 2, "dB, RGB: higher is better"),
+    _Row("psnr", "PSNR", 2, f"dB, RGB: higher is better, {PERFECT_PSNR:.0f} is the clean picture"),
     _Row("input_psnr", "  of the input", 2, "dB: what doing nothing scores"),
     _Row("ssim", "SSIM", 4, "RGB: 1 is the clean picture"),
     _Row("psnr_y", "PSNR Y", 2, "dB, of the luma: what papers report"),
@@ -102,7 +112,7 @@ def text_table(report: Report) -> str:
 
 
 def write_json(path: Path, report: Report) -> None:
-    """All there is, picture by picture; null where a score is infinite or cannot be measured."""
+    """All there is, picture by picture; null where a score cannot be measured."""
     sets = [
         result.evaluation.model_dump() | {"each": [_plain(picture) for picture in result.measured]}
         for result in report.results
@@ -126,7 +136,7 @@ def write_page(folder: Path, report: Report, derain: Derain) -> Path:
     real = [_real_on_page(pictures, number, result, derain) for number, result in enumerate(report.real)]
     environment = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
     environment.undefined = jinja2.StrictUndefined
-    environment.filters["number"] = _number
+    environment.filters["number"] = rounded
     template = environment.from_string(_TEMPLATE.read_text(encoding="utf-8"))
     page = template.render(
         report=report,
@@ -142,7 +152,7 @@ def write_page(folder: Path, report: Report, derain: Derain) -> Path:
 
 
 def _columns(names: list[str], scores: list[dict[str, Any]], rows: Sequence[_Row]) -> str:
-    cells = [[row.label, *(_number(s[row.key], row.digits) for s in scores), row.meaning] for row in rows]
+    cells = [[row.label, *(rounded(s[row.key], row.digits) for s in scores), row.meaning] for row in rows]
     shown = [line for line in cells if set(line[1:-1]) != {"–"}]
     table = [["", *names, ""], *shown]
     widths = [max(len(line[i]) for line in table) for i in range(len(names) + 1)]
@@ -156,10 +166,6 @@ def _columns(names: list[str], scores: list[dict[str, Any]], rows: Sequence[_Row
         ).rstrip()
         for line in table
     )
-
-
-def _number(value: float | None, digits: int) -> str:
-    return "–" if value is None or not np.isfinite(value) else f"{value:.{digits}f}"
 
 
 def _plain(picture: Measured | MeasuredReal) -> dict[str, Any]:
@@ -195,7 +201,7 @@ def _gain(picture: Measured) -> float:
     """dB won over the input, or of a picture without rain what is left of it."""
     if picture.scores is None:
         return picture.clean_psnr
-    return min(picture.scores.psnr, 1000.0) - picture.scores.input_psnr
+    return picture.scores.psnr - picture.scores.input_psnr
 
 
 def _case_on_page(folder: Path, stem: str, result: Result, index: int, derain: Derain) -> dict[str, Any]:
@@ -231,19 +237,11 @@ def _write_pictures(folder: Path, stem: str, shown: dict[str, Picture]) -> dict[
     """By kind: the address on the page, and the size for the browser to make room."""
     files = {}
     for kind, picture in shown.items():
-        small = _fit(picture)
+        small = shrink(picture, _LONGEST_PX)
         name = f"{stem}-{kind}.jpg"
         write_atomically(folder / name, encode(small, _PAGE_JPEG))
         files[kind] = {"path": f"{folder.name}/{name}", "width": small.shape[1], "height": small.shape[0]}
     return files
-
-
-def _fit(picture: Picture) -> Picture:
-    scale = _LONGEST_PX / max(picture.shape[:2])
-    if scale >= 1:
-        return picture
-    height, width = (max(1, round(side * scale)) for side in picture.shape[:2])
-    return np.asarray(cv2.resize(picture, (width, height), interpolation=cv2.INTER_AREA), dtype=np.uint8)
 
 
 def _bars(gains: list[float]) -> list[dict[str, float]]:

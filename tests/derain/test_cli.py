@@ -1,12 +1,14 @@
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from derain.cli import main
+from derain.cli import OutputError, check_output, main, run_command
 from derain.engine import Engine
+from derain.errors import DerainError
 from derain.image import JPEG, PNG, encode, read_header, read_picture
 from tests.conftest import ROOT, files_in, noise
 
@@ -180,3 +182,47 @@ def test_as_a_module(arguments: list[str], status: int, stream: str) -> None:
     assert run.returncode == status
     assert getattr(run, stream).startswith("usage: derain ")
     assert "Traceback" not in run.stderr
+
+
+# What the other commands share
+
+
+def raising(error: BaseException) -> Callable[[], int]:
+    def work() -> int:
+        raise error
+
+    return work
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "said"),
+    [
+        (DerainError("too small"), 1, "error: too small\n"),
+        (PermissionError("not yours"), 1, "error: not yours\n"),
+        (KeyboardInterrupt(), 130, "\ninterrupted\n"),
+    ],
+)
+def test_what_stops_a_command_is_said_in_one_line(
+    error: BaseException, status: int, said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run_command(raising(error)) == status
+    assert capsys.readouterr().err == said
+
+
+def test_our_own_mistakes_are_not_hidden() -> None:
+    assert run_command(lambda: 0) == 0
+    with pytest.raises(ZeroDivisionError):
+        run_command(raising(ZeroDivisionError()))
+
+
+def test_a_place_for_output_is_checked(tmp_path: Path) -> None:
+    for name in ("new.svg", "NEW.SVG"):
+        check_output(tmp_path / name, (".svg", ".png"))
+    check_output(tmp_path / "anything")
+    for path, said in [
+        (tmp_path, "is a folder: name a file"),
+        (tmp_path / "missing" / "new.svg", "missing is not a folder"),
+        (tmp_path / "new.jpg", r"new.jpg: it can be written as .svg or .png"),
+    ]:
+        with pytest.raises(OutputError, match=said):
+            check_output(path, (".svg", ".png"))

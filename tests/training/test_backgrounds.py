@@ -9,8 +9,18 @@ from hypothesis import strategies as st
 
 from derain.arrays import Picture
 from derain.errors import ImageError
-from derain.image import PNG, encode
-from training.backgrounds import BackgroundError, Leaves, cut_patch, draw_leaves, load_folder, relight, subset
+from derain.image import PNG, encode, read_picture
+from training.backgrounds import (
+    LONGEST_PX,
+    BackgroundError,
+    Leaves,
+    cut_patch,
+    draw_leaves,
+    load_folder,
+    relight,
+    subset,
+)
+from training.recipes import PHOTOGRAPHS
 
 PATHS = [Path(f"{number:02}.png") for number in range(64)]
 
@@ -55,6 +65,28 @@ def test_folders_that_cannot_be_used_say_why(tmp_path: Path) -> None:
     (tmp_path / "broken.png").write_bytes(b"no picture")
     with pytest.raises(ImageError, match=r"broken\.png"):
         load_folder(tmp_path, None, seed=0)
+
+
+def test_large_photographs_are_shrunk_when_they_are_read(tmp_path: Path) -> None:
+    """Of stripes of 1 px, 4000 px wide, every pixel is the mean once it stands for several of them."""
+    stripes = np.zeros((30, 4000, 3), dtype=np.uint8)
+    stripes[:, ::2] = 200
+    (tmp_path / "wide.png").write_bytes(encode(stripes, PNG))
+    (tmp_path / "fits.png").write_bytes(encode(stripes[:, :LONGEST_PX], PNG))
+    shrunk, fits = sorted(load_folder(tmp_path, None, seed=0), key=len)
+    assert shrunk.shape == (8, 1024, 3)
+    assert np.abs(shrunk.astype(int) - 100).max() <= 30
+    np.testing.assert_array_equal(fits, stripes[:, :1024])
+    with pytest.raises(
+        BackgroundError, match=r"wide\.png is 1024 x 8 pixels: too small, 16 .* 1024 or below"
+    ):
+        load_folder(tmp_path, None, seed=0, smallest_px=16)
+
+
+def test_the_repository_s_photographs_are_used_as_they_are() -> None:
+    paths = sorted(PHOTOGRAPHS.glob("*.jpg"))[:2]
+    loaded = {picture.tobytes() for picture in load_folder(PHOTOGRAPHS, None, seed=0)}
+    assert all(read_picture(path).tobytes() in loaded for path in paths)
 
 
 # Dead leaves

@@ -1,19 +1,21 @@
 """The benchmark of training data."""
 
-import time
-
 import pytest
 
 from training.benchmark import main, rate
 
 
 def test_rate_counts_calls_a_second_of_processor_time() -> None:
-    def busy(_index: int) -> None:
-        end = time.process_time() + 0.01
-        while time.process_time() < end:
-            pass
+    now = 0.0
+    made = []
 
-    assert 50 < rate(busy, 0.2) <= 100
+    def make(index: int) -> None:
+        nonlocal now
+        now += 60.0 if index == 0 else 0.25  # the first is made with what is only made once
+        made.append(index)
+
+    assert rate(make, 2.0, clock=lambda: now) == 4
+    assert made == list(range(10)), "until more than two seconds have passed"
 
 
 @pytest.mark.slow

@@ -211,6 +211,14 @@ def test_advice(count: int, asked: str, starts: list[str]) -> None:
     assert [line[: len(start)] for line, start in zip(lines, starts, strict=True)] == starts
 
 
+@pytest.mark.parametrize(("asked", "distinct"), [("large", 4), ("small", 4)])
+def test_fewer_than_the_paper_trains_on_are_said_to_be_few(asked: str, distinct: int) -> None:
+    (line,) = advise(complexity(distinct), 4, asked, RAINS)
+    assert line.endswith("the paper trains on no fewer than 8")
+    (line,) = advise(complexity(distinct), 8, asked, RAINS)
+    assert "paper" not in line
+
+
 def test_backgrounds_of_which_no_number_will_do_are_advised_against() -> None:
     overwhelming = replace(complexity(20), distinct_bits_per_pixel=50.0)
     (line,) = advise(overwhelming, 20, "wide", RAINS)
@@ -282,8 +290,9 @@ def test_command_measures_leaves(tmp_path: Path, capsys: pytest.CaptureFixture[s
         (["nowhere"], "nowhere is not a folder"),
         (["{folder}", "--count", "10"], "10 backgrounds asked for, 9 there"),
         (["{folder}", "--rain", "frogs"], "no rain family 'frogs': small, "),
-        (["{folder}", "--figure", "chart.docx"], "chart.docx: figures are written as .svg or .png"),
+        (["{folder}", "--figure", "chart.docx"], "chart.docx: it can be written as .svg or .png"),
         (["{folder}", "--figure", "{tmp}/no/chart.svg"], "no is not a folder"),
+        (["{folder}", "--figure", "{tmp}"], "is a folder: name a file"),
         (["{folder}", "--leaves-complexity", "0.5"], "--leaves-complexity is for leaves"),
         (["{tmp}"], "no pictures in"),
         (["{tmp}/broken"], "broken.png: not a picture"),

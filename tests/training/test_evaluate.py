@@ -17,6 +17,7 @@ from derain.manifest import load_manifest
 from tests.conftest import scene
 from tests.training.conftest import ExportedModel
 from tests.training.test_foreign_network import one, save
+from training.card import write_model_texts
 from training.evaluate import evaluate, main
 from training.measurement import PERFECT_PSNR
 from training.metrics import psnr
@@ -44,7 +45,7 @@ def test_perfect_deraining_removes_all_and_damages_nothing(pair: Pair) -> None:
     scores = evaluate(lambda picture: pair.clean, "set", "test", [pair])
     assert (scores.removal, scores.background_error) == (1, 0)
     assert scores.ssim == pytest.approx(1)
-    assert scores.psnr is None, "infinite, which JSON cannot say"
+    assert scores.psnr == scores.psnr_y == PERFECT_PSNR
     assert scores.pictures == 1
 
 
@@ -54,6 +55,16 @@ def test_doing_nothing_scores_what_the_input_scores(pair: Pair) -> None:
     assert scores.psnr == scores.input_psnr == pytest.approx(psnr(pair.rainy, pair.clean))
     assert scores.clean_psnr == PERFECT_PSNR
     assert (scores.name, scores.role) == ("set", "validation")
+
+
+def test_one_perfect_picture_does_not_blank_the_mean(pair: Pair) -> None:
+    other = Pair("two", DOWNPOUR.add(pair.clean, 0, 1), pair.clean)
+
+    def derain(picture: Picture) -> Picture:
+        return pair.clean if np.array_equal(picture, pair.rainy) else picture
+
+    scores = evaluate(derain, "set", "test", [pair, other])
+    assert scores.psnr == pytest.approx((PERFECT_PSNR + psnr(other.rainy, other.clean)) / 2)
 
 
 def test_clean_set_has_a_clean_score_alone(pair: Pair) -> None:
@@ -130,6 +141,37 @@ def test_recorded_scores_are_in_manifest_and_card(
     assert mine.ms_per_megapixel > 0
     assert "| dry | test | 1 | – | – |" in card
     assert card.count("| mine |") == 1
+
+
+@pytest.mark.slow
+def test_the_repository_s_own_sets_are_for_validation(exported: ExportedModel, tmp_path: Path) -> None:
+    folder = tmp_path / "model"
+    shutil.copytree(exported.folder, folder)
+    assert main([str(folder), "--role", "test", "--record"]) == 0
+    evaluations = load_manifest(folder).evaluations
+    assert {e.role for e in evaluations} == {"validation"}
+    assert {e.name for e in evaluations} >= {"drawn squall"}
+
+
+@pytest.mark.parametrize("trained_on", ["rain", "late_rain"])
+def test_rain_that_was_trained_on_is_not_recorded(
+    trained_on: str, exported: ExportedModel, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "model"
+    shutil.copytree(exported.folder, folder)
+    manifest = load_manifest(folder)
+    recipe = manifest.recipe | {"rain": {"name": "wide"}, "late_rain": None, "late_share": 0.5}
+    recipe[trained_on] = {"name": "small"}
+    write_model_texts(folder, manifest.model_copy(update={"recipe": recipe}))
+    before = (folder / "manifest.json").read_bytes()
+    sets = [str(folder), "--rain", "small", str(write(tmp_path / "dry", a=scene(20, 20)))]
+
+    assert main([*sets, "--record"]) == 1
+    shown = capsys.readouterr()
+    assert "was trained on small rain" in shown.err
+    assert not shown.out
+    assert main(sets) == 0
+    assert (folder / "manifest.json").read_bytes() == before
 
 
 def skimage_scores(derained: Picture, clean: Picture, of_luma: bool) -> tuple[float, float]:
@@ -265,6 +307,8 @@ def test_what_cannot_be_scored_is_said(
     network.parent.mkdir()
     shutil.copy(exported.folder / "model.onnx", network)
     (tmp_path / "file").touch()
+    broken = write(tmp_path / "broken", a=scene(20, 20))
+    (broken / "b.png").write_bytes(b"no picture")
     for arguments, message in [
         ([str(tmp_path)], "no model at"),
         ([str(tmp_path / "missing.onnx")], "missing.onnx does not exist"),
@@ -275,6 +319,10 @@ def test_what_cannot_be_scored_is_said(
         ([model, "--clean", "dry", dry, "--range", "0..255"], "such options are for ONNX files"),
         ([model, "--rain", "frogs", dry], "no rain family 'frogs'"),
         ([model, "--clean", "dry", dry, "--html", str(tmp_path / "file")], "file"),
+        ([model, "--clean", "dry", dry, "--json", str(tmp_path)], "is a folder: name a file"),
+        ([model, "--clean", "dry", dry, "--clean", "broken", str(broken)], "b.png: not a picture"),
+        ([model, "--clean", "dry", dry, "--real", "broken", str(broken)], "b.png: not a picture"),
+        ([model, "--clean", "dry", dry, "--rain", "squall", str(broken)], "b.png: not a picture"),
         ([str(network), "--clean", "dry", dry, "--record"], "no manifest to --record in"),
         ([str(network), "--clean", "dry", dry, "--layout", "NHWC"], "it is not NHWC"),
     ]:

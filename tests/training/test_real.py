@@ -35,6 +35,14 @@ def test_removed_is_in_levels_and_in_contrast(clean: Picture) -> None:
     assert mean_real_scores([scores, score_real(clean, clean)]).removed == pytest.approx(expected / 2)
 
 
+def test_a_flat_picture_does_not_blank_the_means(clean: Picture) -> None:
+    flat = np.full_like(clean, 7)
+    scores, none = score_real(clean // 2, clean), score_real(flat, flat)
+    assert mean_real_scores([scores, none]).removed_share == scores.removed_share
+    assert mean_real_scores([scores, none]).removed == scores.removed / 2
+    assert np.isnan(mean_real_scores([none]).removed_share)
+
+
 def test_coherence_is_1_for_one_direction_and_little_for_none() -> None:
     ramp = np.add.outer(np.arange(40.0), 2 * np.arange(50.0))
     assert coherence(ramp) == pytest.approx(1, abs=0.02)

@@ -12,21 +12,22 @@ import cv2
 import numpy as np
 
 from derain.arrays import Picture
-from derain.cli import at_least
-from derain.errors import DerainError
-from derain.image import JPEG, encode, write_atomically
-from training.backgrounds import load_folder
+from derain.cli import at_least, check_output, run_command
+from derain.image import FORMATS, encode, write_atomically
+from training.backgrounds import HELD_OUT_PHOTOGRAPHS, list_pictures, load_folder
+from training.pictures import middle, square
 from training.rain.families import FAMILIES, Family, family
 
-PHOTOGRAPHS = Path(__file__).resolve().parent.parent / "photographs" / "heldout"
-
+_FORMATS = {suffix: image_format for image_format in FORMATS for suffix in image_format.suffixes}
 _LABEL_PX = 20
 _GAP_PX = 4
 
 
 def contact_sheet(families: list[Family], backgrounds: list[Picture], cell_px: int, seed: int) -> Picture:
     """A row a family, uint8 (H, W, 3): rain on black, then on a middle cut of each background."""
-    scenes = [np.zeros((cell_px, cell_px, 3), dtype=np.uint8), *(_square(b, cell_px) for b in backgrounds)]
+    # At twice the distance.
+    cuts = [square(middle(picture, 2 * cell_px, 2 * cell_px), cell_px) for picture in backgrounds]
+    scenes = [np.zeros((cell_px, cell_px, 3), dtype=np.uint8), *cuts]
     rows = [
         np.concatenate([_label(rain.name, len(scenes) * (cell_px + _GAP_PX)), _row(rain, scenes, seed)])
         for rain in families
@@ -50,25 +51,18 @@ def _label(text: str, width: int) -> Picture:
     return label
 
 
-def _square(picture: Picture, side_px: int) -> Picture:
-    """The middle of the picture, at twice the distance."""
-    height, width = picture.shape[:2]
-    window_px = min(height, width, 2 * side_px)
-    top, left = (height - window_px) // 2, (width - window_px) // 2
-    window = picture[top : top + window_px, left : left + window_px]
-    return np.asarray(cv2.resize(window, (side_px, side_px), interpolation=cv2.INTER_AREA), dtype=np.uint8)
-
-
 def main(arguments: list[str] | None = None) -> int:
     options = _parse(arguments)
-    try:
-        families = [family(name) for name in options.families]
-        backgrounds = load_folder(options.backgrounds, None, options.seed)[: options.columns]
-        sheet = contact_sheet(families, backgrounds, options.cell, options.seed)
-        write_atomically(options.output, encode(sheet, JPEG))
-    except (DerainError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
+    return run_command(lambda: _draw(options))
+
+
+def _draw(options: argparse.Namespace) -> int:
+    check_output(options.output, _FORMATS)
+    families = [family(name) for name in options.families]
+    count = min(options.columns, len(list_pictures(options.backgrounds)))
+    backgrounds = load_folder(options.backgrounds, count, options.seed)
+    sheet = contact_sheet(families, backgrounds, options.cell, options.seed)
+    write_atomically(options.output, encode(sheet, _FORMATS[options.output.suffix.lower()]))
     print(f"{options.output}: {len(families)} families")
     return 0
 
@@ -80,8 +74,14 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "families", nargs="+", help=f"{names}; textures:FOLDER or rainmix:FOLDER for rain layers of yours"
     )
-    parser.add_argument("-o", "--output", type=Path, default=Path("rain.jpg"), help="default: %(default)s")
-    parser.add_argument("--backgrounds", type=Path, default=PHOTOGRAPHS, help="default: %(default)s")
+    parser.add_argument(
+        "-o",
+        "--output",
+        type=Path,
+        default=Path("rain.jpg"),
+        help="its suffix decides the format; default: %(default)s",
+    )
+    parser.add_argument("--backgrounds", type=Path, default=HELD_OUT_PHOTOGRAPHS, help="default: %(default)s")
     parser.add_argument("--columns", type=at_least(1), default=4, help="pictures in a row (default: 4)")
     parser.add_argument("--cell", type=at_least(32), default=240, help="its side in px (default: 240)")
     parser.add_argument("--seed", type=at_least(0), default=0, help="default: 0")

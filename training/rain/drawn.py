@@ -32,7 +32,7 @@ class DrawnRain:
         height, width = background.shape[:2]
         hidden = draw_streaks(self, height, width, seed, index)
         # Drops show the sky that lights them: grey, a little blue.
-        rng = np.random.default_rng([seed, index, 1])
+        rng = np.random.default_rng([seed, index, 1])  # as in `draw_streaks`
         sky = (rng.uniform(0.65, 0.95) * np.array([0.97, 0.99, 1.0])).astype(np.float32)
         hidden = (hidden + (1 - hidden) * np.float32(rng.uniform(*self.veil)))[..., None]
         return quantise(fraction(background) * (1 - hidden) + sky * hidden)
@@ -52,6 +52,8 @@ _SUBPIXEL_BITS = 4  # cv2.line takes fixed-point coordinates
 
 def draw_streaks(family: DrawnRain, height: int, width: int, seed: int, index: int) -> FloatArray:
     """How much of the background is hidden, float32 (height, width) in [0, 1]."""
+    # Not of a Purpose, as the randomness of training is: nothing is shared with training, and scores that
+    # are published depend on these numbers.
     rng = np.random.default_rng([seed, index])
     drops = rng.uniform(*family.drops_per_megapixel) * height * width / 1e6
     opacity = rng.uniform(*family.opacity)

@@ -1,6 +1,8 @@
 """Rain of other people's augmentation libraries, kept for evaluation.
 
-The libraries are no part of the training environment: `pip install 'derain[evaluation]'`.
+The libraries are no part of the training environment: `pip install 'derain[evaluation]'` brings a second
+OpenCV, so it needs an environment of its own. The randomness is not of a Purpose, for the reason that
+`training.rain.drawn.draw_streaks` gives.
 """
 
 import os
@@ -80,5 +82,6 @@ def _load(name: str) -> Any:
         return import_module(name)
     except ImportError as error:
         raise MissingLibraryError(
-            f"this rain needs the library {name} ({error}): install it with pip install 'derain[evaluation]'"
+            f"this rain needs the library {name} ({error}): install it with "
+            "pip install 'derain[evaluation]', which brings a second OpenCV, into an environment of its own"
         ) from error

@@ -48,8 +48,8 @@ class TextureRain:
         # No texture is too small: it is enlarged as far as it takes to fill the canvas.
         fills = max(height / texture.shape[0], width / texture.shape[1])
         zoom = max(fills, np.exp(rng.uniform(*np.log(self.zoom))))
-        rows = min(texture.shape[0], round(height / zoom))
-        columns = min(texture.shape[1], round(width / zoom))
+        rows = max(1, min(texture.shape[0], round(height / zoom)))
+        columns = max(1, min(texture.shape[1], round(width / zoom)))
         top = int(rng.integers(texture.shape[0] - rows + 1))
         left = int(rng.integers(texture.shape[1] - columns + 1))
         window = texture[top : top + rows, left : left + columns]

@@ -8,7 +8,8 @@ import pytest
 
 from derain.arrays import Picture
 from derain.errors import DerainError
-from derain.image import PNG, encode
+from derain.image import PNG, WEBP, ImageFormat, encode, read_header
+from training.backgrounds import list_pictures, subset
 from training.rain.__main__ import main
 from training.rain.families import FAMILIES, HELD_OUT, TRAINABLE, Family, family, trainable
 from training.rain.foreign import Imgaug, MissingLibraryError
@@ -92,7 +93,7 @@ def test_a_missing_library_is_named() -> None:
     try:
         Imgaug().add(np.zeros((32, 32, 3), dtype=np.uint8), 0, 0)
     except MissingLibraryError as error:
-        assert "derain[evaluation]" in str(error)
+        assert "pip install 'derain[evaluation]', which brings a second OpenCV" in str(error)
 
 
 # Textures and RainMix
@@ -114,6 +115,16 @@ def test_a_texture_smaller_than_the_picture_fills_it(textures: Path) -> None:
     layer = TextureRain("bars", textures, zoom=(0.1, 0.1), gain=(1, 1)).layer(160, 120, 0, 1)
     assert layer.shape == (160, 120)
     assert round(layer.max() * 255) in (100, 200)
+
+
+@pytest.mark.parametrize("shape", [(8, 400), (400, 8), (1, 1)])
+def test_textures_may_be_strips(shape: tuple[int, int], tmp_path: Path) -> None:
+    (tmp_path / "strip.png").write_bytes(encode(np.full((*shape, 3), 100, dtype=np.uint8), PNG))
+    rain = TextureRain("strip", tmp_path, gain=(1, 1))
+    for height, width in [(24, 600), (600, 24), (1, 1)]:
+        layer = rain.layer(height, width, 0, 0)
+        assert layer.shape == (height, width)
+        assert np.unique(np.rint(layer * 255)) == 100
 
 
 def test_rainmix_without_warps_is_its_source_made_stronger() -> None:
@@ -150,6 +161,43 @@ def test_contact_sheet_shows_each_family(tmp_path: Path, picture: Picture) -> No
     options = ["--backgrounds", str(backgrounds), "-o", str(sheet), "--cell", "64"]
     assert main(["small", "squall", *options]) == 0
     assert sheet.stat().st_size > 1000
+
+
+@pytest.mark.parametrize(("suffix", "format_"), [(".png", PNG), (".WEBP", WEBP)])
+def test_contact_sheet_is_in_the_format_of_its_name(
+    suffix: str, format_: ImageFormat, tmp_path: Path
+) -> None:
+    sheet = tmp_path / f"sheet{suffix}"
+    assert main(["small", "-o", str(sheet), "--cell", "32", "--columns", "1"]) == 0
+    assert read_header(sheet.read_bytes()).format == format_
+
+
+def test_contact_sheet_reads_no_more_backgrounds_than_it_shows(tmp_path: Path, picture: Picture) -> None:
+    backgrounds = tmp_path / "backgrounds"
+    backgrounds.mkdir()
+    for name in "abc":
+        (backgrounds / f"{name}.png").write_bytes(encode(picture, PNG))
+    _first, *others = subset(list_pictures(backgrounds), None, seed=0)
+    for path in others:
+        path.write_bytes(b"no picture")
+    options = ["--backgrounds", str(backgrounds), "-o", str(tmp_path / "sheet.png"), "--cell", "32"]
+    assert main(["small", *options, "--columns", "1"]) == 0
+    assert main(["small", *options, "--columns", "2"]) == 1
+
+
+@pytest.mark.parametrize(
+    ("output", "said"),
+    [
+        ("missing/s.jpg", "missing is not a folder"),
+        ("", "is a folder: name a file"),
+        ("s.pdf", "s.pdf: it can be written as .jpg or .jpeg or .png"),
+    ],
+)
+def test_contact_sheet_has_its_place_checked_first(
+    output: str, said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["small", "-o", str(tmp_path / output), "--backgrounds", "nowhere"]) == 1
+    assert said in capsys.readouterr().err
 
 
 def test_contact_sheet_of_unknown_rain_is_an_error(capsys: pytest.CaptureFixture[str]) -> None:
