@@ -4,6 +4,7 @@ import gc
 import os
 import signal
 from collections.abc import Generator
+from multiprocessing import active_children
 
 import cv2
 import torch
@@ -58,11 +59,14 @@ def batches(
         worker_init_fn=_settle_worker,
     )
     made = iter(loader)
+    children = active_children()
     try:
         while True:
             try:
                 outcome = next(made, None)
-            except RuntimeError as error:  # what a loader raises when a worker has been killed
+            except RuntimeError as error:  # what a loader raises when a worker has been killed, too
+                if all(child.is_alive() for child in children):
+                    raise
                 raise BatchError(
                     "a process that makes samples has died, perhaps for want of memory (fewer --workers "
                     "need less); the same command goes on from the last checkpoint"

@@ -27,6 +27,7 @@ class DiskError(DerainError):
 class Checkpoint:
     step: int  # steps done
     recipe: dict[str, Any]  # as `recipes.describe` has it: going on with another one would be neither
+    pictures: str  # those that the run began with, as `Samples.digest` has them
     network: StateDict
     average: StateDict  # the running mean of the weights
     optimiser: StateDict

@@ -3,6 +3,7 @@
 import logging
 import subprocess
 import warnings
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -66,8 +67,23 @@ def write_onnx(network: DerainNetwork, path: Path) -> None:
             verbose=False,
         )
     assert program is not None
-    program.save(path)
-    onnx.checker.check_model(onnx.load(path), full_check=True)
+    model = program.model_proto
+    strip(model)
+    onnx.checker.check_model(model, full_check=True)
+    onnx.save(model, path)
+
+
+def strip(message: Any) -> None:
+    """Clears what the exporter says of a model's making, in place: it has this machine's paths in it.
+
+    The message is an `onnx.ModelProto`, or any part of one. What is computed stays the same.
+    """
+    for field, value in message.ListFields():
+        if field.name in ("metadata_props", "doc_string"):
+            message.ClearField(field.name)
+        elif field.type == field.TYPE_MESSAGE:
+            for part in value if isinstance(value, Sequence) else [value]:
+                strip(part)
 
 
 @torch.inference_mode()

@@ -4,7 +4,7 @@ import os
 import shutil
 import time
 from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager, closing, nullcontext
+from contextlib import AbstractContextManager, ExitStack, closing, nullcontext
 from copy import deepcopy
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,10 +16,10 @@ from torch._dynamo.exc import TorchDynamoException
 
 from derain.errors import DerainError
 from training.batches import Batch, batches
-from training.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from training.checkpoint import Checkpoint, CheckpointError, load_checkpoint, save_checkpoint
 from training.interruption import Interrupted, requests_to_stop
 from training.network import DerainNetwork
-from training.processes import Processes, current
+from training.processes import Processes, alone_in, current
 from training.progress import Pace, Progress, Row
 from training.recipes import Recipe, describe
 from training.samples import Samples
@@ -55,14 +55,30 @@ def train(
     validate: Validate,
     show: Show = no_pictures,
     execution: Execution = Execution(),
+    fork_step: int | None = None,
 ) -> DerainNetwork:
     """The trained network: the running mean of the weights, on the CPU, in eval mode.
 
     Goes on from the run folder's checkpoint where there is one, and writes there `checkpoint.pt`,
-    `stats.jsonl`, TensorBoard's files and what `show` gives. Raises DivergedError when the loss is
-    not finite, DiskError when something cannot be written, Interrupted when asked to stop.
+    `stats.jsonl`, TensorBoard's files and what `show` gives, and `fork.pt` after the `fork_step`.
+    Raises DivergedError when the loss is not finite, DiskError when something cannot be written,
+    ProcessError when another process trains in the folder, Interrupted when asked to stop.
     """
     processes = current()
+    with ExitStack() as held:
+        processes.from_the_first(lambda: held.enter_context(alone_in(run_folder)))
+        return _train(recipe, run_folder, validate, show, execution, fork_step, processes)
+
+
+def _train(
+    recipe: Recipe,
+    run_folder: Path,
+    validate: Validate,
+    show: Show,
+    execution: Execution,
+    fork_step: int | None,
+    processes: Processes,
+) -> DerainNetwork:
     share = len(processes.share_of(recipe.batch))
     device = processes.device
     torch.manual_seed(recipe.seed)  # decides the initial weights, nothing else
@@ -86,7 +102,11 @@ def train(
     if first_step == recipe.steps:
         return average.to("cpu")
 
+    # The same pictures as before, and as everywhere.
     samples = processes.on_each(lambda: Samples(recipe))
+    pictures = processes.from_the_first(lambda: checkpoint.pictures if checkpoint else samples.digest)
+    processes.on_each(lambda: _check_pictures(samples, pictures, run_folder))
+
     steps = range(first_step, recipe.steps)
     made = batches(samples, recipe.batch, steps, processes, execution.workers)
     forward = _compiled(network, device) if execution.compile else network
@@ -129,7 +149,7 @@ def train(
 
             # The first process writes down how it goes, and what it takes to go on.
             done = step + 1
-            is_last, is_fork = done == recipe.steps, done == recipe.fork_step
+            is_last, is_fork = done == recipe.steps, done == fork_step
             if progress is not None:
                 progress.stepped()
             if done % recipe.log_every == 0:
@@ -144,10 +164,10 @@ def train(
             ):
                 progress.settle()
                 state = (network.state_dict(), average.state_dict(), optimiser.state_dict())
-                checkpoint = Checkpoint(done, described, *state, unlogged)
+                reached = Checkpoint(done, described, pictures, *state, unlogged)
                 if is_fork:
-                    save_checkpoint(checkpoint, run_folder / FORK)
-                save_checkpoint(checkpoint, checkpoint_path)
+                    save_checkpoint(reached, run_folder / FORK)
+                save_checkpoint(reached, checkpoint_path)
             if is_asked_to_stop and not is_last:
                 processes.wait_for_all()  # lest torchrun take the first one down as it saves
                 text = f"stopped after step {done} and saved a checkpoint; the same command goes on from it"
@@ -169,7 +189,7 @@ def train_courses(
     if recipe.late_rain is None:
         return train(recipe, run_folder, validate, show, execution)
     early = replace(recipe, late_rain=None)
-    network = train(early, run_folder, validate, show, execution)
+    network = train(early, run_folder, validate, show, execution, recipe.fork_step)
 
     # The other course sets out from the fork, as if it had come all the way.
     late_folder = run_folder / "late"
@@ -231,6 +251,15 @@ def learning_rate(recipe: Recipe, step: int) -> float:
 
 def _checkpoint_there(path: Path, described: dict[str, Any]) -> Checkpoint | None:
     return load_checkpoint(path, described) if path.exists() else None
+
+
+def _check_pictures(samples: Samples, pictures: str, run_folder: Path) -> None:
+    if samples.digest != pictures:
+        folders = " or ".join(map(str, samples.folders))
+        raise CheckpointError(
+            f"the pictures in {folders} are not those that the run in {run_folder} began with: "
+            f"bring those back, or remove {run_folder} or choose another --name to begin with these"
+        )
 
 
 def _progress(

@@ -8,11 +8,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from derain.cli import at_least
+from training.backgrounds import BackgroundError
 from training.loop import Execution
 from training.rain.families import HELD_OUT, TRAINABLE, trainable
 from training.recipes import RECIPES, ROOT, Recipe
 
 _SMALLEST_PATCH_PX = 16
+_LEAVES_COUNT = 64  # where leaves are all there is, and the recipe has none
 
 DESCRIPTION = """\
 Trains a network to take rain out of photographs, scores it on rain it never saw, and leaves it
@@ -211,14 +213,19 @@ def _override(recipe: Recipe, options: argparse.Namespace) -> Recipe:
     given = {name: getattr(options, name) for name in course if getattr(options, name) is not None}
     recipe = replace(recipe, **given)
     if options.rain is not None:
-        recipe = replace(recipe, rain=trainable(options.rain), late_rain=None)
+        recipe = replace(recipe, rain=trainable(options.rain), late_rain=None, late_share=0.0)
     if options.backgrounds == "leaves":
-        count = options.count or recipe.leaves_count
+        count = options.count or recipe.leaves_count or _LEAVES_COUNT
         recipe = replace(recipe, photographs=None, photograph_count=None, leaves_count=count)
     elif options.backgrounds is not None:
         recipe = replace(recipe, photographs=Path(options.backgrounds), photograph_count=options.count)
     elif options.count is not None:
         recipe = replace(recipe, photograph_count=options.count)
     if options.leaves_complexity is not None:
+        if recipe.leaves_count == 0:
+            raise BackgroundError(
+                f"--leaves-complexity is of no use: the recipe {recipe.name} has leaves only with "
+                "--backgrounds leaves"
+            )
         recipe = replace(recipe, leaves=replace(recipe.leaves, complexity=options.leaves_complexity))
     return recipe

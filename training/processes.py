@@ -3,16 +3,19 @@
     torchrun --nproc-per-node 2 training/run.py smoke
 
 Every process makes its share of each batch and adds its gradients to those of the others, so all
-have the same weights at every step. The first process alone reads and writes the run folder, and
-needs to be the only one that can. On GPUs the processes talk by NCCL, one process a GPU, on CPUs
-by gloo. NCCL and training on GPUs have never been run by the authors, who had none.
+have the same weights at every step. The first process alone reads and writes the run folder, which
+it locks, and needs to be the only one that can. On GPUs the processes talk by NCCL, one process a
+GPU, on CPUs by gloo. NCCL and training on GPUs have never been run by the authors, who had none.
 """
 
+import fcntl
 import os
+import platform
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from datetime import timedelta
+from pathlib import Path
 from typing import TypeVar, cast
 
 import torch
@@ -29,6 +32,7 @@ T = TypeVar("T")
 # and scores. Whether a process still lives is torchrun's business; a closed connection shows at once.
 _LONGEST_WAIT = timedelta(days=1)
 _CPU = torch.device("cpu")
+_LOCK = "lock"
 
 
 class ProcessError(DerainError):
@@ -37,6 +41,10 @@ class ProcessError(DerainError):
 
 class SaidByTheFirstError(DerainError):
     """What went wrong is the first process's to say: it has the error itself."""
+
+
+class _ExitedError(DerainError):
+    """A command that has said why it ends, as argparse does, with its exit status."""
 
 
 @dataclass(frozen=True)
@@ -80,7 +88,7 @@ class Processes:
             tensor.copy_(total.view_as(tensor))
 
     def from_the_first(self, make: Callable[[], T]) -> T:
-        """What `make` gives on the first process, on every one; its DerainError ends them all."""
+        """What `make` gives on the first process, on every one; its error ends them all."""
         if self.count == 1:
             return make()
         outcome = [_attempt(make) if self.is_first else None]
@@ -89,10 +97,14 @@ class Processes:
         return self._unless_error(cast(T | DerainError, outcome[0]))
 
     def on_each(self, make: Callable[[], T]) -> T:
-        """What `make` gives here; a DerainError on any process ends them all, said by the first."""
+        """What `make` gives here; an error on any process ends them all, said by the first.
+
+        What `make` prints, as argparse does before it exits, is printed once on each machine.
+        """
         if self.count == 1:
             return make()
-        mine = _attempt(make)
+        with _printed(self.rank % self.on_this_machine == 0):
+            mine = _attempt(make)
         everyones: list[DerainError | None] = [None] * self.count
         with _in_touch(self):
             dist.all_gather_object(everyones, mine if isinstance(mine, DerainError) else None)
@@ -109,9 +121,40 @@ class Processes:
                 dist.barrier()
 
     def _unless_error(self, outcome: T | DerainError) -> T:
+        if isinstance(outcome, _ExitedError):
+            raise SystemExit(*outcome.args)
         if isinstance(outcome, DerainError):
             raise self.alike(outcome)
         return outcome
+
+
+@contextmanager
+def alone_in(run_folder: Path) -> Iterator[None]:
+    """Holds the folder's lock; raises ProcessError where another process does.
+
+    A POSIX lock: it ends with the process that took it, however that ends, and workers that were
+    forked and outlive it for a moment do not hold it.
+    """
+    path = run_folder / _LOCK
+    try:
+        run_folder.mkdir(parents=True, exist_ok=True)
+        lock = path.open("a+")
+    except OSError as error:
+        raise ProcessError(f"{path} cannot be written: {error.strerror}") from error
+    with lock:
+        try:
+            fcntl.lockf(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except (BlockingIOError, PermissionError) as error:  # which of them is up to the file system
+            raise ProcessError(
+                f"{run_folder} is being trained by {path.read_text().strip() or 'another process'} already; "
+                f"wait for it, stop it, or choose another --name"
+            ) from error
+        except OSError as error:
+            raise ProcessError(f"{path} cannot be locked: {error.strerror}") from error
+        lock.truncate(0)
+        lock.write(f"process {os.getpid()} on {platform.node()}\n")
+        lock.flush()
+        yield
 
 
 @contextmanager
@@ -155,6 +198,19 @@ def _attempt(make: Callable[[], T]) -> T | DerainError:
         return make()
     except DerainError as error:
         return error
+    except OSError as error:
+        return ProcessError(str(error))
+    except SystemExit as exited:
+        return _ExitedError(exited.code)
+
+
+@contextmanager
+def _printed(really: bool) -> Iterator[None]:
+    if really:
+        yield
+        return
+    with Path(os.devnull).open("w") as nowhere, redirect_stdout(nowhere), redirect_stderr(nowhere):
+        yield
 
 
 @contextmanager

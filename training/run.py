@@ -7,8 +7,10 @@ and pictures of how it goes in `runs/<name>/`; the model goes to `models/<name>/
 """
 
 import json
+import os
 import shutil
 import sys
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
@@ -19,6 +21,7 @@ import cv2
 
 from derain.engine import Engine
 from derain.errors import DerainError, ModelError
+from derain.image import write_atomically
 from derain.manifest import MANIFEST_NAME, Evaluation, Manifest, load_manifest
 from training.card import evaluation_table, write_model_texts
 from training.evaluate import evaluate, held_out_backgrounds, held_out_sets, rained_on
@@ -28,7 +31,7 @@ from training.loop import CHECKPOINT, train_courses
 from training.network import DerainNetwork, derain_picture
 from training.options import Options, read_options
 from training.pairs import Pair
-from training.processes import Processes, SaidByTheFirstError, current, joined
+from training.processes import Processes, SaidByTheFirstError, alone_in, current, joined
 from training.progress import SAMPLES, TENSORBOARD, Row
 from training.rain.drawn import SHOWER
 from training.recipes import describe
@@ -56,7 +59,7 @@ def run(options: Options, processes: Processes) -> Path:
         lambda network: _show(network, shown),
         options.execution,
     )
-    return processes.from_the_first(lambda: _finish(network, commit, options))
+    return processes.from_the_first(lambda: _finish(network, commit, options, run_folder))
 
 
 def _begin(options: Options, run_folder: Path) -> str:
@@ -64,30 +67,50 @@ def _begin(options: Options, run_folder: Path) -> str:
     model = options.models / options.name
     if model.exists() and not (model / MANIFEST_NAME).exists():
         raise DerainError(f"{model} is there and is no model folder; choose another --name")
-    run_folder.mkdir(parents=True, exist_ok=True)
-    started = run_folder / "run.json"
-    if not (run_folder / CHECKPOINT).exists():
-        about = {"commit": current_commit(), "recipe": describe(options.recipe)}
-        started.write_text(json.dumps(about, indent=2) + "\n")
-    commit: str = json.loads(started.read_text())["commit"]
-    return commit
+    for place, option in ((options.models, "--models"), (options.runs, "--runs")):
+        _check_place(place, option)
+    with alone_in(run_folder):
+        _restore(model)
+        started = run_folder / "run.json"
+        commit = current_commit()
+        if (run_folder / CHECKPOINT).exists():
+            with suppress(OSError, ValueError, KeyError, TypeError):
+                return str(json.loads(started.read_text())["commit"])
+            print(f"{started} is missing or damaged: written anew, its commit unknown", file=sys.stderr)
+            commit = "unknown"
+        about = {"commit": commit, "recipe": describe(options.recipe)}
+        write_atomically(started, (json.dumps(about, indent=2) + "\n").encode())
+        return commit
 
 
-def _finish(network: DerainNetwork, commit: str, options: Options) -> Path:
+def _check_place(folder: Path, option: str) -> None:
+    """Better said now than after the training."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise DerainError(f"{option} {folder} cannot be made a folder: {error.strerror}") from error
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise DerainError(f"{option} {folder} cannot be written to")
+
+
+def _finish(network: DerainNetwork, commit: str, options: Options, run_folder: Path) -> Path:
     """Exports beside the final place, scores the exported file, and only then puts it in place."""
     recipe, models, name = options.recipe, options.models, options.name
     unfinished = models / f".{name}.unfinished"
-    shutil.rmtree(unfinished, ignore_errors=True)
-    unfinished.mkdir(parents=True)
-    manifest = export(network, recipe, commit, unfinished, name)
-    write_model_texts(unfinished, manifest)
-    engine = Engine(unfinished)
-    evaluations = [evaluate(engine.derain, title, "validation", pairs) for title, pairs in held_out_sets()]
-    engine.close()
-    evaluations += _recorded(models / name, manifest, {measured.name for measured in evaluations})
-    write_model_texts(unfinished, manifest.model_copy(update={"evaluations": evaluations}))
-    print(evaluation_table(evaluations))
-    return _put_in_place(unfinished, models / name)
+    with alone_in(run_folder):
+        shutil.rmtree(unfinished, ignore_errors=True)
+        unfinished.mkdir(parents=True)
+        manifest = export(network, recipe, commit, unfinished, name)
+        write_model_texts(unfinished, manifest)
+        engine = Engine(unfinished)
+        evaluations = [
+            evaluate(engine.derain, title, "validation", pairs) for title, pairs in held_out_sets()
+        ]
+        engine.close()
+        evaluations += _recorded(models / name, manifest, {measured.name for measured in evaluations})
+        write_model_texts(unfinished, manifest.model_copy(update={"evaluations": evaluations}))
+        print(evaluation_table(evaluations))
+        return _put_in_place(unfinished, models / name)
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -144,9 +167,19 @@ def _recorded(folder: Path, manifest: Manifest, measured: set[str]) -> list[Eval
     return [known for known in earlier.evaluations if same and known.name not in measured]
 
 
+def _replaced(folder: Path) -> Path:
+    return folder.with_name(f".{folder.name}.replaced")
+
+
+def _restore(folder: Path) -> None:
+    """Back to where it was: what made room for a new model that then never came."""
+    if _replaced(folder).exists() and not folder.exists():
+        _replaced(folder).rename(folder)
+
+
 def _put_in_place(unfinished: Path, folder: Path) -> Path:
     """Swaps the finished folder in; an earlier model of the same name makes room."""
-    replaced = folder.with_name(f".{folder.name}.replaced")
+    replaced = _replaced(folder)
     shutil.rmtree(replaced, ignore_errors=True)
     if folder.exists():
         folder.rename(replaced)

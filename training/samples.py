@@ -1,12 +1,18 @@
 """Training samples: a patch of background, and the same patch in the rain."""
 
+from hashlib import sha256
+from pathlib import Path
+
 import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
 from derain.arrays import Picture
-from training.backgrounds import BackgroundError, cut_patch, draw_leaves, load_folder
+from training.backgrounds import BackgroundError, cut_patch, draw_leaves, list_pictures, load_folder, subset
+from training.rain.families import Family
+from training.rain.rainmix import RainMix
+from training.rain.textures import TextureRain
 from training.randomness import Purpose, generator
 from training.recipes import Recipe
 
@@ -28,6 +34,14 @@ class Samples(Dataset[tuple[Tensor, Tensor]]):
         self.leaves = [draw_leaves(recipe.leaves, recipe.seed, i) for i in range(recipe.leaves_count)]
         if not self.photographs and not self.leaves:
             raise BackgroundError(f"recipe {recipe.name} has neither photographs nor leaves to train on")
+        # Tells the pictures that samples are made of, all but late rain's: names, contents and order.
+        self.digest = self._digest()
+
+    @property
+    def folders(self) -> list[Path]:
+        """Where they lie."""
+        folders = (self.recipe.photographs, _folder(self.recipe.rain))
+        return [folder for folder in folders if folder is not None]
 
     def __len__(self) -> int:
         return self.recipe.steps * self.recipe.batch
@@ -42,6 +56,24 @@ class Samples(Dataset[tuple[Tensor, Tensor]]):
         stays_dry = rng.random() < recipe.clean_share
         rainy = clean if stays_dry else rain.add(clean, recipe.seed, index)
         return _channels_first(rainy), _channels_first(clean)
+
+    def _digest(self) -> str:
+        recipe = self.recipe
+        paths: list[Path] = []
+        if recipe.photographs is not None:
+            paths += subset(list_pictures(recipe.photographs), recipe.photograph_count, recipe.seed)
+        if (folder := _folder(recipe.rain)) is not None:
+            paths += list_pictures(folder)
+        digest = sha256()
+        for path in paths:
+            digest.update(sha256(path.name.encode()).digest() + sha256(path.read_bytes()).digest())
+        return digest.hexdigest()
+
+
+def _folder(rain: Family) -> Path | None:
+    """Of the layers that the rain is cut from."""
+    layers = rain.source if isinstance(rain, RainMix) else rain
+    return layers.folder if isinstance(layers, TextureRain) else None
 
 
 def _channels_first(picture: Picture) -> Tensor:

@@ -61,6 +61,17 @@ class Deadly(Dataset[tuple[Tensor, Tensor]]):
         raise AssertionError
 
 
+class Mistaken(Dataset[tuple[Tensor, Tensor]]):
+    def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
+        raise RuntimeError("size mismatch")
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_mistake_in_the_code_is_not_called_a_death(workers: int) -> None:
+    with pytest.raises(RuntimeError, match="size mismatch"):
+        next(batches(Mistaken(), 2, range(4), Processes(), workers))
+
+
 def test_killed_worker_is_an_error() -> None:
     with pytest.raises(BatchError, match=r"has died.*fewer --workers"):
         next(batches(Deadly(), 2, range(4), Processes(), 1))

@@ -12,7 +12,7 @@ from training.checkpoint import Checkpoint, CheckpointError, load_checkpoint, pr
 
 def numbered(step: int) -> Checkpoint:
     weights = {"weight": torch.arange(5000, dtype=torch.float32) * step}
-    return Checkpoint(step, {"name": "tiny"}, weights, weights, {"step": step}, [(0.5, 1.5)])
+    return Checkpoint(step, {"name": "tiny"}, "", weights, weights, {"step": step}, [(0.5, 1.5)])
 
 
 @pytest.fixture

@@ -1,5 +1,6 @@
 """Export: the file computes what the network computes, and the manifest says what it is."""
 
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -21,7 +22,7 @@ from training.export import (
     measure_parity,
 )
 from training.network import DerainNetwork, NetworkShape
-from training.recipes import RECIPES, Recipe, describe
+from training.recipes import RECIPES, ROOT, Recipe, describe
 
 
 @pytest.mark.parametrize("shape", [(1, 3, 4, 4), (1, 3, 8, 100), (3, 3, 64, 44), (5, 3, 4, 4)])
@@ -48,6 +49,15 @@ def test_manifest_describes_the_model(exported: ExportedModel, tiny_recipe: Reci
         "manifest.json",
         "model.onnx",
     ]
+
+
+def test_file_does_not_tell_where_it_was_made(exported: ExportedModel) -> None:
+    """Nor where Python was, nor any source file."""
+    data = (exported.folder / "model.onnx").read_bytes()
+    for path in (str(ROOT), sys.prefix, sys.base_prefix + "/lib", "site-packages", "network.py"):
+        assert path.encode() not in data
+    shipped = (ROOT / "models" / "base" / "model.onnx").read_bytes()
+    assert b"network.py" not in shipped
 
 
 def test_engine_computes_what_the_network_computes(exported: ExportedModel) -> None:

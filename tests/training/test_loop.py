@@ -14,7 +14,9 @@ from torch import Tensor, nn
 from torch.utils.data import default_collate
 
 from derain.errors import DerainError
+from derain.image import PNG, encode
 from tests.training.conftest import RAIN, with_random_weights
+from tests.training.trainee import Task, Trainee
 from training.checkpoint import Checkpoint, CheckpointError, load_checkpoint, save_checkpoint
 from training.loop import (
     DivergedError,
@@ -26,8 +28,10 @@ from training.loop import (
     train_courses,
 )
 from training.network import DerainNetwork
-from training.processes import Processes
+from training.processes import ProcessError, Processes
+from training.rain.rainmix import RainMix
 from training.rain.streaks import RainRange
+from training.rain.textures import TextureRain
 from training.recipes import Recipe, describe
 from training.samples import Samples
 
@@ -120,9 +124,9 @@ def test_checkpoint_of_another_recipe_is_refused(unbroken: Path, tiny_recipe: Re
 
 def test_failed_save_leaves_the_last_checkpoint(tmp_path: Path) -> None:
     path = tmp_path / "checkpoint.pt"
-    save_checkpoint(Checkpoint(1, {}, {"a": torch.zeros(1000)}, {}, {}, []), path)
+    save_checkpoint(Checkpoint(1, {}, "", {"a": torch.zeros(1000)}, {}, {}, []), path)
     with pytest.raises(AttributeError, match="pickle"):
-        save_checkpoint(Checkpoint(2, {}, {"a": lambda: None}, {}, {}, []), path)
+        save_checkpoint(Checkpoint(2, {}, "", {"a": lambda: None}, {}, {}, []), path)
     assert load_checkpoint(path, {}).step == 1
 
 
@@ -179,6 +183,68 @@ def test_the_late_course_sets_out_from_the_fork(tiny_recipe: Recipe, tmp_path: P
     assert same(dict(network.state_dict()), mean)
     again = train_courses(forked, tmp_path / "forked", interrupt)
     assert same(dict(again.state_dict()), mean), "a finished run is not trained again"
+    assert sorted(path.parent.name for path in tmp_path.rglob("fork.pt")) == ["forked"]
+
+
+def folder_of_pictures(folder: Path) -> Path:
+    folder.mkdir()
+    for name in "abc":
+        noise = np.random.default_rng(ord(name)).integers(0, 256, (20, 20, 3), dtype=np.uint8)
+        (folder / f"{name}.png").write_bytes(encode(noise, PNG))
+    return folder
+
+
+def add(folder: Path) -> None:
+    shutil.copy(folder / "a.png", folder / "d.png")
+
+
+def remove(folder: Path) -> None:
+    (folder / "b.png").unlink()
+
+
+def rename(folder: Path) -> None:
+    (folder / "a.png").rename(folder / "z.png")
+
+
+def alter(folder: Path) -> None:
+    (folder / "c.png").write_bytes((folder / "b.png").read_bytes())
+
+
+@pytest.mark.parametrize("change", [add, remove, rename, alter])
+@pytest.mark.parametrize("kind", ["photographs", "rain"])
+def test_run_does_not_go_on_with_other_pictures(
+    tiny_recipe: Recipe, tmp_path: Path, change: Callable[[Path], None], kind: str
+) -> None:
+    folder, kept, run_folder = folder_of_pictures(tmp_path / kind), tmp_path / "kept", tmp_path / "run"
+    layers = RainMix("rainmix", TextureRain("textures", folder))
+    recipe = replace(tiny_recipe, rain=layers) if kind == "rain" else replace(tiny_recipe, photographs=folder)
+    with pytest.raises(KeyboardInterrupt):
+        train(recipe, run_folder, interrupt)
+    shutil.copytree(folder, kept)
+    change(folder)
+    with pytest.raises(CheckpointError, match=f"the pictures in {folder} are not .* bring those back, or"):
+        train(recipe, run_folder, no_scores)
+    shutil.rmtree(folder)
+    kept.rename(folder)
+    (folder / "notes.txt").write_text("no picture")
+    train(recipe, run_folder, no_scores)
+
+
+@pytest.mark.slow
+def test_a_folder_is_trained_in_by_one_process(tiny_recipe: Recipe, tmp_path: Path) -> None:
+    """Killed, it leaves no lock behind, though its worker may outlive it."""
+    trainee = Trainee(Task(replace(tiny_recipe, steps=20_000), tmp_path, Execution(workers=1)))
+    trainee.wait_for_step(4)
+    said = f"is being trained by process {trainee.process.pid} on .* already; wait for it, stop it, or choose"
+    try:
+        with pytest.raises(ProcessError, match=said):
+            train(tiny_recipe, tmp_path, no_scores)
+        assert trainee.process.poll() is None
+    finally:
+        trainee.process.kill()
+        trainee.process.wait()
+    with pytest.raises(CheckpointError, match="another recipe"):
+        train(tiny_recipe, tmp_path, no_scores)
 
 
 def exactly(network: nn.Module) -> Callable[[Tensor], Tensor]:

@@ -5,10 +5,11 @@ from pathlib import Path
 
 import pytest
 
+from training.backgrounds import BackgroundError
 from training.loop import Execution
 from training.options import read_options
 from training.rain.streaks import SMALL
-from training.recipes import base, smoke
+from training.recipes import base, smoke, study
 
 
 def test_nothing_said_is_the_recipe() -> None:
@@ -31,6 +32,7 @@ def test_each_option_changes_what_it_says() -> None:
         leaves=replace(smoke().leaves, complexity=0.25),
         rain=SMALL,
         late_rain=None,
+        late_share=0.0,
         steps=10,
         batch=6,
         patch_px=48,
@@ -46,6 +48,21 @@ def test_count_is_of_the_leaves_where_there_are_leaves_alone() -> None:
     assert (leaves.photographs, leaves.leaves_count) == (None, base().leaves_count)
     few = read_options(["base", "--backgrounds", "leaves", "--count", "3"]).recipe
     assert (few.photographs, few.leaves_count) == (None, 3)
+
+
+def test_leaves_alone_are_some_where_the_recipe_has_none() -> None:
+    assert study().leaves_count == 0
+    assert read_options(["study", "--backgrounds", "leaves", "--leaves-complexity", "0"]).recipe == replace(
+        study(), photographs=None, leaves=replace(study().leaves, complexity=0.0), leaves_count=64
+    )
+    assert read_options(["study", "--backgrounds", "leaves", "--count", "3"]).recipe.leaves_count == 3
+
+
+def test_complexity_of_leaves_that_there_are_none_of_is_an_error() -> None:
+    with pytest.raises(
+        BackgroundError, match="--leaves-complexity is of no use: the recipe study has leaves"
+    ):
+        read_options(["study", "--leaves-complexity", "0.5"])
 
 
 @pytest.mark.parametrize(
