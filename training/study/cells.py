@@ -8,7 +8,6 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-import cv2
 import numpy as np
 
 from derain.arrays import Picture
@@ -20,6 +19,7 @@ from training.loop import Execution, train
 from training.measurement import PERFECT_PSNR
 from training.metrics import mean_scores, psnr, score
 from training.network import derain_picture
+from training.pictures import square
 from training.rain.families import family
 from training.rain.streaks import RANGES
 from training.recipes import Recipe, describe
@@ -190,7 +190,7 @@ def measure(
     cell: Cell, derain: Callable[[Picture], Picture], held_out: HeldOut, backgrounds: Sequence[Picture]
 ) -> list[Row]:
     """A row for each rain of the test; `backgrounds` are those that the cell was trained on."""
-    clean = [_square(read_picture(path), TEST_PX) for path in held_out.pictures]
+    clean = [square(read_picture(path), TEST_PX) for path in held_out.pictures]
     returned = float(np.mean([min(PERFECT_PSNR, psnr(derain(picture), picture)) for picture in clean]))
     complexity = set_complexity(backgrounds)
     rows = []
@@ -245,7 +245,7 @@ def prepare(category: Category, held_out: HeldOut, folder: Path) -> None:
         if target in targets:
             raise StudyError(f"{targets[target]} and {source} would both become {target}: rename one")
         targets[target] = source
-        picture = _square(read_picture(source), BACKGROUND_PX)
+        picture = square(read_picture(source), BACKGROUND_PX)
         if not target.exists():
             target.parent.mkdir(parents=True, exist_ok=True)
             write_atomically(target, encode(picture, PNG))
@@ -316,13 +316,3 @@ def _read_result(path: Path) -> Result:
 
 def _prepared(category: Category, folder: Path) -> Path:
     return folder / "backgrounds" / category.name
-
-
-def _square(picture: Picture, side_px: int) -> Picture:
-    """The largest square in the middle, brought to a size."""
-    height, width = picture.shape[:2]
-    window_px = min(height, width)
-    top, left = (height - window_px) // 2, (width - window_px) // 2
-    window = picture[top : top + window_px, left : left + window_px]
-    method = cv2.INTER_AREA if window_px > side_px else cv2.INTER_CUBIC
-    return np.asarray(cv2.resize(window, (side_px, side_px), interpolation=method), dtype=np.uint8)

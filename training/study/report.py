@@ -105,10 +105,9 @@ def _by_count(rows: Sequence[Row], measure: Measure, figure: Figure) -> None:
     for axes in grid[-1]:
         axes.set_xlabel("backgrounds to train on, n")
         axes.set_xscale("log")
-        axes.set_xticks(sorted({row.count for row in rows}))
+        axes.set_xticks([2**k for k in range(12) if 2**k <= max(row.count for row in rows)])
         axes.xaxis.set_major_formatter(ScalarFormatter())
         axes.xaxis.set_minor_locator(NullLocator())
-        axes.tick_params(axis="x", labelrotation=60)
     figure.legend(*grid[0, 1].get_legend_handles_labels(), loc="outside right upper")
 
 
