@@ -17,10 +17,10 @@ from pathlib import Path
 
 from derain.cli import at_least
 from derain.errors import DerainError
-from training.backgrounds import list_pictures
+from training.backgrounds import HELD_OUT_PHOTOGRAPHS, list_pictures
 from training.interruption import GOES_ON, Interrupted, ends_on_sigterm
 from training.rain.families import FAMILIES, family, trainable
-from training.recipes import PHOTOGRAPHS, ROOT
+from training.recipes import PHOTOGRAPHS
 from training.recipes import study as study_recipe
 from training.study.cells import (
     Category,
@@ -35,7 +35,6 @@ from training.study.cells import (
 from training.study.pool import run_cells
 from training.study.report import write_report
 
-_HELD_OUT_PHOTOGRAPHS = ROOT / "training" / "photographs" / "heldout"
 _DEFAULT_CATEGORIES = (
     Category("photographs", PHOTOGRAPHS),
     Category("leaves0.2", None, 0.2),
@@ -160,7 +159,7 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--seeds", type=at_least(1), default=2, help="trainings of each kind (default: 2)")
     parser.add_argument("--steps", type=at_least(1), default=2000, help="of each training (default: 2000)")
     parser.add_argument(
-        "--test", type=Path, default=_HELD_OUT_PHOTOGRAPHS, help="pictures to test on, no category's"
+        "--test", type=Path, default=HELD_OUT_PHOTOGRAPHS, help="pictures to test on, no category's"
     )
     parser.add_argument("--test-count", type=at_least(1), default=24, help="at most so many (default: 24)")
     parser.add_argument("--jobs", type=at_least(1), default=1, help="trainings at once (default: 1)")
