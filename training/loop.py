@@ -258,7 +258,7 @@ def _check_pictures(samples: Samples, pictures: str, run_folder: Path) -> None:
         folders = " or ".join(map(str, samples.folders))
         raise CheckpointError(
             f"the pictures in {folders} are not those that the run in {run_folder} began with: "
-            f"bring those back, or remove {run_folder} or choose another --name to begin with these"
+            f"bring those back, or begin anew with these in another folder (another --name)"
         )
 
 

@@ -64,24 +64,48 @@ def test_run_folder_says_what_was_run(base: Path) -> None:
     assert about["recipe"] == json.loads(manifest.model_dump_json())["recipe"]
 
 
-def test_same_command_again_does_not_train_again(base: Path) -> None:
-    run_folder, model = base / "runs" / "smoke", base / "models" / "smoke" / "model.onnx"
-    paths = [run_folder / "checkpoint.pt", run_folder / "stats.jsonl", run_folder / "run.json", model]
-    before = [path.read_bytes() for path in paths]
-    assert main([*SMOKE, *in_folder(base)]) == 0
-    assert [path.read_bytes() for path in paths] == before
-
-
-def test_scores_recorded_since_are_kept(base: Path) -> None:
-    folder = base / "models" / "smoke"
+def test_same_command_again_does_not_train_again_and_keeps_what_was_measured_since(base: Path) -> None:
+    """Also where it was killed as the new model was to take the place of the old one."""
+    run_folder, folder = base / "runs" / "smoke", base / "models" / "smoke"
     manifest = load_manifest(folder)
     mine = manifest.evaluations[0].model_copy(update={"name": "mine"})
     write_model_texts(folder, manifest.model_copy(update={"evaluations": [*manifest.evaluations, mine]}))
+    folder.rename(base / "models" / ".smoke.replaced")
+    paths = [base / "models" / ".smoke.replaced" / "model.onnx"]
+    paths += [run_folder / name for name in ("checkpoint.pt", "stats.jsonl", "run.json")]
+    before = [path.read_bytes() for path in paths]
     assert main([*SMOKE, *in_folder(base)]) == 0
+    assert [path.read_bytes() for path in (folder / "model.onnx", *paths[1:])] == before
     assert load_manifest(folder).evaluations == [*manifest.evaluations, mine]
+    assert [path.name for path in (base / "models").iterdir()] == ["smoke"], "nothing unfinished is left"
+
+
+def test_damaged_model_is_replaced_and_a_damaged_record_is_said(
+    base: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder, record = base / "models" / "smoke", base / "runs" / "smoke" / "run.json"
+    model, about = (folder / "model.onnx").read_bytes(), json.loads(record.read_text())
     (folder / "model.onnx").write_bytes(b"damaged")
+    record.write_text('{"commit": "0')
     assert main([*SMOKE, *in_folder(base)]) == 0
-    assert load_manifest(folder).evaluations == manifest.evaluations
+    assert f"{record} is missing or damaged: written anew, its commit unknown" in capsys.readouterr().err
+    assert json.loads(record.read_text()) == about | {"commit": "unknown"}
+    manifest = load_manifest(folder)
+    assert (folder / "model.onnx").read_bytes() == model
+    assert manifest.commit == "unknown"
+    assert len(manifest.evaluations) == 4, "what was recorded of a damaged model is forgotten"
+
+
+@pytest.mark.parametrize("option", ["--models", "--runs"])
+@pytest.mark.parametrize("inside", [".", "inside"])
+def test_places_that_are_no_folders_are_said_before_the_training(
+    option: str, inside: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").write_text("precious")
+    place = tmp_path / "file" / inside
+    assert main([*SMOKE, *in_folder(tmp_path), option, str(place)]) == 1
+    assert capsys.readouterr().err.startswith(f"error: {option} {place} cannot be made a folder: ")
+    assert not [path for path in tmp_path.rglob("*") if path.name in ("stats.jsonl", "run.json")]
 
 
 def test_other_settings_under_the_same_name_are_refused(
@@ -144,6 +168,19 @@ def test_two_processes_leave_the_same_model(base: Path, tmp_path: Path) -> None:
     assert ours.recipe == theirs.recipe
 
 
+def test_two_processes_say_once_what_is_wrong() -> None:
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+    done = subprocess.run(
+        [*torchrun, "training/run.py", "smoke", "--steps", "0"],
+        cwd=ROOT,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode != 0
+    assert done.stderr.count("--steps: '0' is no whole number of 1 or more") == 1, done.stderr
+
+
 def test_unreadable_background_is_an_error_by_name(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -196,10 +233,10 @@ def test_failed_start_does_not_stand_in_the_record_of_the_next(tmp_path: Path) -
     assert about["recipe"]["photographs"].endswith("meant")
 
 
-@pytest.mark.parametrize("how", [["training/run.py"], ["-m", "training.run"]])
-def test_help_as_a_file_and_as_a_module(how: list[str]) -> None:
+def test_help_as_a_module() -> None:
+    """As a file it is started above."""
     done = subprocess.run(
-        [sys.executable, *how, "--help"], cwd=ROOT, capture_output=True, text=True, check=True
+        [sys.executable, "-m", "training.run", "--help"], cwd=ROOT, capture_output=True, text=True, check=True
     )
     assert "torchrun --nproc-per-node 2 training/run.py base" in done.stdout
     assert not done.stderr

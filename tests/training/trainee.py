@@ -30,6 +30,7 @@ class Task:
     recipe: Recipe
     run_folder: Path
     execution: Execution
+    dawdle_s: float = 0.0  # at each validation: time for those who watch, to kill it in the middle
 
 
 def first_weight(network: nn.Module) -> Mapping[str, float]:
@@ -90,7 +91,7 @@ class Trainee:
         while not has_come():
             assert self.process.poll() is None, self.errors
             assert time.monotonic() < deadline, self.errors
-            time.sleep(0.001)
+            time.sleep(0.002)
 
     def pid(self, rank: int) -> int:
         return int((self.folder / f"pid-{rank}").read_text())
@@ -99,10 +100,15 @@ class Trainee:
 def main(path: Path) -> int:
     torch.set_num_threads(1)
     task: Task = pickle.loads(path.read_bytes())
+
+    def validate(network: nn.Module) -> Mapping[str, float]:
+        time.sleep(task.dawdle_s)
+        return first_weight(network)
+
     try:
         with joined() as processes:
             (task.run_folder / f"pid-{processes.rank}").write_text(str(os.getpid()))
-            train(task.recipe, task.run_folder, first_weight, grey, task.execution)
+            train(task.recipe, task.run_folder, validate, grey, task.execution)
     except DerainError as error:
         print(f"process {processes.rank}: {error}", file=sys.stderr)
         return 1
