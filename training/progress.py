@@ -22,6 +22,7 @@ from tqdm import tqdm
 from derain.arrays import Picture
 from derain.image import JPEG, encode, write_atomically
 from training.checkpoint import DiskError
+from training.pictures import middle
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
@@ -144,14 +145,9 @@ def side_by_side(rows: list[Row]) -> Picture:
     height, width = (min(row.clean.shape[axis] for row in rows) for axis in (0, 1))
     strips: list[Picture] = []
     for row in rows:
-        columns = [_middle(picture, height, width) for picture in (row.rainy, row.derained, row.clean)]
+        columns = [middle(picture, height, width) for picture in (row.rainy, row.derained, row.clean)]
         strips += [_caption(row.title, 3 * width), np.concatenate(columns, axis=1)]
     return np.concatenate(strips, axis=0)
-
-
-def _middle(picture: Picture, height: int, width: int) -> Picture:
-    top, left = ((side - wanted) // 2 for side, wanted in zip(picture.shape, (height, width), strict=False))
-    return picture[top : top + height, left : left + width]
 
 
 def _caption(title: str, width: int) -> Picture:
