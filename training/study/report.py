@@ -105,7 +105,8 @@ def _by_count(rows: Sequence[Row], measure: Measure, figure: Figure) -> None:
     for axes in grid[-1]:
         axes.set_xlabel("backgrounds to train on, n")
         axes.set_xscale("log")
-        axes.set_xticks([2**k for k in range(12) if 2**k <= max(row.count for row in rows)])
+        counts = [row.count for row in rows]
+        axes.set_xticks([2**k for k in range(20) if min(counts) <= 2**k <= max(counts)])
         axes.xaxis.set_major_formatter(ScalarFormatter())
         axes.xaxis.set_minor_locator(NullLocator())
     figure.legend(*grid[0, 1].get_legend_handles_labels(), loc="outside right upper")
