@@ -19,7 +19,13 @@ from serving.problems import STATUSES, BusyError, ProblemResponses, problem_of
 from tests.conftest import send
 
 # A base class that is never raised, two that end the start of the service, one of the command.
-NEVER_SENT: set[type[DerainError]] = {ImageError, ModelError, ProviderError, derain.cli.PlanError}
+NEVER_SENT: set[type[DerainError]] = {
+    ImageError,
+    ModelError,
+    ProviderError,
+    derain.cli.OutputError,
+    derain.cli.PlanError,
+}
 
 
 def _descendants(error: type[DerainError]) -> Iterator[type[DerainError]]:
