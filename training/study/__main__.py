@@ -1,6 +1,6 @@
 """Runs the paper's experiment: small trainings on few or many, simple or complex backgrounds.
 
-    python -m training.study runs/study --report docs/study
+    python -m training.study runs/study --report runs/study/report
     python -m training.study runs/study --category faces=photos/faces --category leaves=leaves:0.5 \\
         --counts 8 16 32 64 128 256 all --rain small medium large --seeds 3 --jobs 8
 

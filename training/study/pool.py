@@ -3,7 +3,8 @@
 import os
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from multiprocessing import get_context
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
@@ -25,9 +26,11 @@ def run_cells(cells: Sequence[Cell], recipe: Recipe, held_out: HeldOut, folder: 
     failed = 0
     waiting: list[Cell] = []
     running: dict[Connection, tuple[SpawnProcess, Cell]] = {}
-    # For the processes that are to come: each has one core, and there is one bar for all.
-    os.environ |= {"OMP_NUM_THREADS": "1", "TQDM_DISABLE": "1"}
-    with tqdm(total=len(cells), unit="cell", disable=False) as progress:
+    with (
+        # For the processes that are to come: each has one core, and there is one bar for all.
+        _environment(OMP_NUM_THREADS="1", TQDM_DISABLE="1"),
+        tqdm(total=len(cells), unit="cell", disable=False) as progress,
+    ):
         for cell in reversed(cells):
             try:
                 if known(cell, recipe, held_out, folder) is None:
@@ -56,6 +59,17 @@ def run_cells(cells: Sequence[Cell], recipe: Recipe, held_out: HeldOut, folder: 
             for process, _ in running.values():
                 process.join()
     return failed
+
+
+@contextmanager
+def _environment(**variables: str) -> Iterator[None]:
+    before = dict(os.environ)
+    os.environ.update(variables)
+    try:
+        yield
+    finally:
+        os.environ.clear()
+        os.environ.update(before)
 
 
 def _start(cell: Cell, recipe: Recipe, held_out: HeldOut, folder: Path) -> tuple[Connection, SpawnProcess]:
