@@ -41,6 +41,7 @@ from training.pairs import LAYOUTS, Pair, PairFiles, PairingError, find_clean, f
 from training.pictures import shrink
 from training.rain.drawn import DRAWN
 from training.rain.families import FAMILIES, Family, family
+from training.rain.textures import TextureRain
 from training.report import RealResult, Report, Result, text_table, write_json, write_page
 
 _HELD_OUT_SEED = 1_000_003  # no recipe's
@@ -193,14 +194,15 @@ def _rained(rain: Family, files: list[PairFiles]) -> list[RainedFile]:
 
 
 def _check_unseen(model: Path, rains: Sequence[Family]) -> None:
-    """Raises ModelError for rain that the model was trained on: of such the card has no scores."""
+    """Raises ModelError for rain of the make that models are trained on: of such the card has no scores."""
     recipe = load_manifest(model).recipe
     trained_on = {rain["name"] for rain in (recipe["rain"], recipe["late_rain"]) if rain is not None}
-    if seen := next((rain.name for rain in rains if rain.name in trained_on), None):
-        raise ModelError(
-            f"{model} was trained on {seen} rain, and its card is for scores on rain that it never saw; "
-            "without --record it can be scored on it, and --json keeps the scores"
-        )
+    for rain in rains:
+        if rain.name in trained_on or not (rain.held_out or isinstance(rain, TextureRain)):
+            raise ModelError(
+                f"{rain.name} is rain to train on, and the card of {model} is for rain that it never saw; "
+                "without --record it can be scored on it, and --json keeps the scores"
+            )
 
 
 def _make_room(options: argparse.Namespace) -> None:

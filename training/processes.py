@@ -147,7 +147,7 @@ def alone_in(run_folder: Path) -> Iterator[None]:
         except (BlockingIOError, PermissionError) as error:  # which of them is up to the file system
             raise ProcessError(
                 f"{run_folder} is being trained by {path.read_text().strip() or 'another process'} already; "
-                f"wait for it, stop it, or choose another --name"
+                f"wait for it, stop it, or choose another name"
             ) from error
         except OSError as error:
             raise ProcessError(f"{path} cannot be locked: {error.strerror}") from error

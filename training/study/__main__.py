@@ -19,7 +19,8 @@ from derain.cli import at_least
 from derain.errors import DerainError
 from training.backgrounds import HELD_OUT_PHOTOGRAPHS, list_pictures
 from training.interruption import GOES_ON, Interrupted, ends_on_sigterm
-from training.rain.families import FAMILIES, family, trainable
+from training.rain.families import HELD_OUT, family, trainable
+from training.rain.textures import TextureRain
 from training.recipes import PHOTOGRAPHS
 from training.recipes import study as study_recipe
 from training.study.cells import (
@@ -27,7 +28,6 @@ from training.study.cells import (
     Cell,
     HeldOut,
     StudyError,
-    is_training_generator,
     list_cells,
     prepare,
     read_results,
@@ -78,9 +78,10 @@ def _study(options: argparse.Namespace) -> int:
 
 def _held_out(options: argparse.Namespace) -> HeldOut:
     for name in options.unseen:
-        if is_training_generator(family(name).name) or name in options.rain:
-            raise StudyError(f"--unseen {name} is rain of the make that is trained in: it is seen")
-    held_out = HeldOut((*dict.fromkeys([*options.rain, *options.unseen]),), options.test, options.test_count)
+        rain = family(name)
+        if name in options.rain or not (rain.held_out or isinstance(rain, TextureRain)):
+            raise StudyError(f"--unseen {name} is rain to train in: {', '.join(HELD_OUT)} are not")
+    held_out = HeldOut(tuple(options.unseen), options.test, options.test_count)
     list_pictures(options.test)
     return held_out
 
@@ -92,6 +93,9 @@ def _cells(options: argparse.Namespace) -> list[Cell]:
     cells = list_cells(
         options.category or _DEFAULT_CATEGORIES, options.counts, options.rain, range(options.seeds)
     )
+    names = [category.name for category in options.category or _DEFAULT_CATEGORIES]
+    if twice := next((name for name in names if names.count(name) > 1), None):
+        raise StudyError(f"two categories are named {twice}")
     if not cells:
         raise StudyError("no category has as many pictures as --counts asks for")
     return cells[number - 1 :: machines]
@@ -154,7 +158,8 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
         nargs="+",
         default=["drizzle", "shower", "downpour", "squall"],
         metavar="FAMILY",
-        help=f"to test in, of {', '.join(FAMILIES)} or textures:FOLDER (default: the drawn ones)",
+        help="to test in, beside the rain of each training: "
+        f"{', '.join(HELD_OUT)} or textures:FOLDER (default: the drawn ones)",
     )
     parser.add_argument("--seeds", type=at_least(1), default=2, help="trainings of each kind (default: 2)")
     parser.add_argument("--steps", type=at_least(1), default=2000, help="of each training (default: 2000)")

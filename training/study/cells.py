@@ -1,5 +1,6 @@
 """The cells of the study: which there are, and the training and the measuring of one."""
 
+import hashlib
 import json
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -13,7 +14,7 @@ import numpy as np
 from derain.arrays import Picture
 from derain.errors import DerainError
 from derain.image import PNG, encode, read_picture, write_atomically
-from training.backgrounds import Leaves, draw_leaves, list_pictures, load_folder
+from training.backgrounds import Leaves, draw_leaves, list_pictures, load_folder, subset
 from training.complexity import set_complexity
 from training.loop import Execution, train
 from training.measurement import PERFECT_PSNR
@@ -21,7 +22,6 @@ from training.metrics import mean_scores, psnr, score
 from training.network import derain_picture
 from training.pictures import square
 from training.rain.families import family
-from training.rain.streaks import RANGES
 from training.recipes import Recipe, describe
 
 # Every background is brought to this side first, so that a category does not bring more pixels
@@ -31,7 +31,7 @@ TEST_PX = 192
 _TEST_SEED = 2_000_003  # of the rain on test pictures: no training's
 
 # What differs from cell to cell, of a recipe as `describe` has it.
-_VARIED = ("name", "rain", "photographs", "photograph_count", "leaves", "leaves_count", "seed")
+_VARIED = ("name", "rain", "photographs", "photograph_count", "leaves", "leaves_count", "pictures", "seed")
 
 
 class StudyError(DerainError):
@@ -68,7 +68,7 @@ class Cell:
 
 @dataclass(frozen=True)
 class HeldOut:
-    """What every cell is measured by: rain families over pictures that no cell trains on."""
+    """What every cell is measured by, beside its own rain: other families, over other pictures."""
 
     rains: tuple[str, ...]
     folder: Path
@@ -112,8 +112,8 @@ class Row:
 
     @property
     def unseen(self) -> bool:
-        """Whether the test rain is of another make than what the cell was trained on."""
-        return self.test_rain != self.rain and not is_training_generator(self.test_rain)
+        """Whether the test rain is another than what the cell was trained on: then it is of another make."""
+        return self.test_rain != self.rain
 
 
 @dataclass(frozen=True)
@@ -123,11 +123,6 @@ class Result:
     path: Path
     settings: dict[str, Any]
     rows: list[Row]
-
-
-def is_training_generator(rain: str) -> bool:
-    """Whether it is one of the ranges that the paper's generator is trained in."""
-    return rain in {ranges.name for ranges in RANGES}
 
 
 def list_cells(
@@ -189,13 +184,12 @@ def read_results(folder: Path) -> list[Result]:
 def measure(
     cell: Cell, derain: Callable[[Picture], Picture], held_out: HeldOut, backgrounds: Sequence[Picture]
 ) -> list[Row]:
-    """A row for each rain of the test; `backgrounds` are those that the cell was trained on."""
+    """A row for its own rain and for each other; `backgrounds` are those that the cell was trained on."""
     clean = [square(read_picture(path), TEST_PX) for path in held_out.pictures]
     returned = float(np.mean([min(PERFECT_PSNR, psnr(derain(picture), picture)) for picture in clean]))
     complexity = set_complexity(backgrounds)
     rows = []
-    for name in held_out.rains:
-        rain = family(name)
+    for rain in (family(cell.rain), *map(family, held_out.rains)):
         rainy = [rain.add(picture, _TEST_SEED, index) for index, picture in enumerate(clean)]
         got = mean_scores([score(derain(r), r, c) for r, c in zip(rainy, clean, strict=True)])
         nothing = mean_scores([score(r, r, c) for r, c in zip(rainy, clean, strict=True)])
@@ -285,9 +279,13 @@ def _settings(cell: Cell, recipe: Recipe, held_out: HeldOut, folder: Path) -> di
     But not where the pictures lie: the folder may be moved, or shared by several machines.
     """
     trained = describe(_of_cell(cell, recipe, folder)) | {"photographs": cell.category.name}
+    if cell.category.folder is not None:
+        chosen = subset(list_pictures(_prepared(cell.category, folder)), cell.count, cell.seed)
+        trained["pictures"] = _digest(chosen)
     test = {
         "rains": [family(name).name for name in held_out.rains],
-        "pictures": [path.name for path in held_out.pictures],
+        "pictures": len(held_out.pictures),
+        "digest": _digest(held_out.pictures),
     }
     settings: dict[str, Any] = json.loads(json.dumps({"recipe": trained, "held_out": test}))
     return settings
@@ -296,7 +294,12 @@ def _settings(cell: Cell, recipe: Recipe, held_out: HeldOut, folder: Path) -> di
 def _common(settings: dict[str, Any]) -> dict[str, Any]:
     """What all cells of a study share: the rest is what it varies."""
     kept = {key: value for key, value in settings["recipe"].items() if key not in _VARIED}
-    return {"recipe": kept, "pictures": settings["held_out"]["pictures"]}
+    return {"recipe": kept, "held_out": settings["held_out"]}
+
+
+def _digest(pictures: Iterable[Path]) -> str:
+    """Of the pictures' files, in order, whatever they are called."""
+    return hashlib.sha256(b"".join(hashlib.sha256(p.read_bytes()).digest() for p in pictures)).hexdigest()
 
 
 def _result_path(cell: Cell, folder: Path) -> Path:

@@ -155,12 +155,12 @@ def _page(results: Sequence[Result], rows: Sequence[Row]) -> str:
         f"{recipe['patch_px']} px, seeds {seeds}; written by `python -m training.study`. All numbers are in "
         "[study.csv](study.csv).",
         "",
-        f"Tested on {len(results[0].settings['held_out']['pictures'])} pictures that none was trained on. "
+        f"Tested on {results[0].settings['held_out']['pictures']} pictures that none was trained on. "
         f"Unseen rain: {', '.join(unseen)}.",
         "",
         "## Checks",
         "",
-        "Fixed before the measurements, in [checks.py](../../training/study/checks.py).",
+        "Fixed before the measurements, in `training/study/checks.py`.",
         "",
         "| check | claim | verdict |",
         "|---|---|---|",
@@ -214,14 +214,15 @@ def _prediction(rows: Sequence[Row]) -> list[str]:
         "bits per pixel": lambda row: row.bits_per_pixel,
         "gradient energy": lambda row: row.gradient_energy,
         "looks": lambda row: row.looks,
-        "distinct pictures": lambda row: row.distinct,
+        "distinct pictures": lambda row: round(row.distinct, 1),  # what is left below is rounding
+        "pictures, n": lambda row: row.count,
         "complexity, kB": lambda row: row.kilobytes,
     }
     lines = [
         "## What complexity predicts",
         "",
         f"Rank correlation (Spearman's ρ) over the {len(sets)} sets of backgrounds, of what "
-        "[training/complexity.py](../../training/complexity.py) measures with what was found on unseen rain:",
+        "`training/complexity.py` measures with what was found on unseen rain:",
         "",
         "| measure of the backgrounds | with removal η | with E_B50 |",
         "|---|---|---|",

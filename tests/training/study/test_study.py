@@ -62,7 +62,7 @@ def test_cells_are_all_that_there_is_to_vary(photographs: Path) -> None:
 
 def test_doing_nothing_scores_as_the_input_and_perfection_as_the_clean(photographs: Path) -> None:
     cell = Cell(LEAVES, 1, "medium", 0)
-    held_out = HeldOut(("medium", "shower"), photographs, count=2)
+    held_out = HeldOut(("drizzle", "shower"), photographs, count=2)
     black = [np.zeros((64, 64, 3), dtype=np.uint8)]
     for row in measure(cell, lambda picture: picture, held_out, black):
         assert row.removal == row.rain_change == 0
@@ -226,8 +226,9 @@ def test_a_category_stays_the_same_pictures(tmp_path: Path, photographs: Path, h
         (["--rain", "frogs"], "no rain family 'frogs'"),
         (["--rain", "shower"], "shower is kept for evaluation"),
         (["--unseen", "frogs"], "no rain family 'frogs'"),
-        (["--unseen", "large"], "--unseen large is rain of the make that is trained in"),
+        (["--unseen", "large"], "--unseen large is rain to train in"),
         (["--category", "mine=missing"], "missing is not a folder"),
+        (["--category", "a=leaves:0", "--category", "a=leaves:1"], "two categories are named a"),
         (["--test", "missing"], "missing is not a folder"),
     ],
 )
