@@ -2,7 +2,6 @@
 
 import os
 import re
-import shutil
 import signal
 import subprocess
 import sys
@@ -16,7 +15,7 @@ import pytest
 
 from derain.image import read_picture
 from derain.manifest import load_manifest
-from tests.conftest import ROOT, free_port, repository_files, wait_until_ready
+from tests.conftest import ROOT, copy_repository, free_port, wait_until_ready
 
 DOCS = ROOT / "docs"
 WALK = (DOCS / "training.md").read_text()
@@ -43,10 +42,7 @@ def test_the_commands_are_those_that_are_run() -> None:
 @pytest.fixture(scope="module")
 def clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A clone whose environment is this Python's, in which the page was followed up to serving."""
-    folder = tmp_path_factory.mktemp("walk") / "derain"
-    for name in repository_files():
-        (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy2(ROOT / name, folder / name)
+    folder = copy_repository(tmp_path_factory.mktemp("walk") / "derain")
     (folder / ".venv" / "bin").mkdir(parents=True)
     for program in ("python", "torchrun", "tensorboard"):
         script = folder / ".venv" / "bin" / program

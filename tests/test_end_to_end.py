@@ -2,7 +2,6 @@
 
 import os
 import re
-import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -14,7 +13,7 @@ import numpy as np
 import pytest
 
 from derain.image import decode, read_picture
-from tests.conftest import ROOT, free_port, repository_files, wait_until_ready
+from tests.conftest import ROOT, copy_repository, free_port, wait_until_ready
 from tests.test_readme import README, blocks
 from training.metrics import psnr
 
@@ -26,11 +25,7 @@ EXAMPLES = ROOT / "examples"
 @pytest.fixture(scope="module")
 def clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The files that a clone would have, as they are now."""
-    folder = tmp_path_factory.mktemp("clone") / "derain"
-    for name in repository_files():
-        (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy2(ROOT / name, folder / name)
-    return folder
+    return copy_repository(tmp_path_factory.mktemp("clone") / "derain")
 
 
 @contextmanager

@@ -40,8 +40,7 @@ from training.measurement import (
 from training.pairs import LAYOUTS, Pair, PairFiles, PairingError, find_clean, find_pairs, pair_folders
 from training.pictures import shrink
 from training.rain.drawn import DRAWN
-from training.rain.families import FAMILIES, Family, family
-from training.rain.textures import TextureRain
+from training.rain.families import FAMILIES, Family, family, is_of_another_make
 from training.report import RealResult, Report, Result, text_table, write_json, write_page
 
 _HELD_OUT_SEED = 1_000_003  # no recipe's
@@ -198,7 +197,7 @@ def _check_unseen(model: Path, rains: Sequence[Family]) -> None:
     recipe = load_manifest(model).recipe
     trained_on = {rain["name"] for rain in (recipe["rain"], recipe["late_rain"]) if rain is not None}
     for rain in rains:
-        if rain.name in trained_on or not (rain.held_out or isinstance(rain, TextureRain)):
+        if rain.name in trained_on or not is_of_another_make(rain):
             raise ModelError(
                 f"{rain.name} is rain to train on, and the card of {model} is for rain that it never saw; "
                 "without --record it can be scored on it, and --json keeps the scores"

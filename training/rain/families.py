@@ -54,6 +54,11 @@ def family(text: str) -> Family:
     return FAMILIES[text]
 
 
+def is_of_another_make(rain: Family) -> bool:
+    """Whether a network trained in the generator's ranges has never seen its like."""
+    return rain.held_out or isinstance(rain, TextureRain)
+
+
 def trainable(text: str) -> Family:
     """As `family`, of those that may be trained on."""
     found = family(text)

@@ -19,8 +19,7 @@ from derain.cli import at_least
 from derain.errors import DerainError
 from training.backgrounds import HELD_OUT_PHOTOGRAPHS, list_pictures
 from training.interruption import GOES_ON, Interrupted, ends_on_sigterm
-from training.rain.families import HELD_OUT, family, trainable
-from training.rain.textures import TextureRain
+from training.rain.families import HELD_OUT, family, is_of_another_make, trainable
 from training.recipes import PHOTOGRAPHS
 from training.recipes import study as study_recipe
 from training.study.cells import (
@@ -78,8 +77,7 @@ def _study(options: argparse.Namespace) -> int:
 
 def _held_out(options: argparse.Namespace) -> HeldOut:
     for name in options.unseen:
-        rain = family(name)
-        if name in options.rain or not (rain.held_out or isinstance(rain, TextureRain)):
+        if name in options.rain or not is_of_another_make(family(name)):
             raise StudyError(f"--unseen {name} is rain to train in: {', '.join(HELD_OUT)} are not")
     held_out = HeldOut(tuple(options.unseen), options.test, options.test_count)
     list_pictures(options.test)
@@ -90,10 +88,9 @@ def _cells(options: argparse.Namespace) -> list[Cell]:
     for name in options.rain:
         trainable(name)
     number, machines = options.share
-    cells = list_cells(
-        options.category or _DEFAULT_CATEGORIES, options.counts, options.rain, range(options.seeds)
-    )
-    names = [category.name for category in options.category or _DEFAULT_CATEGORIES]
+    categories = options.category or _DEFAULT_CATEGORIES
+    cells = list_cells(categories, options.counts, options.rain, range(options.seeds))
+    names = [category.name for category in categories]
     if twice := next((name for name in names if names.count(name) > 1), None):
         raise StudyError(f"two categories are named {twice}")
     if not cells:

@@ -171,12 +171,10 @@ def _simpler_is_better(rows: Sequence[Row], complexity: dict[str, float]) -> Che
     for count in sorted({row.count for row in rows}):
         at_count = [row for row in rows if row.count == count and row.category in complexity]
         names = sorted(categories(at_count), key=lambda name: complexity[name])
+        if len(names) < 3:
+            continue
         means = [over_seeds([row for row in at_count if row.category == name], removal) for name in names]
-        rho = (
-            spearman([complexity[name] for name in names], [m.mean for m in means])
-            if len(names) > 2
-            else float("nan")
-        )
+        rho = spearman([complexity[name] for name in names], [spread.mean for spread in means])
         if np.isnan(rho):
             continue
         rhos.append(rho)
