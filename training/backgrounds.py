@@ -114,6 +114,7 @@ class Leaves:
 
     complexity: float = 1.0
     size_px: int = 256
+    row_share: float = 0.0  # of leaves that are many alike in rows: fences, blinds, windows, fur, stripes
 
     @property
     def smallest_radius_px(self) -> float:
@@ -147,6 +148,9 @@ def draw_leaves(world: Leaves, seed: int, index: int) -> Picture:
         # P(r) ~ r^-3, the law that makes the world look the same at every scale, cut at both
         # ends, and flattened to r^-2 so that small leaves do not take all the drawing time.
         radius_px = 1 / rng.uniform(1 / largest_px, 1 / smallest_px)
+        if rng.random() < world.row_share:
+            covered += _paint_rows(canvas, _draw_colour(palette, rng), rng)
+            continue
         is_line = rng.random() < world.line_share
         outline = _draw_line(radius_px, side_px, rng) if is_line else _draw_leaf(radius_px, side_px, rng)
         textured = not is_line and rng.random() < world.textured_share
@@ -196,6 +200,32 @@ def _draw_line(radius_px: float, side_px: int, rng: np.random.Generator) -> Outl
     points = np.stack([t, bend * t**2], axis=1) * radius_px * rng.uniform(2, 8)
     line_width_px = _FINER * np.exp(rng.uniform(np.log(0.7), np.log(6)))
     return _place(points, side_px, rng), float(line_width_px)
+
+
+def _paint_rows(canvas: FloatArray, colour: FloatArray, rng: np.random.Generator) -> float:
+    """Paints one small leaf or line many times over, at equal distances but for a little disorder.
+
+    What tells a fence or a row of windows from rain is just that: the order.
+    """
+    radius_px = _FINER * np.exp(rng.uniform(np.log(1.5), np.log(12)))
+    side_px = canvas.shape[0]
+    is_line = rng.random() < 0.6
+    points, line_width_px = (_draw_line if is_line else _draw_leaf)(radius_px, side_px, rng)
+    line_width_px = min(line_width_px, radius_px / 2)
+    # Along one direction across a line, or along two.
+    spread = points - points.mean(axis=0)
+    across = np.linalg.svd(spread, full_matrices=False)[2][::-1]  # the narrow direction first
+    extent_px = (spread @ across.T).max(axis=0) - (spread @ across.T).min(axis=0) + line_width_px
+    steps = across * (extent_px * rng.uniform(1.2, 3.0, 2))[:, None]
+    counts = int(rng.integers(4, 20)), int(rng.integers(1, 6)) if rng.random() < 0.5 else 1
+    disorder = rng.uniform(0, 0.25) if rng.random() < 0.5 else 0.0
+    covered = 0.0
+    for i in range(counts[0]):
+        for j in range(counts[1]):
+            moved = steps[0] * (i + rng.normal(0, disorder)) + steps[1] * (j + rng.normal(0, disorder))
+            outline = np.asarray(points + moved, dtype=np.float32), line_width_px
+            covered += _paint(canvas, outline, colour, False, rng)
+    return covered
 
 
 def _place(points: NDArray[np.float64], side_px: int, rng: np.random.Generator) -> FloatArray:

@@ -21,10 +21,6 @@ def model_card(manifest: Manifest) -> str:
     photographs = "no photographs"
     if recipe["photographs"] is not None:
         photographs = f"{recipe['photograph_count'] or 'all'} photographs of `{recipe['photographs']}`"
-    late = ""
-    if recipe["late_rain"] is not None:
-        share, name = recipe["late_share"], recipe["late_rain"]["name"]
-        late = f" (averaged with a course whose last {share:.0%} were `{name}`)"
     return f"""# {manifest.name}
 
 Takes rain out of photographs. `{manifest.file.name}`, {manifest.file.bytes / 1e6:.2f} MB,
@@ -39,7 +35,7 @@ SHA-256 `{manifest.file.sha256}`.
   {len(manifest.parity.sizes)} sizes.
 - **Trained** by the recipe `{recipe["name"]}` of commit `{manifest.commit}`: {recipe["steps"]:,}
   steps of {recipe["batch"]} patches of {recipe["patch_px"]} px, seed {recipe["seed"]}; rain of the
-  range `{recipe["rain"]["name"]}`{late}; backgrounds from {photographs} and
+  range `{recipe["rain"]["name"]}`; backgrounds from {photographs} and
   {recipe["leaves_count"]} dead-leaves pictures.
 
 ## Scores

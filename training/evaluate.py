@@ -195,9 +195,8 @@ def _rained(rain: Family, files: list[PairFiles]) -> list[RainedFile]:
 def _check_unseen(model: Path, rains: Sequence[Family]) -> None:
     """Raises ModelError for rain of the make that models are trained on: of such the card has no scores."""
     recipe = load_manifest(model).recipe
-    trained_on = {rain["name"] for rain in (recipe["rain"], recipe["late_rain"]) if rain is not None}
     for rain in rains:
-        if rain.name in trained_on or not is_of_another_make(rain):
+        if rain.name == recipe["rain"]["name"] or not is_of_another_make(rain):
             raise ModelError(
                 f"{rain.name} is rain to train on, and the card of {model} is for rain that it never saw; "
                 "without --record it can be scored on it, and --json keeps the scores"

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, ExitStack, closing, nullcontext
 from copy import deepcopy
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,13 +19,13 @@ from training.batches import Batch, batches
 from training.checkpoint import Checkpoint, CheckpointError, load_checkpoint, save_checkpoint
 from training.interruption import Interrupted, requests_to_stop
 from training.network import DerainNetwork
+from training.optimiser import Optimiser
 from training.processes import Processes, alone_in, current
 from training.progress import Pace, Progress, Row
 from training.recipes import Recipe, describe
 from training.samples import Samples
 
 CHECKPOINT = "checkpoint.pt"
-FORK = "fork.pt"  # the checkpoint that a course with late rain sets out from
 
 Validate = Callable[[DerainNetwork], Mapping[str, float | None]]
 Show = Callable[[DerainNetwork], list[Row]]
@@ -55,19 +55,18 @@ def train(
     validate: Validate,
     show: Show = no_pictures,
     execution: Execution = Execution(),
-    fork_step: int | None = None,
 ) -> DerainNetwork:
     """The trained network: the running mean of the weights, on the CPU, in eval mode.
 
     Goes on from the run folder's checkpoint where there is one, and writes there `checkpoint.pt`,
-    `stats.jsonl`, TensorBoard's files and what `show` gives, and `fork.pt` after the `fork_step`.
+    `stats.jsonl`, TensorBoard's files and what `show` gives.
     Raises DivergedError when the loss is not finite, DiskError when something cannot be written,
     ProcessError when another process trains in the folder, Interrupted when asked to stop.
     """
     processes = current()
     with ExitStack() as held:
         processes.from_the_first(lambda: held.enter_context(alone_in(run_folder)))
-        return _train(recipe, run_folder, validate, show, execution, fork_step, processes)
+        return _train(recipe, run_folder, validate, show, execution, processes)
 
 
 def _train(
@@ -76,7 +75,6 @@ def _train(
     validate: Validate,
     show: Show,
     execution: Execution,
-    fork_step: int | None,
     processes: Processes,
 ) -> DerainNetwork:
     share = len(processes.share_of(recipe.batch))
@@ -86,9 +84,7 @@ def _train(
     network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # its types lack this one
     average = deepcopy(network)
     average.requires_grad_(False).eval()
-    optimiser = torch.optim.AdamW(
-        network.parameters(), lr=recipe.learning_rate, weight_decay=recipe.weight_decay
-    )
+    optimiser = Optimiser(network, recipe.learning_rate, recipe.weight_decay)
 
     # Go on from where an earlier run of the same recipe stopped, on however many processes.
     described, checkpoint_path = describe(recipe), run_folder / CHECKPOINT
@@ -125,7 +121,7 @@ def _train(
             fetched = time.monotonic()
 
             # The gradient of the whole batch, from all processes.
-            optimiser.zero_grad(set_to_none=True)
+            network.zero_grad(set_to_none=True)
             loss = add_gradients(forward, batch, micro_batch, recipe.batch, device)
             gradients = [p.grad for p in network.parameters() if p.grad is not None]
             stops = torch.tensor(float(request.number > 0), device=device)
@@ -140,16 +136,14 @@ def _train(
                     DivergedError(f"the gradient is {norm.item()} at step {step}; try a lower learning rate")
                 )
 
-            for group in optimiser.param_groups:
-                group["lr"] = learning_rate(recipe, step)
-            optimiser.step()
+            optimiser.step(learning_rate(recipe, step))
             _average(average, network, min(recipe.average_decay, (1 + step) / (10 + step)))
             unlogged.append((loss.item(), norm.item()))
             pace.add(asked, fetched, time.monotonic())
 
             # The first process writes down how it goes, and what it takes to go on.
             done = step + 1
-            is_last, is_fork = done == recipe.steps, done == fork_step
+            is_last = done == recipe.steps
             if progress is not None:
                 progress.stepped()
             if done % recipe.log_every == 0:
@@ -159,50 +153,16 @@ def _train(
             if progress is not None and (done % recipe.validate_every == 0 or is_last):
                 progress.validated(done, validate(average), show(average))
             is_asked_to_stop = stops.item() > 0
-            if progress is not None and (
-                done % recipe.checkpoint_every == 0 or is_fork or is_last or is_asked_to_stop
-            ):
+            if progress is not None and (done % recipe.checkpoint_every == 0 or is_last or is_asked_to_stop):
                 progress.settle()
                 state = (network.state_dict(), average.state_dict(), optimiser.state_dict())
                 reached = Checkpoint(done, described, pictures, *state, unlogged)
-                if is_fork:
-                    save_checkpoint(reached, run_folder / FORK)
                 save_checkpoint(reached, checkpoint_path)
             if is_asked_to_stop and not is_last:
                 processes.wait_for_all()  # lest torchrun take the first one down as it saves
                 text = f"stopped after step {done} and saved a checkpoint; the same command goes on from it"
                 raise Interrupted(request.number, text)
     return average.to("cpu")
-
-
-def train_courses(
-    recipe: Recipe,
-    run_folder: Path,
-    validate: Validate,
-    show: Show = no_pictures,
-    execution: Execution = Execution(),
-) -> DerainNetwork:
-    """As `train`; a recipe with late rain is trained on both courses, and their mean returned.
-
-    The course with the late rain is in the run folder's `late/`.
-    """
-    if recipe.late_rain is None:
-        return train(recipe, run_folder, validate, show, execution)
-    early = replace(recipe, late_rain=None)
-    network = train(early, run_folder, validate, show, execution, recipe.fork_step)
-
-    # The other course sets out from the fork, as if it had come all the way.
-    late_folder = run_folder / "late"
-
-    def set_out() -> None:
-        if not (late_folder / CHECKPOINT).exists():
-            fork = load_checkpoint(run_folder / FORK, describe(early))
-            save_checkpoint(replace(fork, recipe=describe(recipe)), late_folder / CHECKPOINT)
-
-    current().from_the_first(set_out)
-    late = train(recipe, late_folder, validate, show, execution).state_dict()
-    network.load_state_dict({name: (ours + late[name]) / 2 for name, ours in network.state_dict().items()})
-    return network
 
 
 def add_gradients(

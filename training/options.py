@@ -14,6 +14,7 @@ from training.rain.families import HELD_OUT, TRAINABLE, trainable
 from training.recipes import RECIPES, ROOT, Recipe
 
 _SMALLEST_PATCH_PX = 16
+_PATCH_MULTIPLE_PX = 8  # `alignment_px` of the largest network of any recipe
 _LEAVES_COUNT = 64  # where leaves are all there is, and the recipe has none
 
 DESCRIPTION = """\
@@ -102,9 +103,10 @@ def _parser() -> argparse.ArgumentParser:
         metavar="FAMILY",
         help=f"{', '.join(TRAINABLE)}, or textures:FOLDER or rainmix:FOLDER with rain layers of yours. "
         "small, medium and large are the paper's ranges, each within the next; wide goes from drizzle to "
-        "downpour, misty also has a veil. The wider, the later overfitting to it sets in as backgrounds "
-        f"grow in number. Not trained on: {', '.join(HELD_OUT)}, by which models are scored (default: "
-        f"{', '.join(f'{name} {_rain(make())}' for name, make in RECIPES.items())})",
+        "downpour, misty also has a veil, varied also differs in make: bars, sheets, gusts, blends. The "
+        "wider, the later overfitting to it sets in as backgrounds grow in number. Not trained on: "
+        f"{', '.join(HELD_OUT)}, by which models are scored (default: "
+        f"{', '.join(f'{name} {make().rain.name}' for name, make in RECIPES.items())})",
     )
 
     course = parser.add_argument_group("course", "How long and how hard the network learns.")
@@ -115,7 +117,7 @@ def _parser() -> argparse.ArgumentParser:
             "--patch",
             "patch_px",
             _patch,
-            f"side of a patch in pixels, a multiple of 4 from {_SMALLEST_PATCH_PX}",
+            f"side of a patch in pixels, a multiple of {_PATCH_MULTIPLE_PX} from {_SMALLEST_PATCH_PX}",
         ),
         ("--learning-rate", "learning_rate", _rate, "after the warm-up and until the decay"),
         ("--seed", "seed", at_least(0), "decides weights, samples and which photographs"),
@@ -175,11 +177,6 @@ def _by_recipe(field: str, nothing: str = "") -> str:
     )
 
 
-def _rain(recipe: Recipe) -> str:
-    late = f" and late {recipe.late_rain.name}" if recipe.late_rain else ""
-    return recipe.rain.name + late
-
-
 def _name(text: str) -> str:
     if not re.fullmatch(r"\w[\w.-]*", text):
         raise argparse.ArgumentTypeError(f"{text!r} is not made of letters, digits, '_', '-' and '.'")
@@ -203,8 +200,8 @@ def _between(text: str, is_allowed: Callable[[float], bool], allowed: str) -> fl
 
 def _patch(text: str) -> int:
     size_px = at_least(_SMALLEST_PATCH_PX)(text)
-    if size_px % 4:
-        raise argparse.ArgumentTypeError(f"{text!r} is no multiple of 4")
+    if size_px % _PATCH_MULTIPLE_PX:
+        raise argparse.ArgumentTypeError(f"{text!r} is no multiple of {_PATCH_MULTIPLE_PX}")
     return size_px
 
 
@@ -213,7 +210,7 @@ def _override(recipe: Recipe, options: argparse.Namespace) -> Recipe:
     given = {name: getattr(options, name) for name in course if getattr(options, name) is not None}
     recipe = replace(recipe, **given)
     if options.rain is not None:
-        recipe = replace(recipe, rain=trainable(options.rain), late_rain=None, late_share=0.0)
+        recipe = replace(recipe, rain=trainable(options.rain))
     if options.backgrounds == "leaves":
         count = options.count or recipe.leaves_count or _LEAVES_COUNT
         recipe = replace(recipe, photographs=None, photograph_count=None, leaves_count=count)

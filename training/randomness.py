@@ -14,6 +14,8 @@ class Purpose(IntEnum):
     LAYER = 4  # where the streaks of one of its layers lie
     TEXTURE = 5
     RAINMIX = 6
+    VARIED = 7
+    MIXTURE = 8
 
 
 def generator(purpose: Purpose, seed: int, index: int, part: int = 0) -> np.random.Generator:

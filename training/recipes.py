@@ -7,8 +7,8 @@ from typing import Any
 
 from training.backgrounds import Leaves
 from training.network import NetworkShape
-from training.rain.families import Family
-from training.rain.streaks import MEDIUM, MISTY, WIDE
+from training.rain.families import MIXED, Family
+from training.rain.streaks import MEDIUM
 
 ROOT = Path(__file__).resolve().parent.parent
 PHOTOGRAPHS = ROOT / "training" / "photographs" / "train"
@@ -32,14 +32,9 @@ class Recipe:
     steps: int
     batch: int
     patch_px: int
-    # Where there is late rain, training forks for this share of its steps: it goes on with `rain`,
-    # and once more from the fork with `late_rain`; the weights of both ends are averaged. The
-    # average is better than either at what the other is good at (a "model soup", Wortsman et al. 2022).
-    late_rain: Family | None = None
-    late_share: float = 0.0
     learning_rate: float = 1.5e-3  # after the warm-up and until the decay
     warmup_steps: int = 200
-    decay_share: float = 0.35  # of the steps, at the end, over which the rate falls to zero
+    decay_share: float = 0.5  # of the steps, at the end, over which the rate falls to zero
     weight_decay: float = 1e-4
     gradient_clip: float = 0.5
     average_decay: float = 0.999  # of the running mean of the weights, which is what ships
@@ -49,47 +44,25 @@ class Recipe:
     validate_every: int = 2000
     checkpoint_every: int = 1000
 
-    @property
-    def fork_step(self) -> int:
-        return round((1 - self.late_share) * self.steps)
-
-    def rain_at(self, step: int) -> Family:
-        """On the course that takes the late rain, where there is any."""
-        if self.late_rain is not None and step >= self.fork_step:
-            return self.late_rain
-        return self.rain
-
 
 def base() -> Recipe:
     """The recipe of the shipped model, `models/base`.
 
     python training/run.py base
-
-    took about 100 minutes on two cores of an AMD EPYC that other work shared, one thread a course
-    (17 steps a second when it had a core to itself). Mean PSNR of the exported model against that
-    of the rainy input, on rain never trained on: DDN-style pairs 22.02 dB (20.87; validation),
-    Rain100L 28.08 (25.28; test), Rain100H 20.08 (12.39; test); clean Kodak pictures come back at
-    39.49 dB (test). All scores are in the model card.
-
-    Chosen on validation: RMSE rather than L1, leaves of complexity 0.7 (simpler ones remove more
-    and damage more), the mean of two courses (DDN-style pairs 22.02 dB and the first 18 clean BSD
-    pictures 38.0, against 21.82 and 39.0 without the late rain, 22.26 and 35.7 with it alone).
     """
     return Recipe(
         name="base",
         network=NetworkShape(),
-        rain=WIDE,
-        late_rain=MISTY,
-        late_share=0.4,
+        rain=MIXED,
         photographs=PHOTOGRAPHS,
         photograph_count=None,
-        leaves=Leaves(complexity=0.7, size_px=256),
+        leaves=Leaves(complexity=0.2, size_px=256, row_share=0.15),
         leaves_count=192,
         leaves_share=0.3,
         clean_share=0.2,
-        steps=50_000,
+        steps=28_000,
         batch=8,
-        patch_px=96,
+        patch_px=128,
     )
 
 
@@ -101,7 +74,7 @@ def smoke() -> Recipe:
     return replace(
         base(),
         name="smoke",
-        network=NetworkShape(width=8, fine_blocks=1, coarse_dilations=(1, 2)),
+        network=NetworkShape(width=8, blocks=(1,), dilations=(1, 2)),
         photograph_count=6,
         leaves_count=8,
         steps=300,
@@ -124,9 +97,8 @@ def study() -> Recipe:
     return replace(
         base(),
         name="study",
-        network=NetworkShape(width=16, fine_blocks=1, coarse_dilations=(1, 2, 1)),
+        network=NetworkShape(width=16, blocks=(1,), dilations=(1, 2, 1)),
         rain=MEDIUM,
-        late_rain=None,
         leaves_count=0,
         leaves_share=0.0,
         clean_share=0.1,

@@ -27,7 +27,7 @@ from training.card import evaluation_table, write_model_texts
 from training.evaluate import evaluate, held_out_backgrounds, held_out_sets, rained_on
 from training.export import current_commit, export
 from training.interruption import GOES_ON, Interrupted, ends_on_sigterm
-from training.loop import CHECKPOINT, train_courses
+from training.loop import CHECKPOINT, train
 from training.network import DerainNetwork, derain_picture
 from training.options import Options, read_options
 from training.pairs import Pair
@@ -52,7 +52,7 @@ def run(options: Options, processes: Processes) -> Path:
     trained_on = rained_on(recipe.rain, 3, list(backgrounds.items())[3])
     shown = {f"unseen {SHOWER.name} {i + 1}": pair for i, pair in enumerate(pairs[:3])}
     shown[f"trained on: {recipe.rain.name}"] = trained_on
-    network = train_courses(
+    network = train(
         recipe,
         run_folder,
         lambda network: _validate(network, pairs),

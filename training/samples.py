@@ -34,7 +34,7 @@ class Samples(Dataset[tuple[Tensor, Tensor]]):
         self.leaves = [draw_leaves(recipe.leaves, recipe.seed, i) for i in range(recipe.leaves_count)]
         if not self.photographs and not self.leaves:
             raise BackgroundError(f"recipe {recipe.name} has neither photographs nor leaves to train on")
-        # Tells the pictures that samples are made of, all but late rain's: names, contents and order.
+        # Tells the pictures that samples are made of: names, contents and order.
         self.digest = self._digest()
 
     @property
@@ -52,9 +52,8 @@ class Samples(Dataset[tuple[Tensor, Tensor]]):
         from_leaves = not self.photographs or (self.leaves and rng.random() < recipe.leaves_share)
         pictures = self.leaves if from_leaves else self.photographs
         clean = cut_patch(pictures[rng.integers(len(pictures))], recipe.patch_px, rng)
-        rain = recipe.rain_at(index // recipe.batch)
         stays_dry = rng.random() < recipe.clean_share
-        rainy = clean if stays_dry else rain.add(clean, recipe.seed, index)
+        rainy = clean if stays_dry else recipe.rain.add(clean, recipe.seed, index)
         return _channels_first(rainy), _channels_first(clean)
 
     def _digest(self) -> str:

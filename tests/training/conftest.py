@@ -16,7 +16,7 @@ from training.network import DerainNetwork, NetworkShape
 from training.rain.streaks import RainRange
 from training.recipes import Recipe
 
-TINY_SHAPE = NetworkShape(width=4, fine_blocks=1, coarse_dilations=(1,))
+TINY_SHAPE = NetworkShape(width=4, blocks=(1,), dilations=(1,))
 
 
 @dataclass(frozen=True)

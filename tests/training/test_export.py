@@ -79,7 +79,7 @@ def test_another_networks_file_is_refused(exported: ExportedModel) -> None:
 
 
 def test_multiply_adds_counted_by_hand() -> None:
-    network = DerainNetwork(NetworkShape(width=4, fine_blocks=1, coarse_dilations=(3,)))
+    network = DerainNetwork(NetworkShape(width=4, blocks=(1,), dilations=(3,)))
     per_fine_cell = 6 * 6 * 3 * 4 + 2 * (2 * 3 * 3 * 4 * 4) + 3 * 3 * 4 * 12  # head, two blocks, tail
     per_coarse_cell = 2 * 2 * 4 * 8 + 2 * 3 * 3 * 8 * 8 + 8 * 16  # down, one block, up
     assert kmac_per_pixel(network) == pytest.approx((per_fine_cell / 4 + per_coarse_cell / 16) / 1000)

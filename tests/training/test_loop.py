@@ -15,7 +15,7 @@ from torch.utils.data import default_collate
 
 from derain.errors import DerainError
 from derain.image import PNG, encode
-from tests.training.conftest import RAIN, with_random_weights
+from tests.training.conftest import with_random_weights
 from tests.training.trainee import Task, Trainee
 from training.checkpoint import Checkpoint, CheckpointError, load_checkpoint, save_checkpoint
 from training.loop import (
@@ -25,7 +25,6 @@ from training.loop import (
     learning_rate,
     patch_errors,
     train,
-    train_courses,
 )
 from training.network import DerainNetwork
 from training.processes import ProcessError, Processes
@@ -88,7 +87,7 @@ def test_run_folder_tells_how_it_went(unbroken: Path, tiny_recipe: Recipe) -> No
     assert stats[0]["learning_rate"] == learning_rate(tiny_recipe, 1)
     checkpoint = load_checkpoint(unbroken / "checkpoint.pt", describe(tiny_recipe))
     assert checkpoint.step == 6
-    assert checkpoint.optimiser["param_groups"][0]["lr"] == learning_rate(tiny_recipe, 5)
+    assert checkpoint.optimiser["muon"]["param_groups"][0]["lr"] == learning_rate(tiny_recipe, 5)
 
 
 def test_resumed_run_equals_an_unbroken_one(unbroken: Path, tiny_recipe: Recipe, tmp_path: Path) -> None:
@@ -169,21 +168,6 @@ def test_each_patch_has_an_error_of_its_own() -> None:
     patch_errors(derained, derained.detach()).sum().backward()
     assert derained.grad is not None
     assert derained.grad.isfinite().all(), "no error has a gradient all the same"
-
-
-def test_the_late_course_sets_out_from_the_fork(tiny_recipe: Recipe, tmp_path: Path) -> None:
-    """Its end is that of a run that had the late rain from the start, and the mean lies between."""
-    downpour = replace(RAIN, name="downpour", brightness=(0.8, 0.9))
-    forked = replace(tiny_recipe, late_rain=downpour, late_share=0.5)
-    network = train_courses(forked, tmp_path / "forked", no_scores)
-    late = dict(train(forked, tmp_path / "late", no_scores).state_dict())
-    early = dict(train(tiny_recipe, tmp_path / "early", no_scores).state_dict())
-    assert not same(early, late)
-    mean = {name: (early[name] + late[name]) / 2 for name in early}
-    assert same(dict(network.state_dict()), mean)
-    again = train_courses(forked, tmp_path / "forked", interrupt)
-    assert same(dict(again.state_dict()), mean), "a finished run is not trained again"
-    assert sorted(path.parent.name for path in tmp_path.rglob("fork.pt")) == ["forked"]
 
 
 def folder_of_pictures(folder: Path) -> Path:

@@ -8,8 +8,8 @@ from derain.tiling import cut
 from tests.training.conftest import with_random_weights
 from training.network import DerainNetwork, NetworkShape
 
-SHAPES = [NetworkShape(width=2), NetworkShape(width=3, fine_blocks=1, coarse_dilations=(1, 3))]
-SMALL = NetworkShape(width=4, fine_blocks=1, coarse_dilations=(1, 2))
+SHAPES = [NetworkShape(width=2, blocks=(2,)), NetworkShape(width=3, blocks=(1, 2), dilations=(1, 3))]
+SMALL = NetworkShape(width=4, blocks=(1,), dilations=(1, 2))
 
 
 def test_untrained_network_is_the_identity() -> None:
@@ -19,7 +19,7 @@ def test_untrained_network_is_the_identity() -> None:
 
 def test_default_shape_has_not_changed_its_size() -> None:
     parameters = DerainNetwork(NetworkShape()).parameters()
-    assert sum(parameter.numel() for parameter in parameters) == 392_940
+    assert sum(parameter.numel() for parameter in parameters) == 1_454_828
 
 
 @pytest.mark.parametrize("shape", SHAPES)

@@ -31,8 +31,6 @@ def test_each_option_changes_what_it_says() -> None:
         photograph_count=16,
         leaves=replace(smoke().leaves, complexity=0.25),
         rain=SMALL,
-        late_rain=None,
-        late_share=0.0,
         steps=10,
         batch=6,
         patch_px=48,
@@ -68,7 +66,7 @@ def test_complexity_of_leaves_that_there_are_none_of_is_an_error() -> None:
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["--patch", "50"], "--patch: '50' is no multiple of 4"),
+        (["--patch", "50"], "--patch: '50' is no multiple of 8"),
         (["--patch", "12"], "--patch: '12' is no whole number of 16 or more"),
         (["--batch", "0"], "--batch: '0' is no whole number of 1 or more"),
         (["--learning-rate", "0"], "--learning-rate: '0' is not a number between 0 and 1"),

@@ -8,7 +8,6 @@ import pytest
 import torch
 
 from derain.image import PNG, encode
-from tests.training.conftest import RAIN
 from training.backgrounds import BackgroundError
 from training.recipes import Recipe
 from training.samples import Samples
@@ -56,16 +55,6 @@ def test_leaves_share_is_cut_from_leaves(tiny_recipe: Recipe, tmp_path: Path, sh
 def test_no_backgrounds_at_all_is_an_error(tiny_recipe: Recipe) -> None:
     with pytest.raises(BackgroundError, match="tiny has neither photographs nor leaves"):
         Samples(replace(tiny_recipe, leaves_count=0))
-
-
-def test_late_rain_falls_on_the_last_steps_alone(tiny_recipe: Recipe) -> None:
-    downpour = replace(RAIN, name="downpour", brightness=(0.9, 0.95))
-    late = replace(tiny_recipe, late_rain=downpour, late_share=0.5)  # from step 3 of 6
-    assert [late.rain_at(step).name for step in range(6)] == ["test"] * 3 + ["downpour"] * 3
-    assert late.fork_step == 3
-    before, after = Samples(tiny_recipe), Samples(late)
-    changed = [not torch.equal(before[i][0], after[i][0]) for i in range(len(after))]
-    assert changed == [False] * 12 + [True] * 12
 
 
 def test_too_small_a_picture_is_refused_by_name(tiny_recipe: Recipe, tmp_path: Path) -> None:

@@ -7,9 +7,11 @@ from derain.arrays import Picture
 from derain.errors import DerainError
 from training.rain.drawn import DRAWN
 from training.rain.foreign import Albumentations, Imgaug
+from training.rain.mixture import Mixture
 from training.rain.rainmix import RainMix
 from training.rain.streaks import RANGES, WIDE
 from training.rain.textures import TextureRain
+from training.rain.varied import VARIED
 
 
 class Family(Protocol):
@@ -29,8 +31,12 @@ class UnknownRainError(DerainError):
     """A rain family that there is not, or that is not for what it was asked for."""
 
 
+# What the models are trained on.
+MIXED = Mixture("mixed", (WIDE, VARIED), (0.4, 0.6))
+
 FAMILIES: dict[str, Family] = {
-    family.name: family for family in (*RANGES, RainMix("rainmix", WIDE), *DRAWN, Albumentations(), Imgaug())
+    family.name: family
+    for family in (*RANGES, VARIED, MIXED, RainMix("rainmix", WIDE), *DRAWN, Albumentations(), Imgaug())
 }
 TRAINABLE = tuple(name for name, family in FAMILIES.items() if not family.held_out)
 HELD_OUT = tuple(name for name, family in FAMILIES.items() if family.held_out)

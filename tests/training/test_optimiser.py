@@ -1,0 +1,89 @@
+"""The optimiser: Muon on the inner weights, AdamW on the others, on the network's own memory."""
+
+from copy import deepcopy
+
+import torch
+from torch import Tensor, nn
+
+from training.network import DerainNetwork, NetworkShape
+from training.optimiser import Optimiser
+
+RATE, DECAY = 1e-2, 0.1
+
+
+def network() -> DerainNetwork:
+    torch.manual_seed(0)
+    made = DerainNetwork(NetworkShape(width=4, blocks=(1,), dilations=(1, 2)))
+    return made.to(memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]  # as in loop.py
+
+
+def give_gradients(made: DerainNetwork, seed: int) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    for weight in made.parameters():
+        weight.grad = torch.randn(weight.shape, generator=generator)
+
+
+def stepped(made: DerainNetwork, optimiser: Optimiser, seed: int) -> list[Tensor]:
+    give_gradients(made, seed)
+    optimiser.step(RATE)
+    return [weight.detach().clone() for weight in made.parameters()]
+
+
+def test_biases_and_ends_take_steps_of_adamw() -> None:
+    made = network()
+    others = [*made.head.parameters(), *made.tail.parameters()]
+    others += [weight for weight in made.context.parameters() if weight.ndim == 1]
+    expected = deepcopy(others)
+    reference = torch.optim.AdamW(expected, lr=RATE, weight_decay=DECAY)
+    optimiser = Optimiser(made, RATE, DECAY)
+    for seed in range(3):
+        give_gradients(made, seed)
+        for weight, copied in zip(others, expected, strict=True):
+            assert weight.grad is not None
+            copied.grad = weight.grad.clone()
+        optimiser.step(RATE)
+        reference.step()
+    for weight, copied in zip(others, expected, strict=True):
+        torch.testing.assert_close(weight, copied)
+
+
+def test_inner_weights_move_alike_in_all_directions() -> None:
+    """However uneven the gradient: all singular values of a step are alike, and as large as AdamW's step."""
+    made = network()
+    convolution = next(iter(made.context)).widen
+    assert isinstance(convolution, nn.Conv2d)
+    before = convolution.weight.detach().clone()
+    give_gradients(made, 0)
+    assert convolution.weight.grad is not None
+    convolution.weight.grad[0] *= 30  # one output channel outshouts the others
+    Optimiser(made, RATE, 0).step(RATE)
+    step = (convolution.weight.detach() - before).flatten(1)
+    values = torch.linalg.svdvals(step)
+    assert values.max() < 2 * values.min()
+    assert 0.1 * RATE < step.square().mean().sqrt() < 0.3 * RATE
+
+
+def test_going_on_from_a_state_is_going_on() -> None:
+    unbroken, broken = network(), network()
+    optimiser, first = Optimiser(unbroken, RATE, DECAY), Optimiser(broken, RATE, DECAY)
+    for seed in range(2):
+        stepped(unbroken, optimiser, seed)
+        stepped(broken, first, seed)
+    second = Optimiser(broken, RATE, DECAY)
+    second.load_state_dict(deepcopy(first.state_dict()))
+    ends = stepped(unbroken, optimiser, 2), stepped(broken, second, 2)
+    assert all(torch.equal(ours, theirs) for ours, theirs in zip(*ends, strict=True))
+
+
+def test_gradients_in_another_memory_format_are_the_same() -> None:
+    channels_last, channels_first = network(), network()
+    for made in (channels_last, channels_first):
+        give_gradients(made, 0)
+    for weight in channels_last.parameters():
+        if weight.ndim == 4:
+            assert weight.grad is not None
+            weight.grad = weight.grad.contiguous(memory_format=torch.channels_last)
+    for made in (channels_last, channels_first):
+        Optimiser(made, RATE, DECAY).step(RATE)
+    for ours, theirs in zip(channels_last.parameters(), channels_first.parameters(), strict=True):
+        torch.testing.assert_close(ours, theirs)
