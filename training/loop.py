@@ -26,6 +26,7 @@ from training.samples import Samples
 
 CHECKPOINT = "checkpoint.pt"
 FORK = "fork.pt"  # the checkpoint that a course with late rain sets out from
+LATE = "late"  # the folder of that course, in the run folder
 
 Validate = Callable[[DerainNetwork], Mapping[str, float | None]]
 Show = Callable[[DerainNetwork], list[Row]]
@@ -192,7 +193,7 @@ def train_courses(
     network = train(early, run_folder, validate, show, execution, recipe.fork_step)
 
     # The other course sets out from the fork, as if it had come all the way.
-    late_folder = run_folder / "late"
+    late_folder = run_folder / LATE
 
     def set_out() -> None:
         if not (late_folder / CHECKPOINT).exists():
