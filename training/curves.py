@@ -143,8 +143,8 @@ def _row(line: str, place: str) -> dict[str, float]:
         numbers = {str(key): float(value) for key, value in row.items() if value is not None}
     except (ValueError, TypeError, AttributeError) as error:
         raise CurvesError(f"{place}: no entry of a run") from error
-    needed = ("step", "learning_rate", "steps_per_second") if "loss" in numbers else ("step",)
-    if missing := [key for key in needed if not numbers.get(key, -1.0) >= 0]:
+    needed = ("step", "steps_per_second") if "loss" in numbers else ("step",)
+    if missing := [key for key in needed if not numbers.get(key, 0.0) > 0]:
         raise CurvesError(f"{place}: an entry without {missing[0]}")
     return numbers
 

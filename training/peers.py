@@ -65,7 +65,7 @@ def read_peers(path: Path) -> Peers:
     """Raises PeersError with the line that is wrong, OSError where there is no such file."""
     networks: list[Peer] = []
     inputs: dict[Sample, dict[str, float]] = {}
-    with path.open(newline="", encoding="utf-8") as file:
+    with path.open(newline="", encoding="utf-8", errors="replace") as file:
         reader = csv.DictReader(file)
         if missing := [column for column in COLUMNS if column not in (reader.fieldnames or ())]:
             raise PeersError(
