@@ -29,6 +29,7 @@ from training.charts import BLUE, FIGURE_SUFFIXES, GREY, VERMILION, write_figure
 from training.peers import CLEAN_SET, PAIR_SETS, PEERS, SETS, Exposure, Peer, Peers, read_peers
 
 Cost = Literal["ms", "kmac"]
+COSTS: tuple[Cost, ...] = ("ms", "kmac")
 Kind = Literal["ours", "all", "part"]  # theirs: by the share of the pictures that they were scored on
 
 ONE_THREAD = "cpu, 1 thread"  # as an evaluation's `measured_on` has it; peers were timed so as well
@@ -256,7 +257,7 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("-o", "--output", type=Path, required=True, metavar="FILE", help=".svg or .png")
     parser.add_argument(
         "--cost",
-        choices=("ms", "kmac"),
+        choices=COSTS,
         default="ms",
         help="ms a megapixel as measured, or thousand multiply-adds a pixel, which are the same on every "
         "machine (default: %(default)s)",

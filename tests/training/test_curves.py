@@ -2,12 +2,12 @@
 
 import csv
 import json
-import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from tests.training.conftest import figure_texts
 from training.curves import COLUMNS, main, read_runs, smoothed
 from training.loop import LATE
 from training.progress import Pace, Progress
@@ -25,12 +25,6 @@ def train(folder: Path, first_step: int, last_step: int, steps_per_second: float
             if step % 300 == 0:
                 progress.validated(step, SCORES, [])
     return folder
-
-
-def texts(svg: Path) -> list[str]:
-    parser = ElementTree.XMLParser(target=ElementTree.TreeBuilder(insert_comments=True))
-    tree = ElementTree.parse(svg, parser)
-    return [str(node.text).strip() for node in tree.iter() if node.tag is ElementTree.Comment]
 
 
 def test_the_table_has_what_was_written_down(tmp_path: Path) -> None:
@@ -58,7 +52,7 @@ def test_the_figure_has_both_courses_and_every_run(tmp_path: Path) -> None:
     other = train(tmp_path / "other", 0, 600)
     figure = tmp_path / "two.svg"
     assert main([str(both), str(other), "-o", str(figure)]) == 0
-    said = texts(figure)
+    said = figure_texts(figure)
     assert {"both", "both, late rain", "other", "loss", "learning rate", "steps"} <= set(said)
     assert "rain removal η, in unseen rain" in said
     assert "clean pictures back, dB" not in said, "none was measured"
@@ -76,7 +70,7 @@ def test_hours_are_of_training_and_a_late_course_begins_at_the_fork(tmp_path: Pa
     assert [entry.hours * 3600 for entry in late.entries] == pytest.approx([200, 300, 400])
     figure = tmp_path / "hours.svg"
     assert main([str(run), "-o", str(figure), "--hours"]) == 0
-    assert "hours of training" in texts(figure)
+    assert "hours of training" in figure_texts(figure)
 
 
 def test_a_pause_is_not_training(tmp_path: Path) -> None:

@@ -2,14 +2,14 @@
 
 import shutil
 import subprocess
-import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 
 import pytest
 
 from derain.manifest import MANIFEST_NAME, Evaluation, Manifest, load_manifest
 from tests.conftest import ROOT
-from training.frontier import MACHINES_DIFFER, ONE_THREAD, collect, draw, main, model_cost, read_models
+from tests.training.conftest import figure_texts
+from training.frontier import COSTS, MACHINES_DIFFER, ONE_THREAD, collect, draw, main, model_cost, read_models
 from training.peers import PAIR_SETS, PEERS, SETS, Peers, PeersError, read_peers
 
 TABLE = """\
@@ -66,13 +66,6 @@ def peers(tmp_path: Path) -> Path:
     return path
 
 
-def texts(svg: Path) -> list[str]:
-    """Matplotlib draws letters as shapes, and writes what they say into comments."""
-    parser = ElementTree.XMLParser(target=ElementTree.TreeBuilder(insert_comments=True))
-    tree = ElementTree.parse(svg, parser)
-    return [str(node.text).strip() for node in tree.iter() if node.tag is ElementTree.Comment]
-
-
 # Points
 
 
@@ -92,14 +85,15 @@ def test_what_was_trained_on_is_told(models: Path, peers: Path) -> None:
 
 def test_costs(models: Path, peers: Path) -> None:
     """A picture of 1280 x 720 has 0.9216 megapixels."""
-    costs = {
-        cost: {
-            point.label: point.cost for point in collect(read_models(models), read_peers(peers), cost)[name]
+    ms, kmac = (
+        {
+            point.label: point.cost
+            for point in collect(read_models(models), read_peers(peers), cost)["kodak24"]
         }
-        for name, cost in (("rain100l", "ms"), ("kodak24", "kmac"))
-    }
-    assert costs["ms"] == {"small": 500, "Whole, L": pytest.approx(2000), "≈ Third, M": pytest.approx(10000)}
-    assert costs["kmac"] == {"small": 40, "Whole, L": 52, "≈ Third, M": 500}
+        for cost in COSTS
+    )
+    assert ms == {"small": 500, "Whole, L": pytest.approx(2000), "≈ Third, M": pytest.approx(10000)}
+    assert kmac == {"small": 40, "Whole, L": 52, "≈ Third, M": 500}
 
 
 def test_a_speed_is_of_one_thread_whatever_else_was_measured(model: Path, tmp_path: Path) -> None:
@@ -111,14 +105,14 @@ def test_a_speed_is_of_one_thread_whatever_else_was_measured(model: Path, tmp_pa
 # The command
 
 
-@pytest.mark.parametrize("cost", ["ms", "kmac"])
+@pytest.mark.parametrize("cost", COSTS)
 def test_the_figure_names_all_that_was_scored(
     cost: str, models: Path, peers: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     figure = tmp_path / "frontier.svg"
     assert main([str(models), "-o", str(figure), "--peers", str(peers), "--cost", cost]) == 0
     assert "shows small among" in capsys.readouterr().out
-    said = texts(figure)
+    said = figure_texts(figure)
     assert all(said.count(label) == len(SETS) for label in ("small", "Whole, L", "≈ Third, M"))
     assert not [text for text in said if "fresh" in text or "Unscored" in text or "half.unf" in text]
     assert "ddn_sirr (our choices were guided by it)" in said
@@ -129,14 +123,14 @@ def test_the_figure_names_all_that_was_scored(
 
 def test_models_stand_alone_where_there_are_no_peers(models: Path, tmp_path: Path) -> None:
     draw(tmp_path / "ours.svg", read_models(models), Peers([], {}), "ms")
-    assert texts(tmp_path / "ours.svg").count("small") == len(SETS)
+    assert figure_texts(tmp_path / "ours.svg").count("small") == len(SETS)
 
 
 def test_a_model_may_lack_sets(model: Path, peers: Path, tmp_path: Path) -> None:
     put(tmp_path / "models", model, "some", [evaluation("rain100h")])
     figure = tmp_path / "some.svg"
     assert main([str(tmp_path / "models"), "-o", str(figure), "--peers", str(peers)]) == 0
-    assert texts(figure).count("some") == 1
+    assert figure_texts(figure).count("some") == 1
 
 
 @pytest.mark.parametrize(
@@ -236,7 +230,7 @@ def test_the_committed_figures_have_the_shipped_models(name: str) -> None:
     """Draw them again, as docs/models/README.md says, when a model comes, goes or is scored again."""
     command = ["git", "ls-files", "models"]
     listed = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
-    drawn = texts(ROOT / "docs" / "models" / f"{name}.svg")
+    drawn = figure_texts(ROOT / "docs" / "models" / f"{name}.svg")
     for model in read_models(ROOT / "models"):
         if f"models/{model.name}/{MANIFEST_NAME}" in listed.splitlines():
             assert model.name in drawn
