@@ -1,5 +1,7 @@
 """What the training tests share: a picture, a tiny recipe and a tiny exported model."""
 
+import re
+import xml.etree.ElementTree as ElementTree
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -83,3 +85,9 @@ def with_random_weights(network: DerainNetwork, seed: int) -> DerainNetwork:
         for parameter in network.parameters():
             parameter.copy_(0.1 * torch.randn(parameter.shape, generator=generator))
     return network.eval()
+
+
+def figure_texts(svg: Path) -> list[str]:
+    """Matplotlib draws letters as shapes, and writes what they say into comments."""
+    ElementTree.parse(svg)  # it is whole
+    return re.findall(r"<!-- (.*?) -->", svg.read_text(encoding="utf-8"))
