@@ -4,7 +4,7 @@
 
 reads what a run wrote down in `stats.jsonl`; of several runs each has its colour. `docs/models/base.csv`
 beside the figure has the same numbers, a row a step. The loss is drawn as it was written, pale, and as a
-running mean over a twenty-fifth of the entries. Validation is on a rain family that the run does not train on.
+running mean over a twenty-fifth of the entries. Validation is on rain that the run does not train on.
 
 Hours are those of training steps: validation, and the time that an interrupted run lay still, do not count.
 """
