@@ -60,7 +60,7 @@ def base() -> Recipe:
         leaves_count=192,
         leaves_share=0.3,
         clean_share=0.2,
-        steps=15_000,
+        steps=17_000,
         batch=16,
         patch_px=128,
         learning_rate=2e-3,
