@@ -161,7 +161,8 @@ def draw_leaves(world: Leaves, seed: int, index: int) -> Picture:
 
 def _draw_palette(rng: np.random.Generator) -> FloatArray:
     """A few base colours of one scene, (K, 3): mostly muted, near one another in hue."""
-    lightness = rng.uniform(0.05, 0.95, (6, 1))
+    # From dark to bright: what is dark in almost every view tells how much veil lies over it.
+    lightness = (np.arange(6)[:, None] + rng.uniform(0, 1, (6, 1))) / 6 * rng.uniform(0.5, 1)
     tint = rng.normal(0, 0.12, (1, 3)) + rng.normal(0, 0.10, (6, 3))
     return np.asarray(np.clip(lightness + tint, 0, 1), dtype=np.float32)
 

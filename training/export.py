@@ -21,7 +21,7 @@ from training.recipes import ROOT, Recipe, describe
 
 OPSET = 20
 MODEL_FILE = "model.onnx"
-PARITY_SIZES = ((4, 4), (64, 64), (120, 68), (200, 332))  # height, width
+PARITY_CELLS = ((1, 1), (16, 16), (30, 17), (50, 83))  # height, width, in cells of the alignment
 PARITY_TOLERANCE = 1e-4  # a fortieth of one level of 255
 
 
@@ -87,12 +87,14 @@ def strip(message: Any) -> None:
 
 
 @torch.inference_mode()
-def measure_parity(network: nn.Module, path: Path) -> Parity:
+def measure_parity(network: DerainNetwork, path: Path) -> Parity:
     """The largest difference between file and network; raises ParityError beyond the tolerance."""
     session = ort.InferenceSession(path, providers=["CPUExecutionProvider"])
+    cell_px = network.shape.alignment_px
+    sizes = [(rows * cell_px, columns * cell_px) for rows, columns in PARITY_CELLS]
     rng = np.random.default_rng(0)
     largest = 0.0
-    for height, width in PARITY_SIZES:
+    for height, width in sizes:
         rainy = rng.random((2, 3, height, width), dtype=np.float32)
         expected = network(torch.from_numpy(rainy)).numpy()
         (got,) = session.run(None, {"rainy": rainy})
@@ -101,7 +103,7 @@ def measure_parity(network: nn.Module, path: Path) -> Parity:
         raise ParityError(
             f"{path} differs from the network by {largest:.2e}, allowed: {PARITY_TOLERANCE:.0e}"
         )
-    return Parity(sizes=list(PARITY_SIZES), max_difference=largest)
+    return Parity(sizes=sizes, max_difference=largest)
 
 
 @torch.inference_mode()

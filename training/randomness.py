@@ -16,6 +16,8 @@ class Purpose(IntEnum):
     RAINMIX = 6
     VARIED = 7
     MIXTURE = 8
+    CAMERA = 9
+    WRITING = 10
 
 
 def generator(purpose: Purpose, seed: int, index: int, part: int = 0) -> np.random.Generator:

@@ -28,10 +28,14 @@ class Recipe:
     leaves_count: int  # procedural pictures, drawn when training starts
     leaves_share: float  # how often a patch is cut from leaves rather than a photograph
     clean_share: float  # how often a patch carries no rain, so that clean pictures come back
+    line_share: float  # how often a patch carries lines that are no rain: writing, wires, bars
+    camera_share: float  # how often a patch has been through a camera: noise and JPEG, rainy and clean alike
 
     steps: int
     batch: int
     patch_px: int
+    late_patch_px: int  # at the end: a network that sees farther than a patch has to see some of it
+    late_share: float  # of the steps
     learning_rate: float = 1.5e-3  # after the warm-up and until the decay
     warmup_steps: int = 200
     decay_share: float = 0.5  # of the steps, at the end, over which the rate falls to zero
@@ -43,6 +47,9 @@ class Recipe:
     log_every: int = 100
     validate_every: int = 2000
     checkpoint_every: int = 1000
+
+    def patch_px_at(self, step: int) -> int:
+        return self.late_patch_px if step >= self.steps * (1 - self.late_share) else self.patch_px
 
 
 def base() -> Recipe:
@@ -60,9 +67,13 @@ def base() -> Recipe:
         leaves_count=192,
         leaves_share=0.3,
         clean_share=0.2,
-        steps=17_000,
+        line_share=0.1,
+        camera_share=0.3,
+        steps=15_000,
         batch=16,
         patch_px=128,
+        late_patch_px=192,
+        late_share=0.1,
         learning_rate=2e-3,
     )
 
@@ -80,6 +91,7 @@ def smoke() -> Recipe:
         leaves_count=8,
         steps=300,
         patch_px=64,
+        late_patch_px=64,
         warmup_steps=30,
         average_decay=0.98,
         log_every=20,
@@ -103,9 +115,12 @@ def study() -> Recipe:
         leaves_count=0,
         leaves_share=0.0,
         clean_share=0.1,
+        line_share=0.0,
+        camera_share=0.0,
         steps=2000,
         batch=16,
         patch_px=64,
+        late_share=0.0,
         warmup_steps=100,
         average_decay=0.995,
         validate_every=2000,

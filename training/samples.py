@@ -10,6 +10,8 @@ from torch.utils.data import Dataset
 
 from derain.arrays import Picture
 from training.backgrounds import BackgroundError, cut_patch, draw_leaves, list_pictures, load_folder, subset
+from training.camera import photograph
+from training.lines import draw_lines
 from training.rain.families import Family
 from training.rain.rainmix import RainMix
 from training.rain.textures import TextureRain
@@ -51,9 +53,15 @@ class Samples(Dataset[tuple[Tensor, Tensor]]):
         rng = generator(Purpose.SAMPLE, recipe.seed, index)
         from_leaves = not self.photographs or (self.leaves and rng.random() < recipe.leaves_share)
         pictures = self.leaves if from_leaves else self.photographs
-        clean = cut_patch(pictures[rng.integers(len(pictures))], recipe.patch_px, rng)
+        clean = cut_patch(
+            pictures[rng.integers(len(pictures))], recipe.patch_px_at(index // recipe.batch), rng
+        )
+        if rng.random() < recipe.line_share:
+            clean = draw_lines(clean, recipe.seed, index)
         stays_dry = rng.random() < recipe.clean_share
         rainy = clean if stays_dry else recipe.rain.add(clean, recipe.seed, index)
+        if rng.random() < recipe.camera_share:
+            rainy, clean = photograph((rainy, clean), recipe.seed, index)
         return _channels_first(rainy), _channels_first(clean)
 
     def _digest(self) -> str:

@@ -14,12 +14,13 @@ from derain.manifest import load_manifest
 from tests.training.conftest import TINY_SHAPE, ExportedModel, with_random_weights
 from training.card import model_card
 from training.export import (
-    PARITY_SIZES,
+    PARITY_CELLS,
     PARITY_TOLERANCE,
     ParityError,
     current_commit,
     kmac_per_pixel,
     measure_parity,
+    write_onnx,
 )
 from training.network import DerainNetwork, NetworkShape
 from training.recipes import RECIPES, ROOT, Recipe, describe
@@ -39,7 +40,7 @@ def test_file_agrees_at_any_batch_and_size(exported: ExportedModel, shape: tuple
 def test_manifest_describes_the_model(exported: ExportedModel, tiny_recipe: Recipe) -> None:
     manifest = load_manifest(exported.folder)  # verifies the hash
     assert manifest.model_dump_json() == exported.manifest.model_dump_json()
-    assert manifest.parity.sizes == list(PARITY_SIZES)
+    assert manifest.parity.sizes == [(4 * rows, 4 * columns) for rows, columns in PARITY_CELLS]
     assert 0 < manifest.parity.max_difference <= PARITY_TOLERANCE
     assert (manifest.overlap_px, manifest.input.alignment_px) == (TINY_SHAPE.receptive_radius_px, 4)
     assert manifest.parameters == sum(p.numel() for p in exported.network.parameters())
@@ -70,6 +71,15 @@ def test_engine_computes_what_the_network_computes(exported: ExportedModel) -> N
         whole = exported.network(torch.from_numpy(picture.transpose(2, 0, 1)[None] / np.float32(255)))
     expected = whole[0].permute(1, 2, 0).clamp(0, 1).mul(255).numpy()
     np.testing.assert_allclose(derained, expected, rtol=0, atol=0.52)
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_networks_of_every_recipe_export(recipe: str, tmp_path: Path) -> None:
+    """Down to the smallest picture that each takes, a cell of its own size."""
+    network = DerainNetwork(RECIPES[recipe]().network)
+    torch.nn.init.normal_(network.tail.weight, std=0.1)
+    write_onnx(network, tmp_path / "model.onnx")
+    assert measure_parity(network, tmp_path / "model.onnx").sizes[0][0] == network.shape.alignment_px
 
 
 def test_another_networks_file_is_refused(exported: ExportedModel) -> None:

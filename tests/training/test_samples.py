@@ -52,6 +52,22 @@ def test_leaves_share_is_cut_from_leaves(tiny_recipe: Recipe, tmp_path: Path, sh
     assert from_leaves == pytest.approx(share, abs=0.15 if share == 0.5 else 0)
 
 
+def test_late_patches_are_larger(tiny_recipe: Recipe) -> None:
+    """6 steps of 4 patches: the last third is 8 of them."""
+    samples = Samples(replace(tiny_recipe, late_patch_px=24, late_share=1 / 3))
+    assert [samples[index][0].shape[-1] for index in range(len(samples))] == [16] * 16 + [24] * 8
+
+
+def test_lines_and_the_camera_change_rainy_and_clean_alike(tiny_recipe: Recipe) -> None:
+    plain = Samples(replace(tiny_recipe, clean_share=1.0))
+    changed = Samples(replace(plain.recipe, line_share=1.0, camera_share=1.0))
+    pairs = [changed[index] for index in range(len(plain))]
+    assert all(torch.equal(*pair) for pair in pairs)
+    # Some lines run beside the patch, and some cameras take no notice.
+    others = [not torch.equal(pair[1], plain[index][1]) for index, pair in enumerate(pairs)]
+    assert np.mean(others) > 0.8
+
+
 def test_no_backgrounds_at_all_is_an_error(tiny_recipe: Recipe) -> None:
     with pytest.raises(BackgroundError, match="tiny has neither photographs nor leaves"):
         Samples(replace(tiny_recipe, leaves_count=0))

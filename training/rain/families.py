@@ -32,7 +32,7 @@ class UnknownRainError(DerainError):
 
 
 # What the models are trained on.
-MIXED = Mixture("mixed", (WIDE, VARIED), (0.4, 0.6))
+MIXED = Mixture("mixed", (WIDE, VARIED), (0.35, 0.65))
 
 FAMILIES: dict[str, Family] = {
     family.name: family

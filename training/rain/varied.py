@@ -133,10 +133,10 @@ class VariedRain:
     thickest: float = 0.12  # no streak has a sigma above this share of its length
     density: Range = (1e-4, 2e-1)  # of streaks; see `Streaks.density`; drawn log-uniformly
     hard_share: float = 0.35  # of layers of streaks
-    sheet_share: float = 0.25  # of layers
+    sheet_share: float = 0.35  # of layers
     highest_mean: Range = (0.05, 0.45)  # brightness beyond which rain is thinned, drawn for each picture
-    veil: float = 0.3  # of drops too far away to be told apart, at most; 1 is white
-    veil_share: float = 0.5
+    veil: float = 0.45  # of drops too far away to be told apart, at most; 1 is white
+    veil_share: float = 0.6
     gust_share: float = 0.5
     gust_px: Range = (50, 400)  # how far apart gusts are, drawn log-uniformly
     tint: float = 0.03  # standard deviation of the light's colour; thrice as much one time in three
