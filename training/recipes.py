@@ -68,13 +68,13 @@ def base() -> Recipe:
         leaves=Leaves(complexity=0.2, size_px=256, row_share=0.15),
         leaves_count=192,
         leaves_share=0.3,
-        clean_share=0.2,
-        line_share=0.1,
+        clean_share=0.12,
+        line_share=0.05,
         camera_share=0.3,
-        steps=15_000,
-        batch=16,
-        patch_px=128,
-        late_patch_px=192,
+        steps=13_000,
+        batch=28,
+        patch_px=96,
+        late_patch_px=160,
         late_share=0.1,
         learning_rate=2e-3,
     )
@@ -85,7 +85,7 @@ def fast() -> Recipe:
 
     python training/run.py fast
     """
-    return replace(base(), name="fast", network=NetworkShape(width=16), steps=12_000)
+    return replace(base(), name="fast", network=NetworkShape(width=16), steps=8_000)
 
 
 def smoke() -> Recipe:
@@ -100,6 +100,7 @@ def smoke() -> Recipe:
         photograph_count=6,
         leaves_count=8,
         steps=300,
+        batch=16,
         patch_px=64,
         late_patch_px=64,
         warmup_steps=30,
