@@ -104,8 +104,9 @@ def _parser() -> argparse.ArgumentParser:
         metavar="FAMILY",
         help=f"{', '.join(TRAINABLE)}, or textures:FOLDER or rainmix:FOLDER with rain layers of yours. "
         "small, medium and large are the paper's ranges, each within the next; wide goes from drizzle to "
-        "downpour, misty also has a veil, varied also differs in make: bars, sheets, gusts, blends. The "
-        "wider, the later overfitting to it sets in as backgrounds grow in number. Not trained on: "
+        "downpour, misty also has a veil, varied also differs in make: bars, sheets, gusts, blends; mixed "
+        "has curtains as well, and hazy veils. The wider, the later "
+        "overfitting to it sets in as backgrounds grow in number. Not trained on: "
         f"{', '.join(HELD_OUT)}, by which models are scored (default: "
         f"{', '.join(f'{name} {make().rain.name}' for name, make in RECIPES.items())})",
     )
@@ -222,7 +223,7 @@ def _override(recipe: Recipe, options: argparse.Namespace) -> Recipe:
     if options.start is not None:
         recipe = replace(recipe, start=start_from(options.start))
     if options.rain is not None:
-        recipe = replace(recipe, rain=trainable(options.rain))
+        recipe = replace(recipe, rain=trainable(options.rain), early_steps=0)
     if options.backgrounds == "leaves":
         count = options.count or recipe.leaves_count or _LEAVES_COUNT
         recipe = replace(recipe, photographs=None, photograph_count=None, leaves_count=count)

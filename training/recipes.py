@@ -7,7 +7,7 @@ from typing import Any
 
 from training.backgrounds import Leaves
 from training.network import NetworkShape
-from training.rain.families import MIXED, Family
+from training.rain.families import HAZY, MIXED, Family
 from training.rain.streaks import MEDIUM
 from training.start import Start
 
@@ -22,6 +22,7 @@ class Recipe:
     name: str
     network: NetworkShape
     rain: Family
+    early_rain: Family  # in the first `early_steps`
 
     photographs: Path | None  # a folder of clean pictures; None trains on leaves alone
     photograph_count: int | None  # how many of them, chosen by the seed; None is all
@@ -35,6 +36,7 @@ class Recipe:
     steps: int
     batch: int
     patch_px: int
+    early_steps: int  # of streaks alone, before the rain of the recipe
     late_patch_px: int  # at the end: a network that sees farther than a patch has to see some of it
     late_share: float  # of the steps
     learning_rate: float = 1.5e-3  # after the warm-up and until the decay
@@ -50,6 +52,9 @@ class Recipe:
     validate_every: int = 2000
     checkpoint_every: int = 1000
 
+    def rain_at(self, step: int) -> Family:
+        return self.early_rain if step < self.early_steps else self.rain
+
     def patch_px_at(self, step: int) -> int:
         return self.late_patch_px if step >= self.steps * (1 - self.late_share) else self.patch_px
 
@@ -62,7 +67,8 @@ def base() -> Recipe:
     return Recipe(
         name="base",
         network=NetworkShape(),
-        rain=MIXED,
+        rain=HAZY,
+        early_rain=MIXED,
         photographs=PHOTOGRAPHS,
         photograph_count=None,
         leaves=Leaves(complexity=0.2, size_px=256, row_share=0.15),
@@ -71,9 +77,10 @@ def base() -> Recipe:
         clean_share=0.12,
         line_share=0.05,
         camera_share=0.3,
-        steps=13_000,
+        steps=12_000,
         batch=28,
         patch_px=96,
+        early_steps=6_000,
         late_patch_px=160,
         late_share=0.1,
         learning_rate=2e-3,
@@ -85,7 +92,7 @@ def fast() -> Recipe:
 
     python training/run.py fast
     """
-    return replace(base(), name="fast", network=NetworkShape(width=16), steps=8_000)
+    return replace(base(), name="fast", network=NetworkShape(width=16), steps=8_000, early_steps=4_000)
 
 
 def smoke() -> Recipe:
@@ -102,6 +109,7 @@ def smoke() -> Recipe:
         steps=300,
         batch=16,
         patch_px=64,
+        early_steps=0,
         late_patch_px=64,
         warmup_steps=30,
         average_decay=0.98,
@@ -131,6 +139,7 @@ def study() -> Recipe:
         steps=2000,
         batch=16,
         patch_px=64,
+        early_steps=0,
         late_share=0.0,
         warmup_steps=100,
         average_decay=0.995,

@@ -53,13 +53,12 @@ class Samples(Dataset[tuple[Tensor, Tensor]]):
         rng = generator(Purpose.SAMPLE, recipe.seed, index)
         from_leaves = not self.photographs or (self.leaves and rng.random() < recipe.leaves_share)
         pictures = self.leaves if from_leaves else self.photographs
-        clean = cut_patch(
-            pictures[rng.integers(len(pictures))], recipe.patch_px_at(index // recipe.batch), rng
-        )
+        step = index // recipe.batch
+        clean = cut_patch(pictures[rng.integers(len(pictures))], recipe.patch_px_at(step), rng)
         if rng.random() < recipe.line_share:
             clean = draw_lines(clean, recipe.seed, index)
         stays_dry = rng.random() < recipe.clean_share
-        rainy = clean if stays_dry else recipe.rain.add(clean, recipe.seed, index)
+        rainy = clean if stays_dry else recipe.rain_at(step).add(clean, recipe.seed, index)
         if rng.random() < recipe.camera_share:
             rainy, clean = photograph((rainy, clean), recipe.seed, index)
         return _channels_first(rainy), _channels_first(clean)

@@ -9,6 +9,7 @@ import torch
 
 from derain.image import PNG, encode
 from training.backgrounds import BackgroundError
+from training.rain.varied import VARIED
 from training.recipes import Recipe
 from training.samples import Samples
 
@@ -56,6 +57,14 @@ def test_late_patches_are_larger(tiny_recipe: Recipe) -> None:
     """6 steps of 4 patches: the last third is 8 of them."""
     samples = Samples(replace(tiny_recipe, late_patch_px=24, late_share=1 / 3))
     assert [samples[index][0].shape[-1] for index in range(len(samples))] == [16] * 16 + [24] * 8
+
+
+def test_early_rain_comes_first(tiny_recipe: Recipe) -> None:
+    samples = Samples(replace(tiny_recipe, early_rain=VARIED, early_steps=2))
+    early, rain = Samples(replace(tiny_recipe, rain=VARIED)), Samples(tiny_recipe)
+    for index in range(len(samples)):
+        expected = (early if index < 2 * tiny_recipe.batch else rain)[index]
+        assert torch.equal(samples[index][0], expected[0])
 
 
 def test_lines_and_the_camera_change_rainy_and_clean_alike(tiny_recipe: Recipe) -> None:

@@ -11,7 +11,7 @@ from training.rain.mixture import Mixture
 from training.rain.rainmix import RainMix
 from training.rain.streaks import RANGES, WIDE
 from training.rain.textures import TextureRain
-from training.rain.varied import CURTAINS, VARIED
+from training.rain.varied import CURTAINS, VARIED, VEILED
 
 
 class Family(Protocol):
@@ -34,6 +34,8 @@ class UnknownRainError(DerainError):
 # What the models are trained on. Rain that can be seen: what is too faint or too dense for that teaches a
 # network to leave all rain alone.
 MIXED = Mixture("mixed", (VARIED, CURTAINS), (0.75, 0.25))
+# With veils, which the network can only tell by what is nowhere dark.
+HAZY = Mixture("hazy", (VARIED, CURTAINS, VEILED), (0.5, 0.1, 0.4))
 
 FAMILIES: dict[str, Family] = {
     family.name: family

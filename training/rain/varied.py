@@ -137,6 +137,7 @@ class VariedRain:
     highest_mean: Range = (0.05, 0.35)  # brightness beyond which rain is thinned, drawn for each picture
     veil: float = 0.3  # of drops too far away to be told apart, at most; 1 is white
     veil_share: float = 0.3
+    veil_cover: float = 1.0  # how many streaks lie over a pixel on average where the veil is whole
     gust_share: float = 0.4
     gust_px: Range = (50, 400)  # how far apart gusts are, drawn log-uniformly
     tint: float = 0.03  # standard deviation of the light's colour; thrice as much one time in three
@@ -161,7 +162,8 @@ class VariedRain:
         rain = np.zeros((height, width), dtype=np.float32)
         if rng.random() < self.veil_share:
             # Where streaks lie over streaks, there are more of them behind that no one can see.
-            rain += np.float32(rng.uniform(0, self.veil) * min(1.0, sum(layer.cover for layer in layers)))
+            cover = sum(layer.cover for layer in layers) / self.veil_cover
+            rain += np.float32(rng.uniform(0, self.veil) * min(1.0, cover))
         for number, layer in enumerate(layers):
             rain += layer.render(height, width, generator(Purpose.LAYER, seed, index, number))
         if rng.random() < self.gust_share:
@@ -213,6 +215,18 @@ CURTAINS = VariedRain(
     veil_share=0.4,
     gust_share=0.6,
     gust_px=(100, 600),
+)
+# Faint streaks behind which it is bright: most of what such rain does is the veil.
+VEILED = replace(
+    CURTAINS,
+    name="veiled",
+    hard_share=0.35,
+    sheet_share=0.5,
+    brightness=(0.1, 0.6),
+    density=(1e-3, 3e-2),
+    veil=0.35,
+    veil_share=0.9,
+    veil_cover=0.05,
 )
 
 
