@@ -69,13 +69,13 @@ SHA-256 `{manifest.file.sha256}`.
 - **Input and output**: {manifest.input.dtype} {manifest.input.layout}, {manifest.input.channels},
   {manifest.input.lowest} to {manifest.input.highest}; height and width multiples of
   {manifest.input.alignment_px}. Tiles must overlap by {manifest.overlap_px} pixels, the receptive radius.
-- **Agreement with PyTorch**: {manifest.parity.max_difference:.1e} at most,
+- **Agreement with {_original(manifest)}**: {manifest.parity.max_difference:.1e} at most,
   on a scale of 0 to 1, over {len(manifest.parity.sizes)} sizes.
 - **Trained** by the recipe `{recipe["name"]}` of commit `{manifest.commit}`: {recipe["steps"]:,}
   steps of {recipe["batch"]} patches of {recipe["patch_px"]} px, seed {recipe["seed"]}; rain of the
   range `{recipe["rain"]["name"]}`; backgrounds from {photographs} and
   {recipe["leaves_count"]} dead-leaves pictures.
-
+{_mirrored(manifest)}
 ## Scores
 
 Measured on this file through the engine that serves it. No rain family below was trained on.
@@ -88,6 +88,22 @@ choices; those marked "test" have not.
 
 {evaluation_table(manifest.evaluations)}
 {_section("Known failures", remarks)}{_section("In pictures", _in_pictures(pictures))}"""
+
+
+def _original(manifest: Manifest) -> str:
+    if manifest.mirrored_from is None:
+        return "PyTorch"
+    return f"`{manifest.mirrored_from.name}`, run and averaged view by view"
+
+
+def _mirrored(manifest: Manifest) -> str:
+    if (mirrored := manifest.mirrored_from) is None:
+        return ""
+    views = "left to right" if mirrored.views == 2 else "left to right, upside down, and both"
+    return f"""- **Mirrored, not trained anew**: runs `{mirrored.name}`, SHA-256
+  `{mirrored.sha256}`,
+  on the picture and on its mirror images, {views}, and returns the mean.
+"""
 
 
 def _section(title: str, text: str) -> str:
