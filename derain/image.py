@@ -43,7 +43,8 @@ TIFF = ImageFormat("TIFF", "image/tiff", (".tif", ".tiff"))
 BMP = ImageFormat("BMP", "image/bmp", (".bmp",))
 FORMATS = (JPEG, PNG, WEBP, TIFF, BMP)
 
-PICTURE_SUFFIXES = frozenset(suffix for known in FORMATS for suffix in known.suffixes)
+FORMAT_OF = {suffix: known for known in FORMATS for suffix in known.suffixes}
+PICTURE_SUFFIXES = frozenset(FORMAT_OF)
 
 # Pillow's names; MPO is what it calls a JPEG in which a camera has put previews as well.
 _PILLOW_FORMATS = {"JPEG": JPEG, "MPO": JPEG, "PNG": PNG, "WEBP": WEBP, "TIFF": TIFF, "BMP": BMP}

@@ -11,6 +11,8 @@ from derain.errors import ModelError
 
 MANIFEST_NAME = "manifest.json"
 
+Views = Literal[2, 4]  # of a picture: as it is and left to right; 4: both also upside down
+
 
 class _Part(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -37,10 +39,18 @@ class InputContract(_Part):
 
 
 class Parity(_Part):
-    """How closely the exported file agrees with the network it was exported from."""
+    """How closely the file agrees with the network it was made from."""
 
     sizes: list[tuple[int, int]]  # height, width
     max_difference: float  # over all pixels of all sizes, on a scale of 0 to 1
+
+
+class Mirrored(_Part):
+    """The model that this one runs on a picture and on its mirror images, to return the mean."""
+
+    name: str
+    sha256: str = Field(pattern=r"^[0-9a-f]{64}$")  # of its ONNX file
+    views: Views
 
 
 class Evaluation(_Part):
@@ -83,6 +93,7 @@ class Manifest(_Part):
     recipe: dict[str, Any]
     commit: str  # of the code that trained it
     evaluations: list[Evaluation]
+    mirrored_from: Mirrored | None = None  # else the file is the network that the recipe trained
 
 
 def load_manifest(folder: Path) -> Manifest:

@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import ROOT
+from training.card import ADDITIONS
+from training.showcase import LARGEST_BYTES
 
 
 @pytest.mark.parametrize(
@@ -56,7 +58,9 @@ def test_a_lock_has_one_onnxruntime_and_none_has_torch() -> None:
 def test_models_are_artifacts_only() -> None:
     for folder in (ROOT / "models").iterdir():
         if not folder.name.startswith("."):
-            assert {path.name for path in folder.iterdir()} == {"model.onnx", "manifest.json", "README.md"}
+            names = {path.name for path in folder.iterdir()}
+            assert names - set(ADDITIONS) == {"model.onnx", "manifest.json", "README.md"}
+            assert all(path.stat().st_size <= LARGEST_BYTES for path in folder.glob("*.jpg"))
 
 
 def test_the_shipped_model_is_small_enough_to_ship() -> None:

@@ -27,7 +27,7 @@ def commands() -> list[str]:
 
 
 def test_links_and_pictures_are_there() -> None:
-    for page in DOCS.rglob("*.md"):
+    for page in (*DOCS.rglob("*.md"), *ROOT.glob("models/*/README.md")):
         for path in re.findall(r"\]\((?!http|#)([^)#]+)[^)]*\)", page.read_text()):
             assert (page.parent / path).exists(), f"{page}: {path}"
 

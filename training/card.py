@@ -1,11 +1,45 @@
-"""What a model folder says of itself: the manifest for programs, the model card for people."""
+"""What a model folder says of itself: the manifest for programs, the model card for people.
 
-from collections.abc import Iterable
+    python -m training.card models/base
+
+draws the pictures of the card, and writes it anew. Remarks of one's own on what the model fails at go into
+`remarks.md` in its folder: whatever writes the card takes them over.
+"""
+
+import argparse
+import sys
+from collections.abc import Collection, Iterable
 from pathlib import Path
 
+from derain.cli import run_command
+from derain.engine import Engine
 from derain.image import write_atomically
 from derain.manifest import MANIFEST_NAME, Evaluation, Manifest
 from training.measurement import rounded
+from training.showcase import CREDITS, ERROR_GAIN, LARGEST_BYTES, clean_sheet, encode_below, rain_sheet
+
+REMARKS = "remarks.md"
+CLEAN_PICTURE = "clean.jpg"
+RAIN_PICTURE = "rain.jpg"
+
+# What a model folder may have besides. True of these weights alone, as the scores are: not to be taken
+# over by another model.
+ADDITIONS = (REMARKS, CLEAN_PICTURE, RAIN_PICTURE)
+
+_PICTURE_TEXTS = {
+    CLEAN_PICTURE: f"""![As given, as it comes back, and the difference]({CLEAN_PICTURE})
+
+*Clean things that go through: as given, as they come back, and what has changed, {ERROR_GAIN} times
+enlarged around grey. Of the photographs a part is shown; the page and the wires are drawn.*""",
+    RAIN_PICTURE: f"""![In the rain, derained, and without rain]({RAIN_PICTURE})
+
+*Drawn rain of four families that were not trained on: in the rain, derained, and the photograph without
+rain, by which PSNR is measured.*""",
+}
+_CREDITS_TEXT = """The photographs, cut or reduced and run through the model, are never trained on; see
+[training/photographs](../../training/photographs/README.md):
+
+"""
 
 _HEAD = "| set | role | pictures | PSNR | of the input | SSIM | removal η | E_R | E_B | E_B50 | clean back |"
 
@@ -13,10 +47,14 @@ _HEAD = "| set | role | pictures | PSNR | of the input | SSIM | removal η | E_R
 def write_model_texts(folder: Path, manifest: Manifest) -> None:
     """Writes `manifest.json` and `README.md` beside the ONNX file."""
     write_atomically(folder / MANIFEST_NAME, manifest.model_dump_json(indent=2).encode() + b"\n")
-    write_atomically(folder / "README.md", model_card(manifest).encode())
+    remarks_file = folder / REMARKS
+    remarks = remarks_file.read_text(encoding="utf-8") if remarks_file.exists() else ""
+    pictures = {name for name in (CLEAN_PICTURE, RAIN_PICTURE) if (folder / name).exists()}
+    write_atomically(folder / "README.md", model_card(manifest, remarks, pictures).encode())
 
 
-def model_card(manifest: Manifest) -> str:
+def model_card(manifest: Manifest, remarks: str = "", pictures: Collection[str] = ()) -> str:
+    """With the remarks, and the pictures that are there."""
     recipe = manifest.recipe
     photographs = "no photographs"
     if recipe["photographs"] is not None:
@@ -31,13 +69,13 @@ SHA-256 `{manifest.file.sha256}`.
 - **Input and output**: {manifest.input.dtype} {manifest.input.layout}, {manifest.input.channels},
   {manifest.input.lowest} to {manifest.input.highest}; height and width multiples of
   {manifest.input.alignment_px}. Tiles must overlap by {manifest.overlap_px} pixels, the receptive radius.
-- **Agreement with PyTorch**: {manifest.parity.max_difference:.1e} at most, on a scale of 0 to 1, over
-  {len(manifest.parity.sizes)} sizes.
+- **Agreement with {_original(manifest)}**: {manifest.parity.max_difference:.1e} at most,
+  on a scale of 0 to 1, over {len(manifest.parity.sizes)} sizes.
 - **Trained** by the recipe `{recipe["name"]}` of commit `{manifest.commit}`: {recipe["steps"]:,}
   steps of {recipe["batch"]} patches of {recipe["patch_px"]} px, seed {recipe["seed"]}; rain of the
   range `{recipe["rain"]["name"]}`; backgrounds from {photographs} and
   {recipe["leaves_count"]} dead-leaves pictures.
-
+{_mirrored(manifest)}
 ## Scores
 
 Measured on this file through the engine that serves it. No rain family below was trained on.
@@ -49,7 +87,33 @@ is the PSNR of clean pictures that go through the model. Sets marked "validation
 choices; those marked "test" have not.
 
 {evaluation_table(manifest.evaluations)}
+{_section("Known failures", remarks)}{_section("In pictures", _in_pictures(pictures))}"""
+
+
+def _original(manifest: Manifest) -> str:
+    if manifest.mirrored_from is None:
+        return "PyTorch"
+    return f"`{manifest.mirrored_from.name}`, run and averaged view by view"
+
+
+def _mirrored(manifest: Manifest) -> str:
+    if (mirrored := manifest.mirrored_from) is None:
+        return ""
+    views = "left to right" if mirrored.views == 2 else "left to right, upside down, and both"
+    return f"""- **Mirrored, not trained anew**: runs `{mirrored.name}`, SHA-256
+  `{mirrored.sha256}`,
+  on the picture and on its mirror images, {views}, and returns the mean.
 """
+
+
+def _section(title: str, text: str) -> str:
+    return f"\n## {title}\n\n{text.strip()}\n" if text.strip() else ""
+
+
+def _in_pictures(pictures: Collection[str]) -> str:
+    shown = [text for name, text in _PICTURE_TEXTS.items() if name in pictures]
+    credits = "\n".join(f"- `{name}`: {credit}" for name, credit in CREDITS.items())
+    return "\n\n".join([*shown, _CREDITS_TEXT + credits]) if shown else ""
 
 
 def evaluation_table(evaluations: Iterable[Evaluation]) -> str:
@@ -76,3 +140,25 @@ def evaluation_table(evaluations: Iterable[Evaluation]) -> str:
 def _both(rgb: float | None, luma: float | None, digits: int) -> str:
     """Of RGB and, where it was measured, of Y."""
     return rounded(rgb, digits) + (f" / {rounded(luma, digits)}" if luma is not None else "")
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m training.card", description=__doc__)
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.add_argument("model", type=Path, help="a model folder, such as models/base")
+    folder: Path = parser.parse_args(arguments).model
+    return run_command(lambda: _run(folder))
+
+
+def _run(folder: Path) -> int:
+    engine = Engine(folder)
+    for name, draw in ((CLEAN_PICTURE, clean_sheet), (RAIN_PICTURE, rain_sheet)):
+        write_atomically(folder / name, encode_below(draw(engine.derain), LARGEST_BYTES))
+    engine.close()
+    write_model_texts(folder, engine.manifest)
+    print(f"{folder / 'README.md'} is written, with {CLEAN_PICTURE} and {RAIN_PICTURE} beside it")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

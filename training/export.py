@@ -3,7 +3,7 @@
 import logging
 import subprocess
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ import onnxruntime as ort
 import torch
 from torch import nn
 
+from derain.arrays import FloatArray
 from derain.errors import DerainError
 from derain.manifest import InputContract, Manifest, Parity, describe_file
 from training.network import DerainNetwork
@@ -23,6 +24,8 @@ OPSET = 20
 MODEL_FILE = "model.onnx"
 PARITY_CELLS = ((1, 1), (16, 16), (30, 17), (50, 83))  # height, width, in cells of the alignment
 PARITY_TOLERANCE = 1e-4  # a fortieth of one level of 255
+
+Compute = Callable[[FloatArray], FloatArray]  # rainy to clean pictures, (N, 3, H, W) in [0, 1]
 
 
 class ParityError(DerainError):
@@ -89,21 +92,31 @@ def strip(message: Any) -> None:
 @torch.inference_mode()
 def measure_parity(network: DerainNetwork, path: Path) -> Parity:
     """The largest difference between file and network; raises ParityError beyond the tolerance."""
-    session = ort.InferenceSession(path, providers=["CPUExecutionProvider"])
-    cell_px = network.shape.alignment_px
+    return compare(path, lambda rainy: network(torch.from_numpy(rainy)).numpy(), network.shape.alignment_px)
+
+
+def compare(path: Path, expected: Compute, cell_px: int) -> Parity:
+    """The largest difference between a file and what it is to compute; raises ParityError."""
+    compute = computed_by(path)
     sizes = [(rows * cell_px, columns * cell_px) for rows, columns in PARITY_CELLS]
     rng = np.random.default_rng(0)
     largest = 0.0
     for height, width in sizes:
         rainy = rng.random((2, 3, height, width), dtype=np.float32)
-        expected = network(torch.from_numpy(rainy)).numpy()
-        (got,) = session.run(None, {"rainy": rainy})
-        largest = float(np.maximum(largest, np.abs(np.asarray(got) - expected).max()))  # NaN stays NaN
+        # NaN stays NaN
+        largest = float(np.maximum(largest, np.abs(compute(rainy) - expected(rainy)).max()))
     if not largest <= PARITY_TOLERANCE:
         raise ParityError(
             f"{path} differs from the network by {largest:.2e}, allowed: {PARITY_TOLERANCE:.0e}"
         )
     return Parity(sizes=sizes, max_difference=largest)
+
+
+def computed_by(path: Path) -> Compute:
+    """What an ONNX file of ours computes, on the CPU."""
+    session = ort.InferenceSession(path, providers=["CPUExecutionProvider"])
+    name = session.get_inputs()[0].name
+    return lambda rainy: np.asarray(session.run(None, {name: rainy})[0])
 
 
 @torch.inference_mode()

@@ -61,7 +61,7 @@ def _string_wires(canvas: Picture, rng: np.random.Generator) -> None:
         colour, thickness = _colour(rng), int(rng.integers(1, 3))
         beside = rng.uniform(-16, 16, 2)
         for number in range(int(rng.integers(1, 5))):
-            _polyline(canvas, points + number * beside, colour, thickness)
+            polyline(canvas, points + number * beside, colour, thickness)
 
 
 def _set_bars(canvas: Picture, rng: np.random.Generator) -> None:
@@ -92,11 +92,12 @@ def _parallel(
         turn = along + rng.normal(0, disorder) * across
         bend = rng.normal(0, disorder) * length_px * across
         begin = start + across * apart_px * (number + rng.normal(0, disorder))
-        _polyline(canvas, begin + turn * length_px * t + bend * t**2, colour, thickness)
+        polyline(canvas, begin + turn * length_px * t + bend * t**2, colour, thickness)
 
 
-def _polyline(
+def polyline(
     canvas: Picture, points: NDArray[np.float64], colour: tuple[int, int, int], thickness_px: int
 ) -> None:
+    """Draws it on the canvas, uint8 (H, W, 3), through points (K, 2) of x and y that need not be whole."""
     fixed = np.rint(points * 2**_SUBPIXEL_BITS).astype(np.int32)
     cv2.polylines(canvas, [fixed], False, colour, thickness_px, cv2.LINE_AA, _SUBPIXEL_BITS)

@@ -69,7 +69,7 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("recipe", choices=RECIPES, help="all that is not said here; see training/recipes.py")
-    parser.add_argument("--name", type=_name, help="of the run and of the model (default: the recipe's)")
+    parser.add_argument("--name", type=model_name, help="of the run and of the model (default: the recipe's)")
 
     backgrounds = parser.add_argument_group(
         "backgrounds", "The paper's first lever: simpler than the rain, and no more than needed."
@@ -188,7 +188,8 @@ def _by_recipe(field: str, nothing: str = "") -> str:
     )
 
 
-def _name(text: str) -> str:
+def model_name(text: str) -> str:
+    """For argparse: a name that a folder can have."""
     if not re.fullmatch(r"\w[\w.-]*", text):
         raise argparse.ArgumentTypeError(f"{text!r} is not made of letters, digits, '_', '-' and '.'")
     return text

@@ -121,7 +121,7 @@ def find_clean(folder: Path) -> list[PairFiles]:
     """Pictures that have no rain, or whose rain is not known; raises PairingError and ImageError."""
     paths = _pictures(_picture_folder(folder))
     for path in paths:
-        _read_size(path)  # one that cannot be read is said before any network runs
+        read_size(path)  # one that cannot be read is said before any network runs
     return [PairFiles(path, path) for path in paths]
 
 
@@ -270,12 +270,12 @@ def _pictures(folder: Path) -> list[Path]:
 def _check_sizes(files: Sequence[PairFiles]) -> None:
     """Before any network runs; lying or standing is seen when the pictures are read."""
     for pair in files:
-        rainy, clean = (_read_size(path) for path in (pair.rainy, pair.clean))
+        rainy, clean = (read_size(path) for path in (pair.rainy, pair.clean))
         if sorted(rainy) != sorted(clean):
             raise PairingError(_unequal(pair, rainy, clean))
 
 
-def _read_size(path: Path) -> tuple[int, int]:
+def read_size(path: Path) -> tuple[int, int]:
     """Width and height, as the file's header has them; raises ImageError."""
     try:
         header = read_header(path.read_bytes())

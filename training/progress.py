@@ -15,14 +15,13 @@ from statistics import fmean
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
-import cv2
 import numpy as np
 from tqdm import tqdm
 
 from derain.arrays import Picture
 from derain.image import JPEG, encode, write_atomically
 from training.checkpoint import DiskError
-from training.pictures import middle
+from training.pictures import beside, caption, middle
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
@@ -146,17 +145,8 @@ def side_by_side(rows: list[Row]) -> Picture:
     strips: list[Picture] = []
     for row in rows:
         columns = [middle(picture, height, width) for picture in (row.rainy, row.derained, row.clean)]
-        strips += [_caption(row.title, 3 * width), np.concatenate(columns, axis=1)]
+        strips += [caption(3 * width, f"{row.title}: rainy", "derained", "clean"), beside(columns)]
     return np.concatenate(strips, axis=0)
-
-
-def _caption(title: str, width: int) -> Picture:
-    strip = np.full((20, width, 3), 255, dtype=np.uint8)
-    thirds = (f"{title}: rainy", "derained", "clean")
-    for column, text in enumerate(thirds):
-        place = (4 + column * width // 3, 14)
-        cv2.putText(strip, text, place, cv2.FONT_HERSHEY_SIMPLEX, 0.4, (0, 0, 0), 1, cv2.LINE_AA)
-    return strip
 
 
 def _open_board(folder: Path, first_step: int) -> "SummaryWriter":

@@ -8,7 +8,6 @@ from typing import Any
 
 import cv2
 import jinja2
-import numpy as np
 
 from derain.arrays import Picture
 from derain.image import JPEG, encode, write_atomically
@@ -23,7 +22,7 @@ from training.measurement import (
     ms_per_megapixel,
     rounded,
 )
-from training.pictures import shrink
+from training.pictures import difference, shrink
 from training.real import mean_real_scores
 
 _TEMPLATE = Path(__file__).parent / "report.html"
@@ -207,7 +206,7 @@ def _gain(picture: Measured) -> float:
 def _case_on_page(folder: Path, stem: str, result: Result, index: int, derain: Derain) -> dict[str, Any]:
     pair, picture = result.cases[index].read(), result.measured[index]
     derained = derain(pair.rainy)
-    error = np.clip(128 + _ERROR_GAIN * (derained.astype(np.int16) - pair.clean), 0, 255).astype(np.uint8)
+    error = difference(derained, pair.clean, _ERROR_GAIN)
     clean = {} if picture.scores is None else {"clean": pair.clean}
     shown = {"before": pair.rainy, "after": derained} | clean | {"error": error}
     return {
@@ -226,8 +225,8 @@ def _real_on_page(folder: Path, number: int, result: RealResult, derain: Derain)
     for index in order:
         pair = result.cases[index].read()
         derained = derain(pair.rainy)
-        removed = np.clip(128 + _ERROR_GAIN * (pair.rainy.astype(np.int16) - derained), 0, 255)
-        shown = {"before": pair.rainy, "after": derained, "removed": removed.astype(np.uint8)}
+        removed = difference(pair.rainy, derained, _ERROR_GAIN)
+        shown = {"before": pair.rainy, "after": derained, "removed": removed}
         files = _write_pictures(folder, f"real-{number}-{index}", shown)
         cases.append({"name": pair.name, "scores": result.measured[index].scores, "files": files})
     return {"name": result.name, "means": result.means(), "cases": cases}

@@ -8,7 +8,6 @@ and pictures of how it goes in `runs/<name>/`; the model goes to `models/<name>/
 
 import json
 import os
-import shutil
 import sys
 from contextlib import suppress
 from functools import partial
@@ -19,15 +18,13 @@ if __package__ is None or __package__ == "":  # started as a file: make its own 
 
 import cv2
 
-from derain.engine import Engine
-from derain.errors import DerainError, ModelError
+from derain.errors import DerainError
 from derain.image import write_atomically
-from derain.manifest import MANIFEST_NAME, Evaluation, Manifest, load_manifest
-from training.card import evaluation_table, write_model_texts
-from training.evaluate import evaluate, held_out_backgrounds, held_out_sets, rained_on
+from training.evaluate import evaluate, held_out_backgrounds, rained_on
 from training.export import current_commit, export
 from training.interruption import GOES_ON, Interrupted, ends_on_sigterm
 from training.loop import CHECKPOINT, train
+from training.model_folder import check_replaceable, make_model, restore
 from training.network import DerainNetwork, derain_picture
 from training.options import Options, read_options
 from training.pairs import Pair
@@ -65,12 +62,11 @@ def run(options: Options, processes: Processes) -> Path:
 def _begin(options: Options, run_folder: Path) -> str:
     """Writes down what is being run; the commit of the code that began it."""
     model = options.models / options.name
-    if model.exists() and not (model / MANIFEST_NAME).exists():
-        raise DerainError(f"{model} is there and is no model folder; choose another --name")
+    check_replaceable(model)
     for place, option in ((options.models, "--models"), (options.runs, "--runs")):
         _check_place(place, option)
     with alone_in(run_folder):
-        _restore(model)
+        restore(model)
         started = run_folder / "run.json"
         commit = current_commit()
         if (run_folder / CHECKPOINT).exists():
@@ -95,22 +91,9 @@ def _check_place(folder: Path, option: str) -> None:
 
 def _finish(network: DerainNetwork, commit: str, options: Options, run_folder: Path) -> Path:
     """Exports beside the final place, scores the exported file, and only then puts it in place."""
-    recipe, models, name = options.recipe, options.models, options.name
-    unfinished = models / f".{name}.unfinished"
+    recipe, name = options.recipe, options.name
     with alone_in(run_folder):
-        shutil.rmtree(unfinished, ignore_errors=True)
-        unfinished.mkdir(parents=True)
-        manifest = export(network, recipe, commit, unfinished, name)
-        write_model_texts(unfinished, manifest)
-        engine = Engine(unfinished)
-        evaluations = [
-            evaluate(engine.derain, title, "validation", pairs) for title, pairs in held_out_sets()
-        ]
-        engine.close()
-        evaluations += _recorded(models / name, manifest, {measured.name for measured in evaluations})
-        write_model_texts(unfinished, manifest.model_copy(update={"evaluations": evaluations}))
-        print(evaluation_table(evaluations))
-        return _put_in_place(unfinished, models / name)
+        return make_model(options.models / name, lambda folder: export(network, recipe, commit, folder, name))
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -155,37 +138,6 @@ def _validate(network: DerainNetwork, pairs: list[Pair]) -> dict[str, float]:
 def _show(network: DerainNetwork, pairs: dict[str, Pair]) -> list[Row]:
     derain = partial(derain_picture, network)
     return [Row(title, pair.rainy, derain(pair.rainy), pair.clean) for title, pair in pairs.items()]
-
-
-def _recorded(folder: Path, manifest: Manifest, measured: set[str]) -> list[Evaluation]:
-    """What was measured on other sets before, if the folder has this very model already."""
-    try:
-        earlier = load_manifest(folder)
-    except ModelError:
-        return []  # none there, or a damaged one, about to be replaced
-    same = earlier.file.sha256 == manifest.file.sha256
-    return [known for known in earlier.evaluations if same and known.name not in measured]
-
-
-def _replaced(folder: Path) -> Path:
-    return folder.with_name(f".{folder.name}.replaced")
-
-
-def _restore(folder: Path) -> None:
-    """Back to where it was: what made room for a new model that then never came."""
-    if _replaced(folder).exists() and not folder.exists():
-        _replaced(folder).rename(folder)
-
-
-def _put_in_place(unfinished: Path, folder: Path) -> Path:
-    """Swaps the finished folder in; an earlier model of the same name makes room."""
-    replaced = _replaced(folder)
-    shutil.rmtree(replaced, ignore_errors=True)
-    if folder.exists():
-        folder.rename(replaced)
-    unfinished.rename(folder)
-    shutil.rmtree(replaced, ignore_errors=True)
-    return folder
 
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@ import pytest
 from numpy.typing import NDArray
 
 from derain.arrays import Picture
-from training.pictures import middle, shrink, square
+from training.pictures import beside, caption, difference, middle, shrink, square
 
 
 def numbered(height: int, width: int) -> Picture:
@@ -45,3 +45,26 @@ def test_square_is_the_largest_in_the_middle(height: int, width: int) -> None:
 )
 def test_only_what_is_longer_is_shrunk(before: tuple[int, int], after: tuple[int, int]) -> None:
     assert shrink(np.zeros((*before, 3), dtype=np.uint8), 50).shape == (*after, 3)
+
+
+def test_a_difference_is_grey_where_there_is_none() -> None:
+    one = np.array([[[10, 10, 10]]], dtype=np.uint8)
+    other = np.array([[[10, 12, 200]]], dtype=np.uint8)
+    assert difference(one, other, 8).tolist() == [[[128, 112, 0]]]
+    assert difference(other, one, 8).tolist() == [[[128, 144, 255]]]
+
+
+def test_beside_one_another_on_white() -> None:
+    row = beside([numbered(2, 3), numbered(4, 2)], gap_px=1)
+    assert row.shape == (4, 6, 3)
+    np.testing.assert_array_equal(row[:2, :3], numbered(2, 3))
+    np.testing.assert_array_equal(row[:, 4:], numbered(4, 2))
+    assert (row[2:, :3] == 255).all() and (row[:, 3] == 255).all()
+
+
+def test_a_caption_has_its_texts_at_the_left_of_equal_columns() -> None:
+    strip = caption(200, "one", "two")
+    assert strip.shape[1] == 200
+    inked = (strip.min(axis=(0, 2)) < 128).nonzero()[0]
+    assert all(any(left < x < left + 40 for x in inked) for left in (0, 100))
+    assert all(x % 100 < 50 for x in inked)

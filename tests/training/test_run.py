@@ -14,6 +14,7 @@ import pytest
 
 from derain.engine import Engine
 from derain.manifest import load_manifest
+from tests.conftest import files_in
 from training.card import write_model_texts
 from training.recipes import ROOT
 from training.run import main
@@ -69,6 +70,8 @@ def test_same_command_again_does_not_train_again_and_keeps_what_was_measured_sin
     run_folder, folder = base / "runs" / "smoke", base / "models" / "smoke"
     manifest = load_manifest(folder)
     mine = manifest.evaluations[0].model_copy(update={"name": "mine"})
+    (folder / "remarks.md").write_text("Blinds are taken for rain.")
+    (folder / "clean.jpg").write_bytes(b"a picture")
     write_model_texts(folder, manifest.model_copy(update={"evaluations": [*manifest.evaluations, mine]}))
     folder.rename(base / "models" / ".smoke.replaced")
     paths = [base / "models" / ".smoke.replaced" / "model.onnx"]
@@ -77,6 +80,10 @@ def test_same_command_again_does_not_train_again_and_keeps_what_was_measured_sin
     assert main([*SMOKE, *in_folder(base)]) == 0
     assert [path.read_bytes() for path in (folder / "model.onnx", *paths[1:])] == before
     assert load_manifest(folder).evaluations == [*manifest.evaluations, mine]
+    card = (folder / "README.md").read_text()
+    assert "## Known failures\n\nBlinds are taken for rain.\n" in card
+    assert "](clean.jpg)" in card
+    assert (folder / "clean.jpg").read_bytes() == b"a picture"
     assert [path.name for path in (base / "models").iterdir()] == ["smoke"], "nothing unfinished is left"
 
 
@@ -94,6 +101,7 @@ def test_damaged_model_is_replaced_and_a_damaged_record_is_said(
     assert (folder / "model.onnx").read_bytes() == model
     assert manifest.commit == "unknown"
     assert len(manifest.evaluations) == 4, "what was recorded of a damaged model is forgotten"
+    assert files_in(folder) == {"model.onnx", "manifest.json", "README.md"}, "and what was said of it"
 
 
 @pytest.mark.parametrize("option", ["--models", "--runs"])

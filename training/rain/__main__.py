@@ -8,18 +8,15 @@ import argparse
 import sys
 from pathlib import Path
 
-import cv2
 import numpy as np
 
 from derain.arrays import Picture
 from derain.cli import at_least, check_output, run_command
-from derain.image import FORMATS, encode, write_atomically
+from derain.image import FORMAT_OF, encode, write_atomically
 from training.backgrounds import HELD_OUT_PHOTOGRAPHS, list_pictures, load_folder
-from training.pictures import middle, square
+from training.pictures import caption, middle, square
 from training.rain.families import FAMILIES, Family, family
 
-_FORMATS = {suffix: image_format for image_format in FORMATS for suffix in image_format.suffixes}
-_LABEL_PX = 20
 _GAP_PX = 4
 
 
@@ -29,7 +26,7 @@ def contact_sheet(families: list[Family], backgrounds: list[Picture], cell_px: i
     cuts = [square(middle(picture, 2 * cell_px, 2 * cell_px), cell_px) for picture in backgrounds]
     scenes = [np.zeros((cell_px, cell_px, 3), dtype=np.uint8), *cuts]
     rows = [
-        np.concatenate([_label(rain.name, len(scenes) * (cell_px + _GAP_PX)), _row(rain, scenes, seed)])
+        np.concatenate([caption(len(scenes) * (cell_px + _GAP_PX), rain.name), _row(rain, scenes, seed)])
         for rain in families
     ]
     return np.concatenate(rows)
@@ -44,25 +41,18 @@ def _framed(cell: Picture) -> Picture:
     return np.pad(cell, [(0, _GAP_PX), (0, _GAP_PX), (0, 0)], constant_values=255)
 
 
-def _label(text: str, width: int) -> Picture:
-    label = np.full((_LABEL_PX, width, 3), 255, dtype=np.uint8)
-    place, black = (2, _LABEL_PX - 6), (0, 0, 0)
-    cv2.putText(label, text, place, cv2.FONT_HERSHEY_SIMPLEX, 0.5, black, 1, cv2.LINE_AA)
-    return label
-
-
 def main(arguments: list[str] | None = None) -> int:
     options = _parse(arguments)
     return run_command(lambda: _draw(options))
 
 
 def _draw(options: argparse.Namespace) -> int:
-    check_output(options.output, _FORMATS)
+    check_output(options.output, FORMAT_OF)
     families = [family(name) for name in options.families]
     count = min(options.columns, len(list_pictures(options.backgrounds)))
     backgrounds = load_folder(options.backgrounds, count, options.seed)
     sheet = contact_sheet(families, backgrounds, options.cell, options.seed)
-    write_atomically(options.output, encode(sheet, _FORMATS[options.output.suffix.lower()]))
+    write_atomically(options.output, encode(sheet, FORMAT_OF[options.output.suffix.lower()]))
     print(f"{options.output}: {len(families)} families")
     return 0
 

@@ -1,0 +1,164 @@
+"""Makes a model that runs another one on a picture and on its mirror images, and returns the mean.
+
+    python -m training.mirror models/base --name best
+
+Nothing is trained. In a mirror rain is still rain, and a photograph a photograph; the mistakes of a network
+differ from view to view, so the mean has less of them. The new model stands beside the given one and is
+served like any other. It costs as many times as much as it has views; tiles and memory stay the same.
+"""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+import onnx
+from onnx import helper, numpy_helper
+
+from derain.arrays import FloatArray
+from derain.cli import run_command
+from derain.errors import DerainError
+from derain.manifest import Manifest, Mirrored, Views, describe_file, load_manifest
+from training.export import Compute, compare, computed_by
+from training.model_folder import check_replaceable, make_model, restore
+from training.options import model_name
+
+Axes = tuple[int, ...]
+
+_ROWS, _COLUMNS = 2, 3  # of (N, 3, H, W)
+# The axes along which each view is turned round.
+VIEWS: dict[Views, tuple[Axes, ...]] = {
+    2: ((), (_COLUMNS,)),
+    4: ((), (_COLUMNS,), (_ROWS,), (_ROWS, _COLUMNS)),
+}
+
+
+class MirrorError(DerainError):
+    """A model that cannot be mirrored, or not under that name."""
+
+
+def mirrored(model: onnx.ModelProto, views: Sequence[Axes]) -> onnx.ModelProto:
+    """The model's graph once a view, and the mean of what they return; all share the weights.
+
+    The views run one after the other. As one batch they would need their inner tensors at the same time:
+    three times the memory for four views, and no less time.
+    """
+    (rainy,), (clean,) = model.graph.input, model.graph.output
+    made = onnx.ModelProto()
+    made.CopyFrom(model)
+    del made.graph.node[:], made.graph.value_info[:]
+    nodes: list[onnx.NodeProto] = []
+    results = []
+    for number, axes in enumerate(views):
+        prefix = f"view{number}."
+        names = {"": ""} | {weights.name: weights.name for weights in model.graph.initializer}
+        names[rainy.name] = _turn(nodes, rainy.name, axes, prefix)
+        for node in model.graph.node:
+            copy = onnx.NodeProto()
+            copy.CopyFrom(node)
+            copy.name = prefix + node.name
+            copy.input[:] = [names.get(name, prefix + name) for name in node.input]
+            copy.output[:] = [names.get(name, prefix + name) for name in node.output]
+            nodes.append(copy)
+        results.append(_turn(nodes, prefix + clean.name, axes, prefix))
+    nodes.append(helper.make_node("Sum", results, ["mirror.sum"]))
+    nodes.append(helper.make_node("Mul", ["mirror.sum", "mirror.share"], [clean.name]))
+    made.graph.node.extend(nodes)
+    made.graph.initializer.extend(_constants(len(views)))
+    onnx.checker.check_model(made, full_check=True)
+    return made
+
+
+def _turn(nodes: list[onnx.NodeProto], name: str, axes: Axes, prefix: str) -> str:
+    """Adds what turns a tensor round along the axes, its own inverse; the name of the result."""
+    for axis in axes:
+        turned = f"{prefix}{name.removeprefix(prefix)}.turned{axis}"
+        steps = ["mirror.back", "mirror.end", f"mirror.axis{axis}", "mirror.back"]
+        nodes.append(helper.make_node("Slice", [name, *steps], [turned]))
+        name = turned
+    return name
+
+
+def _constants(count: int) -> list[onnx.TensorProto]:
+    """From the last place (-1) to before the first, by -1; and the share of each of the views."""
+    whole = {"back": -1, "end": np.iinfo(np.int64).min, f"axis{_ROWS}": _ROWS, f"axis{_COLUMNS}": _COLUMNS}
+    numbers = {name: np.array([value], dtype=np.int64) for name, value in whole.items()}
+    arrays = numbers | {"share": np.array(1 / count, dtype=np.float32)}
+    return [numpy_helper.from_array(array, f"mirror.{name}") for name, array in arrays.items()]
+
+
+def mean_of_views(compute: Compute, views: Sequence[Axes]) -> Compute:
+    """The same by numpy, around the unchanged file: what a mirrored one is checked against."""
+
+    def mean(rainy: FloatArray) -> FloatArray:
+        turned = [np.flip(compute(np.ascontiguousarray(np.flip(rainy, axes))), axes) for axes in views]
+        return np.asarray(np.mean(turned, axis=0), dtype=np.float32)
+
+    return mean
+
+
+def mirror(folder: Path, name: str, count: Views) -> Path:
+    """The mirrored model's folder, beside the given one; raises MirrorError, ModelError or ParityError."""
+    source = load_manifest(folder)
+    target = folder.resolve().parent / name
+    restore(target)
+    _check(source, target)
+
+    def make(unfinished: Path) -> Manifest:
+        path = unfinished / source.file.name
+        original = folder / source.file.name
+        views = VIEWS[count]
+        onnx.save(mirrored(onnx.load(original), views), path)
+        expected = mean_of_views(computed_by(original), views)
+        changes = {
+            "name": name,
+            "created": datetime.now(UTC).replace(microsecond=0),
+            "file": describe_file(path, source.file.opset),
+            "kmac_per_pixel": round(count * source.kmac_per_pixel, 1),
+            "parity": compare(path, expected, source.input.alignment_px),
+            "evaluations": [],
+            "mirrored_from": Mirrored(name=source.name, sha256=source.file.sha256, views=count),
+        }
+        return source.model_copy(update=changes)
+
+    return make_model(target, make)
+
+
+def _check(source: Manifest, target: Path) -> None:
+    if source.mirrored_from is not None:
+        raise MirrorError(f"{source.name} is mirrored already: mirror {source.mirrored_from.name}")
+    check_replaceable(target)
+    if target.exists() and load_manifest(target).mirrored_from is None:
+        raise MirrorError(f"{target} has weights of its own, which would be lost: choose another --name")
+
+
+def main(arguments: list[str] | None = None) -> int:
+    options = _parse(arguments)
+    return run_command(lambda: _run(options))
+
+
+def _run(options: argparse.Namespace) -> int:
+    folder = mirror(options.model, options.name, options.views)
+    print(f"{folder} is ready:\n  DERAIN_MODEL={folder} make serve")
+    return 0
+
+
+def _parse(arguments: list[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m training.mirror", description=__doc__)
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.add_argument("model", type=Path, help="a model folder, such as models/base")
+    parser.add_argument("--name", type=model_name, required=True, help="of the new model")
+    parser.add_argument(
+        "--views",
+        type=int,
+        choices=tuple(VIEWS),
+        default=max(VIEWS),
+        help="2: as it is and left to right; 4: both also upside down (default: %(default)s)",
+    )
+    return parser.parse_args(arguments)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
