@@ -2,11 +2,12 @@
 
 import logging
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from enum import StrEnum
-from math import isqrt
 from pathlib import Path
+from threading import Lock, Timer
 
 import numpy as np
 import onnxruntime as ort
@@ -15,17 +16,25 @@ from onnxruntime.capi import onnxruntime_pybind11_state as failures
 from derain.arrays import Picture, quantise
 from derain.errors import ModelError, ProviderError
 from derain.manifest import load_manifest
-from derain.tiling import Tile, cut, smallest_tile_px
+from derain.tiling import Tile, cut
 
 logger = logging.getLogger(__name__)
 
 DEFAULT_MODEL = Path(__file__).parent.parent / "models" / "base"
 
-# Larger tiles waste less on overlap and take more memory: about 160 bytes a pixel. So that many
-# cores do not take many gigabytes, the tiles in work at once have this many pixels together.
-_PIXELS_IN_WORK = 4 * 1024**2
-_LARGEST_TILE_PX = 1024
 _MOST_THREADS = 16
+
+# Larger tiles waste less on overlap and take more memory. Tiles that fill all threads may have this
+# share of it; with 2 GB a core that is 2.4 million pixels a thread, a picture of 1920 x 1080 in one.
+_BYTES_PER_PIXEL = 210  # while a tile is computed, at 32 channels of half resolution: measured
+_SHARE_OF_MEMORY = 0.25
+_MOST_TILE_PIXELS = 8 * 1024**2  # beyond, less than a tenth is left to gain
+_GPU_TILE_PIXELS = 2 * 1024**2  # a GPU's memory is its own, and smaller
+_ASSUMED_MEMORY = 4 * 1024**3  # where the system does not say
+
+# onnxruntime keeps the memory of a run for the next one, which costs a tenth more time without.
+# A service is idle more often than not: after so long it gives the memory back.
+_IDLE_S = 2.0
 
 
 class Provider(StrEnum):
@@ -71,22 +80,27 @@ class Engine:
         folder: Path = DEFAULT_MODEL,
         provider: Provider = Provider.AUTO,
         threads: int | None = None,
-        tile_px: int | None = None,
+        tile_pixels: int | None = None,
     ) -> None:
         self.manifest = load_manifest(folder)
         self.provider, self._session = _start(folder / self.manifest.file.name, provider)
-        # Convolutions gain less from a second thread than tiles do, so each run has one thread.
+        # Threads that share a convolution wait for one another; so each run has one thread.
         # A GPU takes one tile after the other.
         cores = min(usable_cores(), _MOST_THREADS)
         self.threads = (threads or cores) if self.provider is Provider.CPU else 1
-        self.tile_px = tile_px or min(_LARGEST_TILE_PX, isqrt(_PIXELS_IN_WORK // self.threads))
-        smallest_px = smallest_tile_px(self.manifest.overlap_px, self.manifest.input.alignment_px)
-        if self.tile_px < smallest_px:
-            raise ModelError(
-                f"tiles of {self.tile_px} px are too small for this model: {smallest_px} at least"
-            )
+        if tile_pixels is None:
+            tile_pixels = _affordable_tile_pixels(self.threads)
+            if self.provider is not Provider.CPU:
+                tile_pixels = min(tile_pixels, _GPU_TILE_PIXELS)
+        self.tile_pixels = tile_pixels
         self._pool = ThreadPoolExecutor(self.threads, thread_name_prefix="derain-tile")
         self._input_name = self._session.get_inputs()[0].name
+        self._lock = Lock()
+        self._in_work = 0  # pictures
+        self._release: Timer | None = None
+        if self.provider is Provider.CPU:
+            # What onnxruntime takes first it never gives back, so let that be little.
+            self._release_memory()
 
     def derain(self, picture: Picture) -> Picture:
         """The picture without rain, uint8 RGB (height, width, 3), any size from 1 x 1 up."""
@@ -98,13 +112,53 @@ class Engine:
         missing = [(0, -height % alignment_px), (0, -width % alignment_px), (0, 0)]
         padded = np.pad(picture, missing, mode="edge") if any(after for _, after in missing) else picture
         derained = np.empty_like(padded)
-        tiles = cut(padded.shape[0], padded.shape[1], self.tile_px, self.manifest.overlap_px, alignment_px)
-        # The tiles write to separate parts of the result.
-        self._run_all((padded, tile, derained) for tile in tiles)
+        with self._share_of_threads() as threads:
+            tiles = cut(*padded.shape[:2], threads, self.tile_pixels, self.manifest.overlap_px, alignment_px)
+            # The tiles write to separate parts of the result.
+            self._run_all((padded, tile, derained) for tile in tiles)
         return np.ascontiguousarray(derained[:height, :width])
 
     def close(self) -> None:
+        with self._lock:
+            self._cancel_release()
         self._pool.shutdown()
+
+    @contextmanager
+    def _share_of_threads(self) -> Iterator[int]:
+        """For the time that a picture is in work: how many threads it should be cut for.
+
+        A picture alone is cut for all of them, though its tiles overlap. Of several, each has its
+        share: where there are enough to fill the threads, cutting would only be more work.
+        """
+        with self._lock:
+            self._in_work += 1
+            self._cancel_release()
+            threads = max(1, self.threads // self._in_work)
+        try:
+            yield threads
+        finally:
+            with self._lock:
+                self._in_work -= 1
+                if not self._in_work and self.provider is Provider.CPU:
+                    self._release = Timer(_IDLE_S, self._release_memory)
+                    self._release.daemon = True
+                    self._release.start()
+
+    def _cancel_release(self) -> None:
+        if self._release is not None:
+            self._release.cancel()
+
+    def _release_memory(self) -> None:
+        """onnxruntime does so only at the end of a run: the smallest one that the model takes."""
+        options = ort.RunOptions()
+        options.add_run_config_entry("memory.enable_memory_arena_shrinkage", "cpu:0")
+        cell = np.zeros((1, 3, *[self.manifest.input.alignment_px] * 2), np.float32)
+        # A result of onnxruntime's own would be in the very memory that is to be given back.
+        binding = self._session.io_binding()
+        binding.bind_cpu_input(self._input_name, cell)
+        result = ort.OrtValue.ortvalue_from_numpy(np.empty_like(cell))
+        binding.bind_ortvalue_output(self._session.get_outputs()[0].name, result)
+        self._session.run_with_iobinding(binding, options)
 
     def _run_all(self, jobs: Iterable[tuple[Picture, Tile, Picture]]) -> None:
         futures = [self._pool.submit(self._run_tile, *job) for job in jobs]
@@ -120,11 +174,7 @@ class Engine:
         window = rainy[rows.start : rows.stop, columns.start : columns.stop]
         fed = np.ascontiguousarray(window.transpose(2, 0, 1)[None], dtype=np.float32)  # (1, 3, H, W)
         fed /= 255
-        options = ort.RunOptions()
-        if self.provider is Provider.CPU:
-            # Give the memory back: a service is idle more often than not.
-            options.add_run_config_entry("memory.enable_memory_arena_shrinkage", "cpu:0")
-        (got,) = self._session.run(None, {self._input_name: fed}, options)
+        (got,) = self._session.run(None, {self._input_name: fed})
         inside = np.asarray(got)[
             0,
             :,
@@ -162,6 +212,25 @@ def _quota_cores() -> float | None:
     return None
 
 
+def usable_memory() -> int:
+    """The bytes this process may use: the machine's, capped by the container's limit."""
+    limits = [_ASSUMED_MEMORY]
+    if hasattr(os, "sysconf"):
+        limits = [os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")]
+    # The cgroup's limit, version 2 or 1.
+    for name in ("memory.max", "memory/memory.limit_in_bytes"):
+        path = Path("/sys/fs/cgroup") / name
+        if path.exists() and (limit := path.read_text().strip()) != "max":
+            limits.append(int(limit))
+    return min(limits)
+
+
+def _affordable_tile_pixels(threads: int) -> int:
+    """How large tiles may be, so that one in each thread leaves the memory to others as well."""
+    affordable = int(usable_memory() * _SHARE_OF_MEMORY) // _BYTES_PER_PIXEL // threads
+    return min(affordable, _MOST_TILE_PIXELS)
+
+
 def _start(path: Path, provider: Provider) -> tuple[Provider, ort.InferenceSession]:
     """A session on the provider asked for, or on the best there is."""
     there = available_providers()
@@ -184,6 +253,8 @@ def _open(path: Path, provider: Provider) -> ort.InferenceSession:
     """A session with the provider in front; raises ModelError or ProviderError."""
     options = ort.SessionOptions()
     options.intra_op_num_threads = 1
+    # A pattern holds for one shape, and takes its memory a second time: 330 bytes a pixel, not 200.
+    options.enable_mem_pattern = False
     names = [Provider.CPU]
     if provider is not Provider.CPU:
         ort.preload_dlls()  # CUDA and cuDNN may have come as Python packages

@@ -68,7 +68,7 @@ class DerainService:
 
 
 def _open_engine() -> Engine:
-    return Engine(settings.model, settings.provider, settings.threads, settings.tile_px)
+    return Engine(settings.model, settings.provider, settings.threads, settings.tile_pixels)
 
 
 def _guard(service: bentoml.Service[DerainService]) -> None:

@@ -14,7 +14,7 @@ class Settings(BaseSettings):
     model: Path = Field(DEFAULT_MODEL, description="model folder to serve")
     provider: Provider = Field(Provider.AUTO, description="auto, cpu, cuda or tensorrt")
     threads: int | None = Field(None, ge=1, description="tiles computed at once on the CPU")
-    tile_px: int | None = Field(None, ge=1, description="longest side of a tile")
+    tile_pixels: int | None = Field(None, ge=1, description="largest tile, width times height")
 
     max_bytes: int = Field(100_000_000, ge=1, description="largest upload")
     max_pixels: int = Field(50_000_000, ge=1, description="largest picture, width times height")

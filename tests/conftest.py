@@ -115,7 +115,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def engine(model: Path) -> Iterator[Engine]:
     """Cuts even a small picture into many tiles."""
-    engine = Engine(model, threads=2, tile_px=32)
+    engine = Engine(model, threads=2, tile_pixels=40 * 40)
     yield engine
     engine.close()
 

@@ -32,11 +32,16 @@ def test_a_side_loads_nothing_of_the_other(module: str, forbidden: tuple[str, ..
 def test_only_those_who_run_networks_import_onnxruntime() -> None:
     users = {
         str(path.relative_to(ROOT))
-        for package in ("derain", "training", "serving")
+        for package in ("derain", "training", "serving", "benchmarks")
         for path in (ROOT / package).rglob("*.py")
         if "import onnxruntime" in path.read_text() or "from onnxruntime" in path.read_text()
     }
-    assert users == {"derain/engine.py", "training/export.py", "training/foreign_network.py"}
+    assert users == {
+        "benchmarks/engine.py",
+        "derain/engine.py",
+        "training/export.py",
+        "training/foreign_network.py",
+    }
 
 
 def test_a_lock_has_one_onnxruntime_and_none_has_torch() -> None:

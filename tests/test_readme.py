@@ -56,7 +56,7 @@ def test_the_settings_table_has_the_defaults(variable: str) -> None:
     (shown,) = re.findall(rf"^\| `DERAIN_{variable}` \| `?(.+?)`? \|", README, flags=re.MULTILINE)
     default = Settings.model_fields[variable.lower()].default
     if default is None:
-        assert variable in ("THREADS", "TILE_PX"), "has a default that depends on the machine"
+        assert variable in ("THREADS", "TILE_PIXELS"), "has a default that depends on the machine"
     elif isinstance(default, Path):
         assert ROOT / shown == default
     else:

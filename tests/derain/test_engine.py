@@ -1,6 +1,9 @@
 import re
+import sys
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import Barrier
 
 import numpy as np
 import onnxruntime as ort
@@ -8,10 +11,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from derain import engine as engine_module
 from derain.arrays import Picture
-from derain.engine import Engine, Provider, available_providers
+from derain.engine import Engine, Provider, available_providers, usable_memory
 from derain.errors import ProviderError
-from tests.conftest import ALIGNMENT_PX, RECEPTIVE_RADIUS_PX, noise
+from derain.tiling import Tile, cut
+from tests.conftest import ALIGNMENT_PX, RECEPTIVE_RADIUS_PX, noise, write_model
 
 SIZES = [(1, 1), (1, 130), (130, 1), (2, 3), (32, 32), (33, 32), (64, 96), (97, 101), (130, 67)]
 
@@ -51,7 +56,7 @@ def test_tiled_equals_untiled_at_any_size(
 
 
 def test_the_tests_above_would_notice_too_little_overlap(model: Path) -> None:
-    engine = Engine(model, tile_px=32)
+    engine = Engine(model, tile_pixels=32 * 32)
     engine.manifest = engine.manifest.model_copy(update={"overlap_px": RECEPTIVE_RADIUS_PX - 1})
     picture = noise(96, 96)
     assert levels_apart(engine.derain(picture), untiled(model, picture)) > 1
@@ -61,13 +66,77 @@ def test_the_tests_above_would_notice_too_little_overlap(model: Path) -> None:
 def test_threads_and_tiles_do_not_change_the_result(model: Path) -> None:
     picture = noise(150, 170)
     derained = []
-    for threads, tile_px in [(1, 40), (3, 40), (1, 1024)]:
-        engine = Engine(model, threads=threads, tile_px=tile_px)
+    for threads, tile_pixels in [(1, 40 * 40), (3, 40 * 40), (1, 1024 * 1024)]:
+        engine = Engine(model, threads=threads, tile_pixels=tile_pixels)
         derained.append(engine.derain(picture))
         engine.close()
     one, three, whole = derained
     assert np.array_equal(one, three)
     assert levels_apart(one, whole) <= 1
+
+
+@pytest.mark.parametrize("tile_pixels", [1, 2000, None])
+def test_no_picture_is_too_small_or_too_large_for_tiles(model: Path, tile_pixels: int | None) -> None:
+    engine = Engine(model, threads=2, tile_pixels=tile_pixels)
+    for height, width in [(1, 1), (1, 900), (900, 1), (41, 41), (200, 300)]:
+        picture = noise(height, width)
+        assert levels_apart(engine.derain(picture), untiled(model, picture)) <= 1
+    engine.close()
+
+
+def test_a_picture_alone_has_all_threads_and_of_several_each_its_share(
+    model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = Engine(model, threads=4)
+    cut_for: list[int] = []
+    all_in_work = Barrier(3)
+
+    def note(height: int, width: int, threads: int, *rest: int) -> list[Tile]:
+        cut_for.append(threads)
+        if wait:
+            all_in_work.wait(timeout=60)
+        return cut(height, width, threads, *rest)
+
+    monkeypatch.setattr(engine_module, "cut", note)
+    wait = False
+    engine.derain(noise(64, 64))
+    wait = True
+    with ThreadPoolExecutor(3) as callers:
+        list(callers.map(engine.derain, [noise(64, 64)] * 3))
+    engine.close()
+    assert cut_for == [4, 4, 2, 1]
+
+
+def resident_bytes() -> int:
+    """What of this process is in memory."""
+    return int(Path("/proc/self/statm").read_text().split()[1]) * 4096
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="asks the kernel of Linux")
+def test_an_idle_engine_gives_its_memory_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(engine_module, "_IDLE_S", 0.1)
+    engine = Engine(write_model(tmp_path / "wide", channels=32), threads=1)
+    before = resident_bytes()
+    # A cheap way to a large tensor: 32 channels of floats are 128 bytes a pixel.
+    engine.derain(noise(1000, 1000))
+    deadline = time.monotonic() + 60
+    while resident_bytes() - before > 60_000_000 and time.monotonic() < deadline:
+        time.sleep(0.05)
+    engine.close()
+    assert resident_bytes() - before <= 60_000_000
+
+
+def test_tiles_are_as_large_as_the_memory_allows(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def tile_pixels(threads: int, gigabytes: int) -> int:
+        monkeypatch.setattr(engine_module, "usable_memory", lambda: gigabytes * 1024**3)
+        engine = Engine(model, Provider.CPU, threads)
+        engine.close()
+        return engine.tile_pixels
+
+    assert usable_memory() > 100_000_000
+    assert tile_pixels(1, 64) == 8 * 1024**2
+    assert tile_pixels(16, 32) > 1920 * 1080
+    assert 16 * tile_pixels(16, 32) * 210 <= 32 * 1024**3 / 4
 
 
 def test_the_picture_given_is_not_changed(engine: Engine) -> None:

@@ -89,7 +89,7 @@ def serving(model: Path, folder: Path, **settings: object) -> Iterator[Server]:
 @pytest.fixture(scope="module")
 def server(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     folder = tmp_path_factory.mktemp("server")
-    limits = {"max_bytes": MAX_BYTES, "max_pixels": MAX_PIXELS, "tile_px": 256}
+    limits = {"max_bytes": MAX_BYTES, "max_pixels": MAX_PIXELS, "tile_pixels": 256 * 256}
     with serving(model, folder, **limits) as server:
         yield server
         # None of these tests, the rude ones included, may have met an error of ours.

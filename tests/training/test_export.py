@@ -64,7 +64,7 @@ def test_file_does_not_tell_where_it_was_made(exported: ExportedModel) -> None:
 def test_engine_computes_what_the_network_computes(exported: ExportedModel) -> None:
     """Through tiles, from bytes to bytes."""
     picture = np.random.default_rng(0).integers(0, 256, (96, 120, 3), dtype=np.uint8)
-    engine = Engine(exported.folder, threads=1, tile_px=72)
+    engine = Engine(exported.folder, threads=1, tile_pixels=72 * 72)
     derained = engine.derain(picture)
     engine.close()
     with torch.inference_mode():

@@ -1,0 +1,231 @@
+"""How fast the engine is beside onnxruntime without it, and models beside plain networks.
+
+    python -m benchmarks.engine models/base
+    python -m benchmarks.engine models/base models/fast --repeats 9
+
+The first table is of the first model. "engine" takes pictures of bytes and returns such, in tiles of
+bounded memory. "bare" is `session.run` on whole pictures that are floats already: for throughput as
+many runs at once as there are threads, each on one, or all threads on one run after the other,
+whichever is faster; for the latency of a picture alone, all threads on one run. A run of onnxruntime
+that would need more than half of the memory is left out.
+
+The second table is of one thread, by `session.run`. All that one table compares takes turns, and
+what is printed is the median of the turns. CPU times bear a busy machine better than the others.
+"""
+
+import argparse
+import gc
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import onnxruntime as ort
+
+from benchmarks.plain import FULL_RESOLUTION, HALF_RESOLUTION, write_plain
+from derain.arrays import FloatArray, Picture
+from derain.cli import at_least, run_command
+from derain.engine import Engine, Provider, usable_cores, usable_memory
+from derain.manifest import load_manifest
+
+SIZES = ("480x320", "1280x720", "1920x1080", "4000x3000", "6000x4000")
+_PLAIN_SIZE = "480x320"
+
+# In one turn a thread is given this many pixels, in one picture or in several.
+_PIXELS_A_TURN = 6_000_000
+_BARE_BYTES_PER_PIXEL = 340  # onnxruntime's default settings, the models of this repository: measured
+
+
+@dataclass(frozen=True)
+class Seconds:
+    wall: float
+    cpu: float
+
+
+@dataclass(frozen=True)
+class Size:
+    width: int
+    height: int
+
+    @property
+    def pixels(self) -> int:
+        return self.width * self.height
+
+    def __str__(self) -> str:
+        return f"{self.width}x{self.height}"
+
+
+def take_turns(contenders: dict[str, Callable[[], object]], turns: int) -> dict[str, list[Seconds]]:
+    """Times of each, turn by turn, after one that is not counted."""
+    for work in contenders.values():
+        work()
+    taken: dict[str, list[Seconds]] = {name: [] for name in contenders}
+    for _ in range(turns):
+        for name, work in contenders.items():
+            wall, cpu = time.perf_counter(), time.process_time()
+            work()
+            taken[name].append(Seconds(time.perf_counter() - wall, time.process_time() - cpu))
+    return taken
+
+
+def median_wall(turns: Iterable[Seconds]) -> float:
+    return statistics.median(each.wall for each in turns)
+
+
+def median_cpu(turns: Iterable[Seconds]) -> float:
+    return statistics.median(each.cpu for each in turns)
+
+
+def engine_table(folder: Path, sizes: Sequence[Size], threads: int, turns: int) -> list[str]:
+    rows = [
+        "| picture | MP/s, engine | bare | ratio | ratio by CPU time | ms alone, engine | bare | ratio |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    engine = Engine(folder, Provider.CPU, threads)
+    path = folder / engine.manifest.file.name
+    for size in sizes:
+        rows.append(_engine_row(engine, path, size, turns))
+        gc.collect()  # the sessions and their memory
+        print(f"{size} done", file=sys.stderr)
+    engine.close()
+    return rows
+
+
+def _engine_row(engine: Engine, path: Path, size: Size, turns: int) -> str:
+    threads = engine.threads
+    picture = np.random.default_rng(0).integers(0, 256, (size.height, size.width, 3), dtype=np.uint8)
+    rainy = _as_input(picture, engine.manifest.input.alignment_px)
+    count = threads * max(1, round(_PIXELS_A_TURN / size.pixels))
+    together = _session(path, threads)
+    name = together.get_inputs()[0].name
+
+    def in_flight(pictures_at_once: int, work: Callable[[int], object]) -> Callable[[], object]:
+        def turn() -> None:
+            with ThreadPoolExecutor(pictures_at_once) as callers:
+                for done in callers.map(work, range(count)):
+                    del done
+
+        return turn
+
+    def run(session: ort.InferenceSession) -> Callable[[int], object]:
+        return lambda _: session.run(None, {name: rainy}) is None  # the result is dropped at once
+
+    def derain(_: int) -> object:
+        return engine.derain(picture) is None
+
+    contenders = {"engine": in_flight(2 * threads, derain)}
+    if size.pixels * _BARE_BYTES_PER_PIXEL <= usable_memory() / 2:
+        contenders["bare, together"] = in_flight(1, run(together))
+    if threads * size.pixels * _BARE_BYTES_PER_PIXEL <= usable_memory() / 2:
+        contenders["bare, each"] = in_flight(threads, run(_session(path, 1)))
+    taken = take_turns(contenders, turns)
+    megapixels = count * size.pixels / 1e6
+    ours = taken.pop("engine")
+    rate = f"{megapixels / median_wall(ours):.2f}"
+    if not taken:
+        return f"| {size} | {rate} | – | – | – | – | – | – |"
+    bare = min(taken.values(), key=median_wall)
+    least_cpu = min(map(median_cpu, taken.values()))
+    del contenders
+    alone = take_turns({"engine": lambda: derain(0), "bare": lambda: run(together)(0)}, turns)
+    one, bare_one = median_wall(alone["engine"]), median_wall(alone["bare"])
+    cells = [
+        str(size),
+        rate,
+        f"{megapixels / median_wall(bare):.2f}",
+        f"{median_wall(bare) / median_wall(ours):.2f}",
+        f"{least_cpu / median_cpu(ours):.2f}",
+        f"{1000 * one:.0f}",
+        f"{1000 * bare_one:.0f}",
+        f"{one / bare_one:.2f}",
+    ]
+    return f"| {' | '.join(cells)} |"
+
+
+def network_table(folders: Sequence[Path], size: Size, turns: int) -> list[str]:
+    """Models and plain networks on one thread; the last columns are over the plain network's."""
+    rainy = np.random.default_rng(0).random((1, 3, size.height, size.width), dtype=np.float32)
+    kmacs: dict[str, float] = {}
+    contenders: dict[str, Callable[[], object]] = {}
+
+    def add(name: str, kmac: float, path: Path) -> None:
+        session = _session(path, 1)
+        feed = {session.get_inputs()[0].name: rainy}
+        kmacs[name] = kmac
+        contenders[name] = lambda: session.run(None, feed)
+
+    with tempfile.TemporaryDirectory() as temporary:
+        for network in (FULL_RESOLUTION, HALF_RESOLUTION):
+            path = Path(temporary) / f"plain-{network.cell_px}.onnx"
+            write_plain(network, path)
+            add(str(network), network.kmac_per_pixel, path)
+    for folder in folders:
+        manifest = load_manifest(folder)
+        add(str(folder), manifest.kmac_per_pixel, folder / manifest.file.name)
+    taken = take_turns(contenders, turns)
+    plain = taken[str(FULL_RESOLUTION)]
+    rows = [
+        f"| one thread, {size} | kMAC a pixel | ms | CPU ms | ms over plain | CPU ms over plain |",
+        "|---|---|---|---|---|---|",
+    ]
+    for name, seconds in taken.items():
+        wall, cpu = median_wall(seconds), median_cpu(seconds)
+        over = f"{wall / median_wall(plain):.2f} | {cpu / median_cpu(plain):.2f}"
+        rows.append(f"| {name} | {kmacs[name]:.1f} | {1000 * wall:.0f} | {1000 * cpu:.0f} | {over} |")
+    return rows
+
+
+def _as_input(picture: Picture, alignment_px: int) -> FloatArray:
+    """(1, 3, H, W), padded as the network needs it."""
+    height, width = picture.shape[:2]
+    missing = [(0, -height % alignment_px), (0, -width % alignment_px), (0, 0)]
+    padded = np.pad(picture, missing, mode="edge")
+    return np.ascontiguousarray(padded.transpose(2, 0, 1)[None]) / np.float32(255)
+
+
+def _session(path: Path, threads: int) -> ort.InferenceSession:
+    """As onnxruntime is when nothing is set but the number of threads."""
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = threads
+    return ort.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+
+
+def _size(text: str) -> Size:
+    sides = text.split("x")
+    if len(sides) != 2 or not all(side.isdecimal() and int(side) for side in sides):
+        raise argparse.ArgumentTypeError(f"{text!r} is no size such as 480x320")
+    return Size(int(sides[0]), int(sides[1]))
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.engine",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("models", nargs="+", type=Path, metavar="MODEL", help="model folders")
+    parser.add_argument("--threads", type=at_least(1), help="default: the cores")
+    parser.add_argument("--repeats", type=at_least(1), default=5, metavar="N", help="turns (default: 5)")
+    parser.add_argument("--sizes", nargs="+", type=_size, metavar="WxH", default=[_size(s) for s in SIZES])
+    parser.add_argument("--plain-size", type=_size, metavar="WxH", default=_size(_PLAIN_SIZE))
+    options = parser.parse_args(arguments)
+    return run_command(lambda: _show(options))
+
+
+def _show(options: argparse.Namespace) -> int:
+    threads = options.threads or usable_cores()
+    plain = network_table(options.models, options.plain_size, options.repeats)
+    print(f"{options.models[0]} on {threads} threads, onnxruntime {ort.__version__}\n")
+    print(*engine_table(options.models[0], options.sizes, threads, options.repeats), sep="\n")
+    print()
+    print(*plain, sep="\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
