@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from training.backgrounds import Leaves
 from training.network import NetworkShape
@@ -12,6 +12,9 @@ from training.rain.streaks import MEDIUM
 
 ROOT = Path(__file__).resolve().parent.parent
 PHOTOGRAPHS = ROOT / "training" / "photographs" / "train"
+
+InnerOptimiser = Literal["muon", "adamw"]
+Loss = Literal["rmse", "l1"]
 
 
 @dataclass(frozen=True)
@@ -41,6 +44,8 @@ class Recipe:
     decay_share: float = 0.5  # of the steps, at the end, over which the rate falls to zero
     weight_decay: float = 1e-4
     gradient_clip: float = 0.5
+    optimiser: InnerOptimiser = "muon"  # of the inner convolutions; AdamW has the rest in any case
+    loss: Loss = "rmse"  # of each patch; what is made small is its mean over patches
     average_decay: float = 0.999  # of the running mean of the weights, which is what ships
     seed: int = 0
 
