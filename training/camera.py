@@ -28,11 +28,12 @@ def photograph(scenes: Sequence[Picture], seed: int, index: int) -> list[Picture
     taken = [quantise(fraction(scene) + noise) for scene in scenes]
     if rng.random() < JPEG_SHARE:
         quality = int(rng.integers(JPEG_QUALITY[0], JPEG_QUALITY[1] + 1))
-        taken = [_through_jpeg(picture, quality) for picture in taken]
+        taken = [through_jpeg(picture, quality) for picture in taken]
     return taken
 
 
-def _through_jpeg(picture: Picture, quality: int) -> Picture:
+def through_jpeg(picture: Picture, quality: int) -> Picture:
+    """Saved at a quality of 1 to 100, and read again."""
     # As BGR: OpenCV's order decides what it takes for luma.
     done, coded = cv2.imencode(".jpg", picture[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, quality])
     assert done, "OpenCV encodes any 8-bit picture"

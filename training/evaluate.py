@@ -12,10 +12,11 @@ the rest has options, and a guess that cannot be right is an error that names th
 import argparse
 import sys
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
+import numpy as np
 from tqdm import tqdm
 
 from derain.arrays import Picture
@@ -25,6 +26,7 @@ from derain.errors import ModelError
 from derain.image import read_picture
 from derain.manifest import MANIFEST_NAME, Evaluation, load_manifest
 from training.backgrounds import HELD_OUT_PHOTOGRAPHS, Leaves, draw_leaves
+from training.camera import through_jpeg
 from training.card import write_model_texts
 from training.foreign_network import RANGES, Convention, ConventionError, ForeignNetwork
 from training.measurement import (
@@ -84,6 +86,20 @@ class RainedFile:
     def read(self) -> Pair:
         dry = self.clean.read()
         return rained_on(self.family, self.index, (dry.name, dry.clean))
+
+
+@dataclass(frozen=True)
+class SavedAsJpeg:
+    """What a camera or a web page makes of the picture before the network sees it."""
+
+    case: Case
+    quality: int
+
+    def read(self) -> Pair:
+        pair = self.case.read()
+        saved = replace(pair, rainy=through_jpeg(pair.rainy, self.quality))
+        # A picture without rain should come back as it was saved, not as it was before.
+        return replace(saved, clean=saved.rainy) if np.array_equal(pair.rainy, pair.clean) else saved
 
 
 def evaluate(derain: Derain, name: str, role: Role, cases: Iterable[Case]) -> Evaluation:
@@ -226,9 +242,16 @@ def _sets(options: argparse.Namespace) -> list[PictureSet]:
     sets += [
         PictureSet(name, role, find_clean(Path(folder)), has_truth=False) for name, folder in options.real
     ]
+    if options.jpeg is not None:
+        sets = [_saved_as_jpeg(picture_set, options.jpeg) for picture_set in sets]
     check_distinct(sets)
     # Whoever works on this repository chooses models by these.
     return sets or [PictureSet(name, "validation", pairs) for name, pairs in held_out_sets()]
+
+
+def _saved_as_jpeg(picture_set: PictureSet, quality: int) -> PictureSet:
+    cases = [SavedAsJpeg(case, quality) for case in picture_set.cases]
+    return replace(picture_set, name=f"{picture_set.name} as JPEG {quality}", cases=cases)
 
 
 def _rained(rain: Family, files: list[PairFiles]) -> list[RainedFile]:
@@ -324,6 +347,13 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
         help="rainy photographs without ground truth: how much is taken away, and was it rain?",
     )
 
+    sets.add_argument(
+        "--jpeg",
+        type=_quality,
+        metavar="QUALITY",
+        help="save the pictures named above as JPEG before the network sees them: does it still know rain?",
+    )
+
     output = parser.add_argument_group("what comes out, besides the table")
     output.add_argument("--json", type=Path, metavar="FILE", help="all scores, picture by picture")
     output.add_argument(
@@ -381,6 +411,13 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
     options = parser.parse_args(arguments)
     check_pairs_option(parser, options)
     return options
+
+
+def _quality(text: str) -> int:
+    quality = at_least(1)(text)
+    if quality > 100:
+        raise argparse.ArgumentTypeError(f"{text!r} is not from 1 to 100")
+    return quality
 
 
 def _note(text: str) -> None:

@@ -24,6 +24,7 @@ from training.processes import Processes, alone_in, current
 from training.progress import Pace, Progress, Row
 from training.recipes import Loss, Recipe, describe
 from training.samples import Samples
+from training.start import begin
 
 CHECKPOINT = "checkpoint.pt"
 
@@ -95,6 +96,9 @@ def _train(
         average.load_state_dict(checkpoint.average)
         optimiser.load_state_dict(checkpoint.optimiser)
         first_step, unlogged = checkpoint.step, checkpoint.unlogged
+    elif (start := recipe.start) is not None:
+        processes.on_each(lambda: begin(network, start))
+        average.load_state_dict(network.state_dict())
     if first_step == recipe.steps:
         return average.to("cpu")
 

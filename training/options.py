@@ -12,6 +12,7 @@ from training.backgrounds import BackgroundError
 from training.loop import Execution
 from training.rain.families import HELD_OUT, TRAINABLE, trainable
 from training.recipes import RECIPES, ROOT, Recipe
+from training.start import start_from
 
 _SMALLEST_PATCH_PX = 16
 _PATCH_MULTIPLE_PX = 8  # `alignment_px` of the largest network of any recipe
@@ -130,6 +131,15 @@ def _parser() -> argparse.ArgumentParser:
             help=f"{text} (default: {_by_recipe(field)})",
         )
 
+    course.add_argument(
+        "--start",
+        metavar="MODEL",
+        type=Path,
+        help="a model folder, say models/base, whose weights to begin from instead of random ones. Its "
+        "network must be the recipe's or a smaller one: it then goes on from what that had learnt. A lower "
+        "--learning-rate forgets less of it (default: none)",
+    )
+
     machines = parser.add_argument_group(
         "machines",
         "How it is carried out; changes no more than float rounding. Under torchrun each process takes\n"
@@ -209,6 +219,8 @@ def _override(recipe: Recipe, options: argparse.Namespace) -> Recipe:
     course = ("steps", "batch", "patch_px", "learning_rate", "seed")
     given = {name: getattr(options, name) for name in course if getattr(options, name) is not None}
     recipe = replace(recipe, **given)
+    if options.start is not None:
+        recipe = replace(recipe, start=start_from(options.start))
     if options.rain is not None:
         recipe = replace(recipe, rain=trainable(options.rain))
     if options.backgrounds == "leaves":

@@ -9,6 +9,7 @@ from training.backgrounds import Leaves
 from training.network import NetworkShape
 from training.rain.families import MIXED, Family
 from training.rain.streaks import MEDIUM
+from training.start import Start
 
 ROOT = Path(__file__).resolve().parent.parent
 PHOTOGRAPHS = ROOT / "training" / "photographs" / "train"
@@ -48,6 +49,7 @@ class Recipe:
     loss: Loss = "rmse"  # of each patch; what is made small is its mean over patches
     average_decay: float = 0.999  # of the running mean of the weights, which is what ships
     seed: int = 0
+    start: Start | None = None  # the model whose weights it begins from; None is random weights
 
     log_every: int = 100
     validate_every: int = 2000
@@ -71,16 +73,24 @@ def base() -> Recipe:
         leaves=Leaves(complexity=0.2, size_px=256, row_share=0.15),
         leaves_count=192,
         leaves_share=0.3,
-        clean_share=0.2,
-        line_share=0.1,
+        clean_share=0.12,
+        line_share=0.05,
         camera_share=0.3,
-        steps=15_000,
-        batch=16,
-        patch_px=128,
-        late_patch_px=192,
+        steps=13_000,
+        batch=28,
+        patch_px=96,
+        late_patch_px=160,
         late_share=0.1,
         learning_rate=2e-3,
     )
+
+
+def fast() -> Recipe:
+    """The recipe of `models/fast`: a quarter of the multiply-adds of base, for CPUs and video.
+
+    python training/run.py fast
+    """
+    return replace(base(), name="fast", network=NetworkShape(width=16), steps=8_000)
 
 
 def smoke() -> Recipe:
@@ -95,6 +105,7 @@ def smoke() -> Recipe:
         photograph_count=6,
         leaves_count=8,
         steps=300,
+        batch=16,
         patch_px=64,
         late_patch_px=64,
         warmup_steps=30,
@@ -156,6 +167,7 @@ def ablation() -> Recipe:
 
 RECIPES: dict[str, Callable[[], Recipe]] = {
     "base": base,
+    "fast": fast,
     "smoke": smoke,
     "study": study,
     "ablation": ablation,

@@ -5,6 +5,7 @@ import shutil
 from html.parser import HTMLParser
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 from skimage.color import rgb2ycbcr
@@ -72,6 +73,35 @@ def test_clean_set_has_a_clean_score_alone(pair: Pair) -> None:
     scores = evaluate(lambda picture: np.bitwise_xor(picture, np.uint8(1)), "dry", "test", [clean])
     assert scores.clean_psnr == pytest.approx(20 * np.log10(255))  # each value off by one
     assert scores.psnr is scores.ssim is scores.removal is scores.background_error is None
+
+
+def test_jpeg_is_what_the_network_sees_and_not_what_is_wanted(picture: Picture, tmp_path: Path) -> None:
+    """Doing nothing to clean pictures is right; to rainy ones it scores what JPEG leaves of them."""
+    idle = save(tmp_path / "idle.onnx", one("Identity"))
+    clean = scene(64, 96)
+    folders = [
+        write(tmp_path / name, one=drawn)
+        for name, drawn in (("rain", DOWNPOUR.add(clean, 0, 0)), ("clean", clean))
+    ]
+    table = tmp_path / "scores.json"
+    named = ["--pairs", "set", *map(str, folders), "--clean", "dry", str(folders[1])]
+    assert main([str(idle), *named, "--jpeg", "20", "--json", str(table)]) == 0
+    rainy, dry = json.loads(table.read_text())["sets"]
+    assert (rainy["name"], dry["name"]) == ("set as JPEG 20", "dry as JPEG 20")
+    _, coded = cv2.imencode(
+        ".jpg", read_picture(folders[0] / "one.png")[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 20]
+    )
+    seen = cv2.imdecode(coded, cv2.IMREAD_COLOR)
+    assert seen is not None
+    assert rainy["psnr"] == pytest.approx(psnr(seen[..., ::-1].astype(np.uint8), clean))
+    assert dry["clean_psnr"] == PERFECT_PSNR
+
+
+@pytest.mark.parametrize("quality", ["0", "101", "best"])
+def test_jpeg_quality_is_checked(quality: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["models/base", "--jpeg", quality])
+    assert quality in capsys.readouterr().err
 
 
 def test_clean_pictures_do_not_weigh_on_the_rainy_scores(pair: Pair) -> None:

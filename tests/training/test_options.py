@@ -9,7 +9,7 @@ from training.backgrounds import BackgroundError
 from training.loop import Execution
 from training.options import read_options
 from training.rain.streaks import SMALL
-from training.recipes import base, smoke, study
+from training.recipes import base, fast, smoke, study
 
 
 def test_nothing_said_is_the_recipe() -> None:
@@ -90,8 +90,8 @@ def test_help_gives_the_defaults_of_the_recipes(capsys: pytest.CaptureFixture[st
         read_options(["--help"])
     said = " ".join(capsys.readouterr().out.split())
     for words in (
-        f"(default: base {base().steps}, smoke {smoke().steps}",
-        f"(default: base all, smoke {smoke().photograph_count}",
+        f"(default: base {base().steps}, fast {fast().steps}, smoke {smoke().steps}",
+        f"(default: base all, fast all, smoke {smoke().photograph_count}",
         f"(default: {base().learning_rate})",
         "E_R",
         "Not trained on: drizzle",

@@ -124,20 +124,20 @@ class VariedRain:
     """The ranges that rain is drawn from; shares are of all pictures or layers."""
 
     name: str
-    layers: int = 4  # at most; half of the pictures have one
-    angle_deg: float = 60  # largest tilt from the vertical, to either side
+    layers: int = 3  # at most; half of the pictures have one
+    angle_deg: float = 50  # largest tilt from the vertical, to either side
     tilt_spread_deg: float = 25  # how far a layer may lean away from the picture's own angle
-    length_px: Range = (5, 200)  # drawn log-uniformly, as the next two
-    sigma_px: Range = (0.5, 6.0)
-    brightness: Range = (0.06, 0.95)
+    length_px: Range = (6, 120)  # drawn log-uniformly, as the next two
+    sigma_px: Range = (0.5, 4.0)
+    brightness: Range = (0.2, 0.95)
     thickest: float = 0.12  # no streak has a sigma above this share of its length
-    density: Range = (1e-4, 2e-1)  # of streaks; see `Streaks.density`; drawn log-uniformly
+    density: Range = (2e-4, 3e-2)  # of streaks; see `Streaks.density`; drawn log-uniformly
     hard_share: float = 0.35  # of layers of streaks
-    sheet_share: float = 0.35  # of layers
-    highest_mean: Range = (0.05, 0.45)  # brightness beyond which rain is thinned, drawn for each picture
-    veil: float = 0.45  # of drops too far away to be told apart, at most; 1 is white
-    veil_share: float = 0.6
-    gust_share: float = 0.5
+    sheet_share: float = 0.2  # of layers
+    highest_mean: Range = (0.05, 0.35)  # brightness beyond which rain is thinned, drawn for each picture
+    veil: float = 0.3  # of drops too far away to be told apart, at most; 1 is white
+    veil_share: float = 0.3
+    gust_share: float = 0.4
     gust_px: Range = (50, 400)  # how far apart gusts are, drawn log-uniformly
     tint: float = 0.03  # standard deviation of the light's colour; thrice as much one time in three
 
@@ -198,6 +198,22 @@ class VariedRain:
 
 
 VARIED = VariedRain("varied")
+# Dense and soft, often over the whole picture: what varies in it is wider than a streak.
+CURTAINS = VariedRain(
+    name="curtains",
+    angle_deg=30,
+    tilt_spread_deg=10,
+    length_px=(10, 300),
+    sigma_px=(0.6, 5.0),
+    brightness=(0.12, 0.7),
+    hard_share=0,
+    sheet_share=1,
+    highest_mean=(0.1, 0.35),
+    veil=0.25,
+    veil_share=0.4,
+    gust_share=0.6,
+    gust_px=(100, 600),
+)
 
 
 Blend = Callable[[FloatArray, FloatArray, FloatArray, np.random.Generator], FloatArray]

@@ -1,0 +1,101 @@
+"""Beginning from a finished model: the network computes what the model does, larger or not."""
+
+import re
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from derain.arrays import Picture
+from derain.engine import Engine
+from derain.errors import ModelError
+from tests.training.conftest import TINY_SHAPE, ExportedModel
+from training.loop import train
+from training.network import DerainNetwork, NetworkShape, derain_picture
+from training.options import read_options
+from training.recipes import Recipe
+from training.start import StartError, begin, start_from
+
+LARGER = {
+    "alike": TINY_SHAPE,
+    "wider": replace(TINY_SHAPE, width=6),
+    "deeper": replace(TINY_SHAPE, blocks=(2,), dilations=(1, 2)),
+    "both": NetworkShape(width=7, blocks=(3,), dilations=(1, 1, 1)),
+}
+
+
+@pytest.mark.parametrize("shape", LARGER.values(), ids=LARGER.keys())
+def test_larger_networks_compute_the_same(
+    exported: ExportedModel, picture: Picture, shape: NetworkShape
+) -> None:
+    network = DerainNetwork(shape).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    begin(network, start_from(exported.folder))
+    engine = Engine(exported.folder, threads=1)
+    expected = engine.derain(picture)
+    engine.close()
+    assert np.abs(expected.astype(int) - picture).max() > 10, "the model does something"
+    np.testing.assert_allclose(derain_picture(network, picture), expected.astype(float), atol=1)
+
+
+def test_what_is_new_learns(exported: ExportedModel, picture: Picture) -> None:
+    """Zero on both sides of a layer would stay zero."""
+    network = DerainNetwork(LARGER["both"])
+    begin(network, start_from(exported.folder))
+    rainy = torch.from_numpy(picture[:40, :56].transpose(2, 0, 1)[None] / np.float32(255))
+    for _ in range(2):
+        network.zero_grad()
+        network(rainy).square().mean().backward()
+        with torch.no_grad():
+            for parameter in network.parameters():
+                assert parameter.grad is not None
+                parameter.sub_(parameter.grad)
+    changed = [
+        parameter.grad.abs().amax() for parameter in network.parameters() if parameter.grad is not None
+    ]
+    assert min(changed) > 0
+
+
+@pytest.mark.parametrize(
+    ("shape", "message"),
+    [
+        (
+            replace(TINY_SHAPE, width=3),
+            r"tiny: head.weight is \(4, 3, 6, 6\), which does not fit into .*\(3, 3, 6, 6\)",
+        ),
+        (replace(TINY_SHAPE, blocks=(0,)), "tiny has weights that this network has no place for: decode.0.0"),
+    ],
+)
+def test_smaller_networks_are_refused(exported: ExportedModel, shape: NetworkShape, message: str) -> None:
+    with pytest.raises(StartError, match=message):
+        begin(DerainNetwork(shape), start_from(exported.folder))
+
+
+def test_another_model_in_its_place_is_noticed(exported: ExportedModel) -> None:
+    meant = replace(start_from(exported.folder), sha256="0" * 64)
+    with pytest.raises(StartError, match="is not the model that the training was to begin from"):
+        begin(DerainNetwork(TINY_SHAPE), meant)
+
+
+def test_training_begins_there_and_needs_the_model_no_more_once_begun(
+    exported: ExportedModel, tiny_recipe: Recipe, tmp_path: Path
+) -> None:
+    model = tmp_path / "model"
+    shutil.copytree(exported.folder, model)
+    still = replace(tiny_recipe, start=start_from(model), learning_rate=1e-9, average_decay=0.0)
+    trained = train(still, tmp_path / "run", lambda _: {})
+    for name, parameter in exported.network.named_parameters():
+        torch.testing.assert_close(dict(trained.named_parameters())[name], parameter, atol=1e-6, rtol=0)
+    shutil.rmtree(model)
+    train(still, tmp_path / "run", lambda _: {})
+    with pytest.raises(ModelError, match=r"manifest\.json is missing"):
+        train(still, tmp_path / "other", lambda _: {})
+
+
+def test_option_pins_the_model(exported: ExportedModel, capsys: pytest.CaptureFixture[str]) -> None:
+    start = read_options(["smoke", "--start", str(exported.folder)]).recipe.start
+    assert start is not None and start.sha256 == exported.manifest.file.sha256
+    with pytest.raises(ModelError, match=re.escape("no model at nowhere")):
+        read_options(["smoke", "--start", "nowhere"])

@@ -1,0 +1,80 @@
+"""Beginning a training from the weights of a finished model, of the same size or smaller.
+
+What is new in a larger network changes nothing at first: new channels are not listened to by the old
+ones, and new residual blocks add zero (Chen, Goodfellow and Shlens, "Net2Net", 2016, by other means). So
+the training goes on from what the smaller one had reached.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import onnx
+import torch
+from torch import Tensor
+
+from derain.errors import DerainError
+from derain.manifest import load_manifest
+from training.network import DerainNetwork
+
+
+class StartError(DerainError):
+    """A model that a network cannot begin from."""
+
+
+@dataclass(frozen=True)
+class Start:
+    """The model to begin from, pinned: another one in its place is noticed."""
+
+    folder: Path
+    sha256: str  # of its ONNX file
+
+
+def start_from(folder: Path) -> Start:
+    """Raises ModelError where the folder is no sound model."""
+    return Start(folder, load_manifest(folder).file.sha256)
+
+
+@torch.no_grad()
+def begin(network: DerainNetwork, start: Start) -> None:
+    """Gives the network the model's weights, in place; it then computes what the model does.
+
+    Raises StartError where the model is not the one that was meant, or not contained in the network.
+    """
+    weights = _read_weights(start)
+    there = dict(network.named_parameters())
+    if missing := weights.keys() - there.keys():
+        raise StartError(f"{start.folder} has weights that this network has no place for: {min(missing)}")
+    for name, parameter in there.items():
+        if name in weights:
+            _widen(parameter, weights[name], f"{start.folder}: {name}")
+        elif ".refine." in name:
+            parameter.zero_()  # a new residual block adds nothing
+
+
+def _read_weights(start: Start) -> dict[str, Tensor]:
+    manifest = load_manifest(start.folder)
+    if manifest.file.sha256 != start.sha256:
+        raise StartError(f"{start.folder} is not the model that the training was to begin from")
+    model = onnx.load(start.folder / manifest.file.name)
+    return {
+        stored.name: torch.from_numpy(np.array(onnx.numpy_helper.to_array(stored)))
+        for stored in model.graph.initializer
+        if stored.name.endswith((".weight", ".bias"))
+    }
+
+
+def _widen(parameter: Tensor, weight: Tensor, what: str) -> None:
+    """Of a convolution, (out, in, rows, columns), or its bias: the model's part; new inputs unheard."""
+    sides = list(zip(weight.shape, parameter.shape, strict=False))
+    channels, kernel = sides[:2], sides[2:]
+    if (
+        weight.ndim != parameter.ndim
+        or any(old > new for old, new in channels)
+        or any(old != new for old, new in kernel)
+    ):
+        raise StartError(
+            f"{what} is {tuple(weight.shape)}, which does not fit into the network's {tuple(parameter.shape)}"
+        )
+    parameter[: weight.shape[0]] = 0
+    parameter[tuple(slice(size) for size in weight.shape)] = weight
