@@ -6,8 +6,9 @@ end: occluding shapes whose sizes follow a power law have the edge statistics of
 photographs, need no photograph at all, and have a complexity that can be turned.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from hashlib import sha256
 from pathlib import Path
 
 import cv2
@@ -51,6 +52,11 @@ def list_pictures(folder: Path) -> list[Path]:
     if not paths:
         raise BackgroundError(f"no pictures in {folder} (known: {', '.join(sorted(PICTURE_SUFFIXES))})")
     return paths
+
+
+def digest_files(paths: Iterable[Path]) -> str:
+    """Of what is in them, in order, whatever they are called."""
+    return sha256(b"".join(sha256(path.read_bytes()).digest() for path in paths)).hexdigest()
 
 
 def load_folder(folder: Path, count: int | None, seed: int, smallest_px: int = 1) -> list[Picture]:

@@ -107,9 +107,9 @@ def evaluate(derain: Derain, name: str, role: Role, cases: Iterable[Case]) -> Ev
     return summarise(name, role, measure(derain, cases))
 
 
-def held_out_sets() -> Iterator[tuple[str, list[Pair]]]:
+def held_out_sets(longest_px: int = 480) -> Iterator[tuple[str, list[Pair]]]:
     """The repository's own validation sets: rain families and pictures never trained on."""
-    backgrounds = held_out_backgrounds()
+    backgrounds = held_out_backgrounds(longest_px)
     for drawn in DRAWN:
         yield f"drawn {drawn.name}", [rained_on(drawn, *item) for item in enumerate(backgrounds.items())]
 
@@ -123,6 +123,56 @@ def held_out_backgrounds(longest_px: int = 480) -> dict[str, Picture]:
 def rained_on(family: Family, index: int, named: tuple[str, Picture]) -> Pair:
     name, clean = named
     return Pair(name, family.add(clean, _HELD_OUT_SEED, index), clean)
+
+
+def paired_set(named: Sequence[str], role: Role) -> PictureSet:
+    """What --pairs names, found but not read yet; says on stderr what was found."""
+    name, *folders = named
+    pairing = find_pairs(Path(folders[0])) if len(folders) == 1 else pair_folders(*map(Path, folders))
+    count = len(pairing.files)
+    _note(f"{name}: {count} pair{'s' * (count > 1)}, matched by {pairing.rule}")
+    return PictureSet(name, role, pairing.files)
+
+
+def clean_set(named: Sequence[str], role: Role) -> PictureSet:
+    """What --clean names, found but not read yet."""
+    name, folder = named
+    return PictureSet(name, role, find_clean(Path(folder)))
+
+
+def check_distinct(sets: Iterable[PictureSet]) -> None:
+    names = [picture_set.name for picture_set in sets]
+    if twice := next((name for name in names if names.count(name) > 1), None):
+        raise PairingError(f"two sets are named {twice}")
+
+
+def add_pairs_option(parser: argparse._ActionsContainer) -> None:
+    parser.add_argument(
+        "--pairs",
+        nargs="+",
+        action="append",
+        default=[],
+        metavar=("NAME", "FOLDER"),
+        help="one folder with rainy and clean pictures in it or below it, or two, first the rainy one",
+    )
+
+
+def add_clean_option(parser: argparse._ActionsContainer) -> None:
+    parser.add_argument(
+        "--clean",
+        nargs=2,
+        action="append",
+        default=[],
+        metavar=("NAME", "FOLDER"),
+        help="pictures that have no rain: do they come back as they were?",
+    )
+
+
+def check_pairs_option(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:
+    """Exits as argparse does where --pairs has too few folders, or too many."""
+    for named in options.pairs:
+        if len(named) not in (2, 3):
+            parser.error(f"--pairs takes a name and one or two folders, not {' '.join(named)!r}")
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -182,26 +232,19 @@ def _load(options: argparse.Namespace) -> Network:
 
 def _sets(options: argparse.Namespace) -> list[PictureSet]:
     """What is to be scored, found but not read yet; says on stderr what was found."""
-    sets: list[PictureSet] = []
     role = options.role
-    for name, *folders in options.pairs:
-        pairing = find_pairs(Path(folders[0])) if len(folders) == 1 else pair_folders(*map(Path, folders))
-        count = len(pairing.files)
-        _note(f"{name}: {count} pair{'s' * (count > 1)}, matched by {pairing.rule}")
-        sets.append(PictureSet(name, role, pairing.files))
+    sets = [paired_set(named, role) for named in options.pairs]
     for name, folder in options.rain:
         rain = family(name)
         files = find_clean(Path(folder))
         sets.append(PictureSet(f"{name} on {Path(folder).name}", role, _rained(rain, files)))
-    sets += [PictureSet(name, role, find_clean(Path(folder))) for name, folder in options.clean]
+    sets += [clean_set(named, role) for named in options.clean]
     sets += [
         PictureSet(name, role, find_clean(Path(folder)), has_truth=False) for name, folder in options.real
     ]
     if options.jpeg is not None:
         sets = [_saved_as_jpeg(picture_set, options.jpeg) for picture_set in sets]
-    names = [picture_set.name for picture_set in sets]
-    if twice := next((name for name in names if names.count(name) > 1), None):
-        raise PairingError(f"two sets are named {twice}")
+    check_distinct(sets)
     # Whoever works on this repository chooses models by these.
     return sets or [PictureSet(name, "validation", pairs) for name, pairs in held_out_sets()]
 
@@ -285,14 +328,7 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("model", type=Path, help="a model folder, such as models/base, or an ONNX file")
 
     sets = parser.add_argument_group("what to score it on (each may be repeated)")
-    sets.add_argument(
-        "--pairs",
-        nargs="+",
-        action="append",
-        default=[],
-        metavar=("NAME", "FOLDER"),
-        help="one folder with rainy and clean pictures in it or below it, or two, first the rainy one",
-    )
+    add_pairs_option(sets)
     sets.add_argument(
         "--rain",
         nargs=2,
@@ -301,14 +337,7 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
         metavar=("FAMILY", "FOLDER"),
         help=f"rain made over clean pictures of yours: {', '.join(FAMILIES)}",
     )
-    sets.add_argument(
-        "--clean",
-        nargs=2,
-        action="append",
-        default=[],
-        metavar=("NAME", "FOLDER"),
-        help="pictures that have no rain: do they come back as they were?",
-    )
+    add_clean_option(sets)
     sets.add_argument(
         "--real",
         nargs=2,
@@ -380,9 +409,7 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
         help="on the CPU (default: all cores); with 1, times of different networks compare",
     )
     options = parser.parse_args(arguments)
-    for named in options.pairs:
-        if len(named) not in (2, 3):
-            parser.error(f"--pairs takes a name and one or two folders, not {' '.join(named)!r}")
+    check_pairs_option(parser, options)
     return options
 
 

@@ -1,10 +1,13 @@
 """Being asked to stop: Ctrl+C, or the SIGTERM of a machine that is taken away."""
 
 import signal
+import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
+
+from derain.errors import DerainError
 
 GOES_ON = "the same command goes on from the last checkpoint"
 
@@ -61,3 +64,19 @@ def ends_on_sigterm() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGTERM, handler)
+
+
+def run_resumable(work: Callable[[], int]) -> int:
+    """The exit status of a command that goes on where it was stopped: what stops it is said in one line."""
+    try:
+        with ends_on_sigterm():
+            return work()
+    except (DerainError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    except Interrupted as interrupted:
+        print(f"\n{interrupted}", file=sys.stderr)
+        return interrupted.exit_status
+    except KeyboardInterrupt:
+        print(f"\ninterrupted; {GOES_ON}", file=sys.stderr)
+        return 130

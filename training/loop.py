@@ -22,7 +22,7 @@ from training.network import DerainNetwork
 from training.optimiser import Optimiser
 from training.processes import Processes, alone_in, current
 from training.progress import Pace, Progress, Row
-from training.recipes import Recipe, describe
+from training.recipes import Loss, Recipe, describe
 from training.samples import Samples
 from training.start import begin
 
@@ -85,7 +85,7 @@ def _train(
     network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # its types lack this one
     average = deepcopy(network)
     average.requires_grad_(False).eval()
-    optimiser = Optimiser(network, recipe.learning_rate, recipe.weight_decay)
+    optimiser = Optimiser(network, recipe.learning_rate, recipe.weight_decay, recipe.optimiser)
 
     # Go on from where an earlier run of the same recipe stopped, on however many processes.
     described, checkpoint_path = describe(recipe), run_folder / CHECKPOINT
@@ -126,7 +126,7 @@ def _train(
 
             # The gradient of the whole batch, from all processes.
             network.zero_grad(set_to_none=True)
-            loss = add_gradients(forward, batch, micro_batch, recipe.batch, device)
+            loss = add_gradients(forward, batch, micro_batch, recipe.batch, device, recipe.loss)
             gradients = [p.grad for p in network.parameters() if p.grad is not None]
             stops = torch.tensor(float(request.number > 0), device=device)
             processes.add_up([*gradients, loss, stops])
@@ -175,6 +175,7 @@ def add_gradients(
     micro_batch: int,
     whole_batch: int,
     device: torch.device,
+    kind: Loss = "rmse",
 ) -> Tensor:
     """Adds to the parameters' gradients this share's part of the whole batch's; its part of the loss.
 
@@ -187,18 +188,20 @@ def add_gradients(
         # on others, and right on all. The loss in float32.
         with torch.autocast(device.type, torch.bfloat16):
             derained = network(rainy)
-        loss = patch_errors(derained.float(), clean).sum() / whole_batch
+        loss = patch_errors(derained.float(), clean, kind).sum() / whole_batch
         loss.backward()
         parts.append(loss.detach())
     return torch.stack(parts).sum()
 
 
-def patch_errors(derained: Tensor, clean: Tensor) -> Tensor:
-    """Each patch's own RMSE, (N,); the loss is their mean.
+def patch_errors(derained: Tensor, clean: Tensor, kind: Loss = "rmse") -> Tensor:
+    """Each patch's own RMSE or mean absolute error, (N,); the loss is their mean.
 
-    Less even-handed between pixels than L1, which the few pixels of a drizzle cannot move:
+    RMSE is less even-handed between pixels than L1, which the few pixels of a drizzle cannot move:
     under it a network does best to leave them alone.
     """
+    if kind == "l1":
+        return (derained - clean).abs().mean(dim=(1, 2, 3))
     floor = 1e-3  # a quarter of a level: keeps the gradient finite where nothing is wrong
     return (derained - clean).square().mean(dim=(1, 2, 3)).add(floor**2).sqrt()
 

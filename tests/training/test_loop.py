@@ -170,6 +170,37 @@ def test_each_patch_has_an_error_of_its_own() -> None:
     assert derained.grad.isfinite().all(), "no error has a gradient all the same"
 
 
+def test_l1_is_a_mean_over_the_pixels_of_a_patch() -> None:
+    clean = torch.zeros(2, 3, 2, 2)
+    derained = clean.clone()
+    derained[0, 0, 0, 0], derained[1] = 0.6, -0.2  # one pixel of twelve values, and all
+    assert patch_errors(derained, clean, "l1").tolist() == pytest.approx([0.05, 0.2])
+    assert patch_errors(derained, clean).tolist() == pytest.approx([0.6 / 12**0.5, 0.2], rel=1e-3)
+
+
+def test_loss_and_optimiser_are_the_recipes(tiny_recipe: Recipe, tmp_path: Path) -> None:
+    """An untrained network returns its input, so the first loss is the rain's own size."""
+    recipe = replace(tiny_recipe, steps=1, log_every=1, validate_every=1)
+    other = replace(recipe, loss="l1", optimiser="adamw")
+    assert (recipe.loss, recipe.optimiser) == ("rmse", "muon")
+    samples = Samples(recipe)
+    rainy, clean = default_collate([samples[index] for index in range(recipe.batch)])
+    rain = (rainy.float() - clean.float()) / 255
+    for each, expected, state in (
+        (recipe, rain.square().mean(dim=(1, 2, 3)).sqrt().mean(), {"muon", "adamw"}),
+        (other, rain.abs().mean(), {"adamw"}),
+    ):
+        folder = tmp_path / each.loss
+        train(each, folder, no_scores, execution=Execution(workers=0))
+        (entry, *_) = read_stats(folder)
+        assert entry["loss"] == pytest.approx(float(expected), rel=0.01)
+        checkpoint = load_checkpoint(folder / "checkpoint.pt", describe(each))
+        assert checkpoint.optimiser.keys() == state
+        assert checkpoint.recipe["loss"] == each.loss
+    with pytest.raises(CheckpointError, match=r"another recipe \(loss, optimiser differ\)"):
+        train(recipe, tmp_path / other.loss, no_scores)
+
+
 def folder_of_pictures(folder: Path) -> Path:
     folder.mkdir()
     for name in "abc":

@@ -47,6 +47,22 @@ def test_biases_and_ends_take_steps_of_adamw() -> None:
         torch.testing.assert_close(weight, copied)
 
 
+def test_all_takes_steps_of_adamw_where_the_inner_weights_are_left_to_it() -> None:
+    made, reference_network = network(), network()
+    reference = torch.optim.AdamW(reference_network.parameters(), lr=RATE, weight_decay=DECAY)
+    optimiser = Optimiser(made, RATE, DECAY, "adamw")
+    for seed in range(3):
+        give_gradients(made, seed)
+        give_gradients(reference_network, seed)
+        optimiser.step(RATE)
+        reference.step()
+    for weight, expected in zip(made.parameters(), reference_network.parameters(), strict=True):
+        torch.testing.assert_close(weight, expected)
+    again = Optimiser(made, RATE, DECAY, "adamw")
+    again.load_state_dict(deepcopy(optimiser.state_dict()))
+    assert again.state_dict().keys() == {"adamw"}
+
+
 def test_inner_weights_move_alike_in_all_directions() -> None:
     """However uneven the gradient: all singular values of a step are alike, and as large as AdamW's step."""
     made = network()

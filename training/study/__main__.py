@@ -13,12 +13,13 @@ together afterwards, each takes its share: --share 1/3, 2/3 and 3/3.
 import argparse
 import sys
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from derain.cli import at_least
-from derain.errors import DerainError
 from training.backgrounds import HELD_OUT_PHOTOGRAPHS, list_pictures
-from training.interruption import GOES_ON, Interrupted, ends_on_sigterm
+from training.interruption import run_resumable
+from training.pool import Job, run_jobs
 from training.rain.families import HELD_OUT, family, is_of_another_make, trainable
 from training.recipes import PHOTOGRAPHS
 from training.recipes import study as study_recipe
@@ -27,11 +28,12 @@ from training.study.cells import (
     Cell,
     HeldOut,
     StudyError,
+    known,
     list_cells,
     prepare,
     read_results,
+    run_cell,
 )
-from training.study.pool import run_cells
 from training.study.report import write_report
 
 _DEFAULT_CATEGORIES = (
@@ -44,18 +46,7 @@ _DEFAULT_CATEGORIES = (
 
 def main(arguments: list[str] | None = None) -> int:
     options = _parse(arguments)
-    try:
-        with ends_on_sigterm():
-            return _study(options)
-    except (DerainError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    except Interrupted as interrupted:
-        print(f"\n{interrupted}", file=sys.stderr)
-        return interrupted.exit_status
-    except KeyboardInterrupt:
-        print(f"\ninterrupted; {GOES_ON}", file=sys.stderr)
-        return 130
+    return run_resumable(lambda: _study(options))
 
 
 def _study(options: argparse.Namespace) -> int:
@@ -68,7 +59,11 @@ def _study(options: argparse.Namespace) -> int:
     recipe = replace(study_recipe(), steps=options.steps, validate_every=options.steps)
     for category in dict.fromkeys(cell.category for cell in cells):
         prepare(category, held_out, options.folder)
-    failed = run_cells(cells, recipe, held_out, options.folder, options.jobs)
+    settings = (recipe, held_out, options.folder)
+    jobs = [
+        Job(cell.name, partial(known, cell, *settings), partial(run_cell, cell, *settings)) for cell in cells
+    ]
+    failed = run_jobs(jobs, options.jobs)
     if options.report is not None:
         write_report(read_results(options.folder), options.report)
     print(f"{len(cells) - failed} of {len(cells)} cells done, in {options.folder}")

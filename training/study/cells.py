@@ -1,6 +1,5 @@
 """The cells of the study: which there are, and the training and the measuring of one."""
 
-import hashlib
 import json
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -14,7 +13,7 @@ import numpy as np
 from derain.arrays import Picture
 from derain.errors import DerainError
 from derain.image import PNG, encode, read_picture, write_atomically
-from training.backgrounds import Leaves, draw_leaves, list_pictures, load_folder, subset
+from training.backgrounds import Leaves, digest_files, draw_leaves, list_pictures, load_folder, subset
 from training.complexity import set_complexity
 from training.loop import Execution, train
 from training.measurement import PERFECT_PSNR
@@ -280,11 +279,11 @@ def _settings(cell: Cell, recipe: Recipe, held_out: HeldOut, folder: Path) -> di
     trained = describe(_of_cell(cell, recipe, folder)) | {"photographs": cell.category.name}
     if cell.category.folder is not None:
         chosen = subset(list_pictures(_prepared(cell.category, folder)), cell.count, cell.seed)
-        trained["pictures"] = _digest(chosen)
+        trained["pictures"] = digest_files(chosen)
     test = {
         "rains": [family(name).name for name in held_out.rains],
         "pictures": len(held_out.pictures),
-        "digest": _digest(held_out.pictures),
+        "digest": digest_files(held_out.pictures),
     }
     settings: dict[str, Any] = json.loads(json.dumps({"recipe": trained, "held_out": test}))
     return settings
@@ -294,11 +293,6 @@ def _common(settings: dict[str, Any]) -> dict[str, Any]:
     """What all cells of a study share: the rest is what it varies."""
     kept = {key: value for key, value in settings["recipe"].items() if key not in _VARIED}
     return {"recipe": kept, "held_out": settings["held_out"]}
-
-
-def _digest(pictures: Iterable[Path]) -> str:
-    """Of the pictures' files, in order, whatever they are called."""
-    return hashlib.sha256(b"".join(hashlib.sha256(p.read_bytes()).digest() for p in pictures)).hexdigest()
 
 
 def _result_path(cell: Cell, folder: Path) -> Path:

@@ -1,57 +1,64 @@
-"""Runs cells in processes of their own, several at once."""
+"""Runs many small trainings, cells of a table, in processes of their own, several at once."""
 
 import os
 import signal
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from multiprocessing import get_context
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
-from pathlib import Path
 
 import cv2
 from tqdm import tqdm
 
 from derain.errors import DerainError
-from training.recipes import Recipe
-from training.study.cells import Cell, HeldOut, StudyError, known, run_cell
 
 
-def run_cells(cells: Sequence[Cell], recipe: Recipe, held_out: HeldOut, folder: Path, jobs: int) -> int:
+@dataclass(frozen=True)
+class Job:
+    """One cell to be done: functions that another process can be told, both raising DerainError."""
+
+    name: str
+    known: Callable[[], object | None]  # what came out, if it is done already
+    run: Callable[[], object]
+
+
+def run_jobs(jobs: Sequence[Job], at_once: int) -> int:
     """The number of cells that failed: each says why, and the others go on.
 
     What is done already is not done again. Interrupted, the cells in work save a checkpoint.
     """
     failed = 0
-    waiting: list[Cell] = []
-    running: dict[Connection, tuple[SpawnProcess, Cell]] = {}
+    waiting: list[Job] = []
+    running: dict[Connection, tuple[SpawnProcess, Job]] = {}
     with (
         # For the processes that are to come: each has one core, and there is one bar for all.
         _environment(OMP_NUM_THREADS="1", TQDM_DISABLE="1"),
-        tqdm(total=len(cells), unit="cell", disable=False) as progress,
+        tqdm(total=len(jobs), unit="cell", disable=False) as progress,
     ):
-        for cell in reversed(cells):
+        for job in reversed(jobs):
             try:
-                if known(cell, recipe, held_out, folder) is None:
-                    waiting.append(cell)
+                if job.known() is None:
+                    waiting.append(job)
                     continue
-            except StudyError as error:
+            except DerainError as error:
                 failed += 1
-                progress.write(f"{cell.name}: {error}", file=sys.stderr)
+                progress.write(f"{job.name}: {error}", file=sys.stderr)
             progress.update()
         try:
             while waiting or running:
-                while waiting and len(running) < jobs:
-                    cell = waiting.pop()
-                    connection, process = _start(cell, recipe, held_out, folder)
-                    running[connection] = process, cell
+                while waiting and len(running) < at_once:
+                    job = waiting.pop()
+                    connection, process = _start(job)
+                    running[connection] = process, job
                 ready = wait(list(running))
                 for connection in [one for one in running if one in ready]:
-                    process, cell = running.pop(connection)
+                    process, job = running.pop(connection)
                     if (error_text := _error(connection, process)) is not None:
                         failed += 1
-                        progress.write(f"{cell.name}: {error_text}", file=sys.stderr)
+                        progress.write(f"{job.name}: {error_text}", file=sys.stderr)
                     progress.update()
         finally:
             for process, _ in running.values():
@@ -72,22 +79,21 @@ def _environment(**variables: str) -> Iterator[None]:
         os.environ.update(before)
 
 
-def _start(cell: Cell, recipe: Recipe, held_out: HeldOut, folder: Path) -> tuple[Connection, SpawnProcess]:
+def _start(job: Job) -> tuple[Connection, SpawnProcess]:
     """A process that says at the end what went wrong, or nothing, and ends with this one."""
     context = get_context("spawn")
     ours, theirs = context.Pipe(duplex=False)
-    arguments = (cell, recipe, held_out, folder, theirs)
-    process = context.Process(target=_work, args=arguments, daemon=True)
+    process = context.Process(target=_work, args=(job.run, theirs), daemon=True)
     process.start()
     theirs.close()  # so that its death shows here
     return ours, process
 
 
-def _work(cell: Cell, recipe: Recipe, held_out: HeldOut, folder: Path, connection: Connection) -> None:
+def _work(run: Callable[[], object], connection: Connection) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # whoever started this one says when to stop
     cv2.setNumThreads(0)
     try:
-        run_cell(cell, recipe, held_out, folder)
+        run()
     except (DerainError, OSError) as error:
         connection.send(str(error))
     except KeyboardInterrupt as interrupted:

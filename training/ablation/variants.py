@@ -1,0 +1,116 @@
+"""The variants of the reference recipe: each differs from it in one thing, by the fields named here."""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal, get_args
+
+from derain.errors import DerainError
+from training.backgrounds import list_pictures
+from training.network import NetworkShape
+from training.rain.families import MIXED, Family
+from training.rain.streaks import LARGE, MEDIUM, SMALL, WIDE
+from training.rain.varied import VARIED
+from training.recipes import Recipe
+
+Group = Literal["backgrounds", "rain", "tricks"]
+GROUPS: tuple[Group, ...] = get_args(Group)
+
+FEW, SOME = 16, 64  # photographs
+
+
+class AblationError(DerainError):
+    """An ablation that cannot be run as it was asked for."""
+
+
+@dataclass(frozen=True)
+class Variant:
+    group: Group | None  # None: the reference itself
+    name: str  # among all, and of its files
+    text: str  # what is different, for people
+    recipe: Recipe
+
+
+def list_variants(reference: Recipe, photographs: Path | None = None) -> list[Variant]:
+    """The reference, and all that differs from it; `photographs` is a folder of others.
+
+    Raises AblationError where two have one name, and what listing the folders raises.
+    """
+    variants = [
+        Variant(None, "reference", "**the reference**: all of it", reference),
+        *_backgrounds(reference, photographs),
+        *_rain(reference),
+        *_tricks(reference),
+    ]
+    names = [variant.name for variant in variants]
+    if twice := next((name for name in names if names.count(name) > 1), None):
+        raise AblationError(f"two variants are named {twice}: give the folder {photographs} another name")
+    return variants
+
+
+def _backgrounds(reference: Recipe, photographs: Path | None) -> list[Variant]:
+    """Leaves or photographs alone, where the reference has both.
+
+    Leaves: `photographs`, and `leaves` but for the reference's own complexity. Photographs:
+    `leaves_share` and `photograph_count`, of another folder `photographs` too.
+    """
+    variants: list[Variant] = []
+    for complexity in sorted({0.0, reference.leaves.complexity, 0.5, 1.0}):
+        leaves = replace(reference.leaves, complexity=complexity)
+        recipe = replace(reference, photographs=None, leaves=leaves)
+        text = f"leaves alone, of complexity {complexity:g}"
+        variants.append(Variant("backgrounds", f"leaves-{complexity:g}", text, recipe))
+    if reference.photographs is not None:
+        kind = ("photographs", "photographs", reference.photographs)
+        variants += _photographs(reference, *kind, counts=(FEW, None))
+    if photographs is not None:
+        name = photographs.resolve().name
+        variants += _photographs(reference, name, f"photographs of `{name}`", photographs, (FEW, SOME, None))
+    return variants
+
+
+def _photographs(
+    reference: Recipe, name: str, kind: str, folder: Path, counts: tuple[int | None, ...]
+) -> list[Variant]:
+    """As many as there are of them for None; what there are not enough for is left out."""
+    available = len(list_pictures(folder))
+    numbers = [count for count in counts if count is None or count < available]
+    variants: list[Variant] = []
+    for count in numbers:
+        recipe = replace(reference, photographs=folder, photograph_count=count, leaves_share=0.0)
+        text = f"{kind} alone, {count or f'all {available}'}"
+        variants.append(Variant("backgrounds", f"{name}-{count or available}", text, recipe))
+    return variants
+
+
+def _rain(reference: Recipe) -> list[Variant]:
+    """`rain`, from the first step on: the paper's three ranges, ours, and the mixture without veils."""
+    rains: list[tuple[Family, str]] = [
+        (SMALL, "the paper's `small` range"),
+        (MEDIUM, "the paper's `medium` range"),
+        (LARGE, "the paper's `large` range"),
+        (WIDE, "`wide` alone"),
+        (VARIED, "`varied` alone"),
+        (MIXED, "`mixed`: no veils"),
+    ]
+    return [
+        Variant("rain", rain.name, text, replace(reference, rain=rain, early_steps=0)) for rain, text in rains
+    ]
+
+
+def _tricks(reference: Recipe) -> list[Variant]:
+    """One field each."""
+    # The blocks of the scale that goes are as many more at the one that is then the coarsest: within
+    # a few hundredths the same cost, as a block costs the same at every scale.
+    flatter = NetworkShape(reference.network.width, blocks=(1,), dilations=(1, 2, 2, 2, 2, 1))
+    switched_off = {
+        "no-lines": ("no lines that are no rain", replace(reference, line_share=0.0)),
+        "no-camera": ("no noise and no JPEG of a camera", replace(reference, camera_share=0.0)),
+        "no-late-patches": ("no larger patches at the end", replace(reference, late_share=0.0)),
+        "no-early-rain": ("veils from the first step on", replace(reference, early_steps=0)),
+        "adamw": ("AdamW alone, no Muon", replace(reference, optimiser="adamw")),
+        "no-mean": ("the last weights, no running mean", replace(reference, average_decay=0.0)),
+        "l1": ("L1, not each patch's RMSE", replace(reference, loss="l1")),
+        "no-clean": ("no patches without rain", replace(reference, clean_share=0.0)),
+        "two-scales": ("two scales, not three, of the same cost", replace(reference, network=flatter)),
+    }
+    return [Variant("tricks", name, text, recipe) for name, (text, recipe) in switched_off.items()]
