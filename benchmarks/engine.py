@@ -185,7 +185,7 @@ def _as_input(picture: Picture, alignment_px: int) -> FloatArray:
     height, width = picture.shape[:2]
     missing = [(0, -height % alignment_px), (0, -width % alignment_px), (0, 0)]
     padded = np.pad(picture, missing, mode="edge")
-    return np.ascontiguousarray(padded.transpose(2, 0, 1)[None]) / np.float32(255)
+    return np.asarray(padded.transpose(2, 0, 1)[None] / np.float32(255), dtype=np.float32, order="C")
 
 
 def _session(path: Path, threads: int) -> ort.InferenceSession:

@@ -113,7 +113,8 @@ class Engine:
         padded = np.pad(picture, missing, mode="edge") if any(after for _, after in missing) else picture
         derained = np.empty_like(padded)
         with self._share_of_threads() as threads:
-            tiles = cut(*padded.shape[:2], threads, self.tile_pixels, self.manifest.overlap_px, alignment_px)
+            rows, columns = padded.shape[:2]
+            tiles = cut(rows, columns, threads, self.tile_pixels, self.manifest.overlap_px, alignment_px)
             # The tiles write to separate parts of the result.
             self._run_all((padded, tile, derained) for tile in tiles)
         return np.ascontiguousarray(derained[:height, :width])

@@ -59,7 +59,7 @@ def test_the_mean_over_runs_of_the_original(
 @pytest.mark.slow
 def test_tiles_equal_the_whole(model: Path) -> None:
     picture = noise(99, 142)
-    engine = Engine(model.with_name("best"), threads=1, tile_px=72)
+    engine = Engine(model.with_name("best"), threads=1, tile_pixels=72 * 72)
     tiled = engine.derain(picture)
     engine.close()
     padded = np.pad(picture, [(0, 1), (0, 2), (0, 0)], mode="edge")
