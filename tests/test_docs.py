@@ -69,7 +69,7 @@ def run(command: str, folder: Path) -> None:
 def test_each_step_leaves_what_the_page_says(clone: Path) -> None:
     assert read_picture(clone / "rain.jpg").shape[0] > 1000
     assert "<svg" in (clone / "complexity.svg").read_text()
-    for name in ("rehearsal", "rehearsal-of-two", "mine"):
+    for name in ("rehearsal", "rehearsal-of-two", "mine", "mine-from-base"):
         assert load_manifest(clone / "models" / name).evaluations
         assert (clone / "runs" / name / "stats.jsonl").exists()
         assert list((clone / "runs" / name / "samples").glob("*.jpg"))
