@@ -10,6 +10,7 @@ import argparse
 import sys
 from collections.abc import Collection, Iterable
 from pathlib import Path
+from typing import Any
 
 from derain.cli import run_command
 from derain.engine import Engine
@@ -73,8 +74,8 @@ SHA-256 `{manifest.file.sha256}`.
   on a scale of 0 to 1, over {len(manifest.parity.sizes)} sizes.
 - **Trained** by the recipe `{recipe["name"]}` of commit `{manifest.commit}`: {recipe["steps"]:,}
   steps of {recipe["batch"]} patches of {recipe["patch_px"]} px, seed {recipe["seed"]}; rain of the
-  range `{recipe["rain"]["name"]}`; backgrounds from {photographs} and
-  {recipe["leaves_count"]} dead-leaves pictures.
+  range `{recipe["rain"]["name"]}`{_early(recipe)}; backgrounds from {photographs} and
+  {recipe["leaves_count"]} dead-leaves pictures.{_started(recipe)}
 {_mirrored(manifest)}
 ## Scores
 
@@ -88,6 +89,19 @@ choices; those marked "test" have not.
 
 {evaluation_table(manifest.evaluations)}
 {_section("Known failures", remarks)}{_section("In pictures", _in_pictures(pictures))}"""
+
+
+def _early(recipe: dict[str, Any]) -> str:
+    """Recipes of earlier versions have none."""
+    if not (steps := recipe.get("early_steps")):
+        return ""
+    return f", in the first {steps:,} steps of `{recipe['early_rain']['name']}`"
+
+
+def _started(recipe: dict[str, Any]) -> str:
+    if not (start := recipe.get("start")):
+        return ""
+    return f"\n  Began from the weights of `{start['folder']}`, SHA-256 `{start['sha256']}`."
 
 
 def _original(manifest: Manifest) -> str:

@@ -24,6 +24,7 @@ from training.export import (
 )
 from training.network import DerainNetwork, NetworkShape
 from training.recipes import RECIPES, ROOT, Recipe, describe
+from training.start import start_from
 
 
 @pytest.mark.parametrize("shape", [(1, 3, 4, 4), (1, 3, 8, 100), (3, 3, 64, 44), (5, 3, 4, 4)])
@@ -108,6 +109,15 @@ def test_card_says_what_the_manifest_says(exported: ExportedModel) -> None:
     assert card == model_card(manifest)
     for said in (manifest.file.sha256, f"{manifest.parameters:,} parameters", "no photographs"):
         assert said in card
+
+
+def test_card_says_how_the_course_began(exported: ExportedModel, tiny_recipe: Recipe) -> None:
+    begun = replace(tiny_recipe, early_steps=2000, start=start_from(exported.folder))
+    card = model_card(exported.manifest.model_copy(update={"recipe": describe(begun)}))
+    assert "in the first 2,000 steps of `test`" in card
+    assert (
+        f"Began from the weights of `{exported.folder}`, SHA-256 `{exported.manifest.file.sha256}`." in card
+    )
 
 
 def test_commit_is_a_hash_or_unknown() -> None:
