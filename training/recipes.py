@@ -82,12 +82,12 @@ def base() -> Recipe:
         clean_share=0.12,
         line_share=0.05,
         camera_share=0.3,
-        steps=12_000,
+        steps=13_000,
         batch=28,
         patch_px=96,
-        early_steps=6_000,
+        early_steps=7_000,
         late_patch_px=160,
-        late_share=0.1,
+        late_share=0.06,
         learning_rate=2e-3,
     )
 
