@@ -69,7 +69,7 @@ def test_models_are_artifacts_only() -> None:
 
 
 def test_the_shipped_model_is_small_enough_to_ship() -> None:
-    assert (ROOT / "models" / "base" / "model.onnx").stat().st_size < 4_000_000
+    assert (ROOT / "models" / "base" / "model.onnx").stat().st_size < 8_000_000
 
 
 @pytest.mark.parametrize("module", ["derain.engine", "training.export"])
