@@ -102,7 +102,7 @@ def second() -> Recipe:
     return replace(
         base(),
         name="second",
-        steps=16_000,
+        steps=12_000,
         early_steps=0,
         clean_share=0.05,
         line_share=0.04,
