@@ -49,8 +49,8 @@ def _read_item(data: memoryview) -> ItemHead:
     if not width or not height:
         raise CorruptImageError(f"the picture's header is damaged: it is {width} x {height}")
     colours = [content for name, content in own if name == b"colr"]
-    points = [struct.unpack_from(">HH", colour, 4) for colour in colours if colour[:4] == b"nclx"]
-    has_profile = any(colour[:4] in (b"prof", b"rICC") for colour in colours)
+    points = [struct.unpack_from(">HH", colour, 4) for colour in colours if bytes(colour[:4]) == b"nclx"]
+    has_profile = any(bytes(colour[:4]) in (b"prof", b"rICC") for colour in colours)
     return ItemHead(width, height, has_profile, points[0] if points else None)
 
 

@@ -8,9 +8,11 @@ from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
 from threading import Lock, Timer
+from typing import Any, cast
 
 import numpy as np
 import onnxruntime as ort
+from numpy.typing import NDArray
 from onnxruntime.capi import onnxruntime_pybind11_state as failures
 
 from derain.arrays import AnyPicture, SamePicture, quantise_to
@@ -116,14 +118,16 @@ class Engine:
         alignment_px = self.manifest.input.alignment_px
         # Repeating the last row and column is as good as anything: it is cut off again.
         missing = [(0, -height % alignment_px), (0, -width % alignment_px), (0, 0)]
-        padded = np.pad(picture, missing, mode="edge") if any(after for _, after in missing) else picture
-        derained = np.empty_like(padded)
+        padded: NDArray[Any] = (
+            np.pad(picture, missing, mode="edge") if any(after for _, after in missing) else picture
+        )
+        derained: NDArray[Any] = np.empty_like(padded)
         with self._share_of_threads() as threads:
             rows, columns = padded.shape[:2]
             tiles = cut(rows, columns, threads, self.tile_pixels, self.manifest.overlap_px, alignment_px)
             # The tiles write to separate parts of the result.
             self._run_all((padded, tile, derained) for tile in tiles)
-        return np.ascontiguousarray(derained[:height, :width])
+        return cast(SamePicture, np.ascontiguousarray(derained[:height, :width]))
 
     def close(self) -> None:
         with self._lock:

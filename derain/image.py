@@ -80,9 +80,9 @@ def decode_pixels(data: bytes, header: Header) -> Picture:
     return np.asarray(pixels, dtype=np.uint8)
 
 
-def encode(picture: Picture, image_format: ImageFormat) -> bytes:
+def encode(picture: Picture, image_format: ImageFormat, quality: int | None = None) -> bytes:
     """The picture, uint8 RGB (height, width, 3), as a file; raises what `encode_photo` raises."""
-    return encode_photo(Photo(picture, None, False, None, None, image_format), image_format)
+    return encode_photo(Photo(picture, None, False, None, None, image_format), image_format, quality)
 
 
 def is_picture(path: Path) -> bool:

@@ -13,7 +13,7 @@ _PROFILE_PREFIX = b"ICC_PROFILE\0"
 _START_OF_SCAN, _APP0, _APP1, _APP2 = 0xDA, 0xE0, 0xE1, 0xE2
 _STANDALONE = {0x01, *range(0xD0, 0xDA)}  # markers without a segment
 _FRAMES = {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}
-# Baseline, extended and progressive, by Huffman or arithmetic coding; the others are lossless or hierarchical.
+# Baseline, extended and progressive, with Huffman or arithmetic coding; others are lossless or hierarchical.
 _DECODED_FRAMES = {0xC0, 0xC1, 0xC2, 0xC9, 0xCA}
 
 # A progressive picture has about ten scans. Each costs the time of a whole picture, and needs few bytes.
@@ -68,7 +68,7 @@ def read_head(data: bytes) -> JpegHead:
 
 
 def _segments(data: bytes) -> Iterator[tuple[int, bytes]]:
-    """Markers and what they carry, up to the first scan. Stray bytes between them are skipped, as decoders do."""
+    """Markers and what they carry, up to the first scan; stray bytes are skipped, as decoders do."""
     position = 2
     while True:
         position = data.find(b"\xff", position)

@@ -33,6 +33,17 @@ _MOST_JPEG_DENSITY = 65_535
 _AVIF_SPEED = 9
 
 
+_PLAIN_MODES = {
+    "1": "L",
+    "P": "RGB",
+    "PA": "RGBA",
+    "La": "LA",
+    "RGBa": "RGBA",
+    "RGBX": "RGB",
+    "YCbCr": "RGB",
+}
+
+
 @dataclass(frozen=True)
 class Photo:
     """What a file holds, upright."""
@@ -70,7 +81,8 @@ def decode_photo(data: bytes, header: Header) -> Photo:
         raise CorruptImageError(f"the {name} picture cannot be decoded: {error.err}") from error
     except Exception as error:  # a damaged file makes decoders raise whatever it happens to
         raise CorruptImageError(f"the {name} picture is damaged or cut short: {error}") from error
-    samples, exif = decoded.samples, decoded.exif
+    samples: NDArray[Any] = decoded.samples
+    exif = decoded.exif
     if sorted(samples.shape[:2]) != sorted((header.height, header.width)):
         raise CorruptImageError(f"the {name} picture is of another size than its header says")
     if exif and not decoded.is_upright:
@@ -79,7 +91,7 @@ def decode_photo(data: bytes, header: Header) -> Photo:
         samples = samples[..., None]
     height, width, channels = samples.shape
     is_gray = channels < 3
-    colours = np.repeat(samples[..., :1], 3, axis=2) if is_gray else samples[..., :3]
+    colours: NDArray[Any] = np.repeat(samples[..., :1], 3, axis=2) if is_gray else samples[..., :3]
     return Photo(
         picture=np.ascontiguousarray(colours),
         alpha=np.ascontiguousarray(samples[..., -1]) if channels in (2, 4) else None,
@@ -101,7 +113,7 @@ def derain_photo(derain: Callable[[AnyPicture], AnyPicture], photo: Photo, stren
         raise ValueError(f"the strength is between 0 and 1, not {strength}")
     if strength == 0:
         return photo
-    derained = derain(photo.picture)
+    derained: NDArray[Any] = derain(photo.picture)
     if photo.is_gray:
         gray = cv2.cvtColor(derained, cv2.COLOR_RGB2GRAY)
         derained = np.repeat(gray[..., None], 3, axis=2)
@@ -162,7 +174,7 @@ def _samples_for(target: ImageFormat, photo: Photo) -> Samples:
     # Pillow writes gray with alpha as RGB in AVIF.
     if photo.is_gray and target.has_gray and not (alpha is not None and target == AVIF):
         picture = picture[..., :1]
-    samples: Samples = picture if alpha is None else np.concatenate([picture, alpha[..., None]], axis=2)
+    samples: NDArray[Any] = picture if alpha is None else np.concatenate([picture, alpha[..., None]], axis=2)
     return samples if target.is_deep else to_8_bits(np.ascontiguousarray(samples))
 
 
@@ -221,23 +233,23 @@ def _turn(samples: Samples, orientation: int) -> Samples:
     return samples
 
 
-def _by_opencv(data: bytes, flags: int) -> Samples:
-    """Channels in the order of the file's kind: RGB; raises CorruptImageError."""
+def _by_opencv(data: bytes, flags: int = cv2.IMREAD_UNCHANGED) -> Samples:
+    """In RGB's order whatever OpenCV's is; raises CorruptImageError."""
     pixels = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
     if pixels is None:
-        raise CorruptImageError("the picture is damaged or cut short")
-    if pixels.ndim == 3 and flags == cv2.IMREAD_UNCHANGED:
-        cv2.cvtColor(pixels, cv2.COLOR_BGRA2RGBA if pixels.shape[2] == 4 else cv2.COLOR_BGR2RGB, pixels)
-    return np.asarray(pixels)
+        raise CorruptImageError("the picture cannot be decoded: it is damaged or cut short")
+    samples: NDArray[Any] = pixels
+    if samples.ndim == 3 and flags == cv2.IMREAD_UNCHANGED:
+        to_rgb = cv2.COLOR_BGRA2RGBA if samples.shape[2] == 4 else cv2.COLOR_BGR2RGB
+        cv2.cvtColor(samples, to_rgb, samples)
+    return samples
 
 
 def _decode_jpeg(data: bytes) -> _Decoded:
     head = jpeg.read_head(data)
     flags = cv2.IMREAD_GRAYSCALE if head.is_gray else cv2.IMREAD_COLOR_RGB
-    pixels = cv2.imdecode(np.frombuffer(data, np.uint8), flags | cv2.IMREAD_IGNORE_ORIENTATION)
-    if pixels is None:
-        raise CorruptImageError("the JPEG picture is damaged or cut short")
-    return _Decoded(np.asarray(pixels), read_exif(head.exif), head.profile, head.dots_per_inch)
+    samples = _by_opencv(data, flags | cv2.IMREAD_IGNORE_ORIENTATION)
+    return _Decoded(samples, read_exif(head.exif), head.profile, head.dots_per_inch)
 
 
 def _decode_png(data: bytes) -> _Decoded:
@@ -245,7 +257,7 @@ def _decode_png(data: bytes) -> _Decoded:
     for name, content in png.chunks(data):
         found.setdefault(name, content)
     depth, colour_type = data[24], data[25]
-    samples = _by_opencv(data, cv2.IMREAD_UNCHANGED)
+    samples = _by_opencv(data)
     if colour_type == png.GRAY_ALPHA and samples.ndim == 3:
         samples = samples[..., 2:]  # OpenCV gives gray three times
     if colour_type == png.GRAY and b"tRNS" in found and len(found[b"tRNS"]) == 2:
@@ -274,26 +286,22 @@ def _png_colour(chunks: bytes, profile: bytes | None) -> bytes:
     return b"" if profile else chunks
 
 
-def _by_pillow_decoder(data: bytes, pillow_name: str) -> tuple[Samples, dict[str | tuple[int, int], Any]]:
+def _read_by_pillow(data: bytes, pillow_name: str) -> tuple[Samples, dict[str | tuple[int, int], Any]]:
+    """The samples, and what Pillow says of the file."""
     with Image.open(io.BytesIO(data), formats=[pillow_name]) as image:
         image.load()
-        converted = image
-        if image.mode in _PLAIN_MODES:
-            converted = image.convert(_PLAIN_MODES[image.mode])
-        return np.asarray(converted), image.info
-
-
-_PLAIN_MODES = {"1": "L", "P": "RGB", "PA": "RGBA", "La": "LA", "RGBa": "RGBA", "RGBX": "RGB", "YCbCr": "RGB"}
+        plain = image.convert(_PLAIN_MODES[image.mode]) if image.mode in _PLAIN_MODES else image
+        return np.asarray(plain), image.info
 
 
 def _decode_webp(data: bytes) -> _Decoded:
-    samples, info = _by_pillow_decoder(data, "WEBP")
+    samples, info = _read_by_pillow(data, "WEBP")
     return _Decoded(samples, read_exif(info.get("exif")), info.get("icc_profile"))
 
 
 def _decode_avif(data: bytes) -> _Decoded:
     # Pillow does not turn it, and says by EXIF's orientation how it is to be turned.
-    samples, info = _by_pillow_decoder(data, "AVIF")
+    samples, info = _read_by_pillow(data, "AVIF")
     return _Decoded(samples, read_exif(info.get("exif")), info.get("icc_profile"))
 
 
@@ -311,43 +319,34 @@ def _decode_bmp(data: bytes) -> _Decoded:
     (head_size,) = struct.unpack_from("<I", data, 14)
     compression = struct.unpack_from("<I", data, 30)[0] if head_size >= 40 else 0
     if compression in (1, 2):  # runs, which Pillow takes apart in Python
-        return _Decoded(_by_opencv(data, cv2.IMREAD_UNCHANGED))
-    samples, info = _by_pillow_decoder(data, "BMP")
+        return _Decoded(_by_opencv(data))
+    samples, info = _read_by_pillow(data, "BMP")
     return _Decoded(samples, dots_per_inch=info.get("dpi"))
 
 
 def _decode_tiff(data: bytes) -> _Decoded:
     head = tiff.read_head(data)
     profile = head.directory.get(tiff.PROFILE)
-    is_upright = True  # both libraries turn it
-    if (
-        head.is_planar
-        and (head.bits == 16 or head.is_gray)
-        or (head.is_gray and head.samples == 2 == head.bits // 8)
-    ):
-        planes = [_by_opencv(view, cv2.IMREAD_UNCHANGED) for view in tiff.gray_views(data, head)]
-        samples = (
-            np.stack(planes, axis=-1) if len(planes) > 1 else planes[0].reshape(head.height, head.width, 2)
-        )
-        is_upright = False
+    if head.needs_gray_views:
+        views = [_by_opencv(view) for view in tiff.gray_views(data, head)]
+        # Side by side they are gray and alpha; as planes, one behind the other.
+        planes: NDArray[Any] = np.stack(views, axis=-1)
+        samples = _with_true_alpha(planes if head.is_planar else planes.reshape(head.height, -1, 2), head)
     elif head.bits == 16:
-        samples = _by_opencv(data, cv2.IMREAD_UNCHANGED)
+        samples = _with_true_alpha(_by_opencv(data), head)
     else:
-        samples, _ = _by_pillow_decoder(data, "TIFF")
-    return _Decoded(
-        _with_true_alpha(samples, head) if head.bits == 16 or not is_upright else samples,
-        read_exif(data),
-        profile.data if profile else None,
-        is_upright=is_upright,
-    )
+        samples, _ = _read_by_pillow(data, "TIFF")
+    # Both libraries turn it, but not the views.
+    is_upright = not head.needs_gray_views
+    return _Decoded(samples, read_exif(data), profile.data if profile else None, is_upright=is_upright)
 
 
 def _with_true_alpha(samples: Samples, head: tiff.TiffHead) -> Samples:
-    """What Pillow does for 8 bits: white as the highest level, colours as they are where they are opaque."""
+    """As Pillow does it for 8 bits: white is the highest level, colours are not multiplied by alpha."""
     if head.photometric == tiff.MIN_IS_WHITE:
         gray = samples if head.samples == 1 else samples[..., 0]
         np.bitwise_not(gray, out=gray)
-    if head.samples in (2, 4):
+    if head.has_extra:
         if head.extra == tiff.ASSOCIATED_ALPHA:
             return _unmultiply(samples)
         if head.extra == 0:  # not said what it means
@@ -361,7 +360,7 @@ def _unmultiply(samples: Samples) -> Samples:
     result = samples.copy()
     for row in range(len(samples)):  # a row at a time takes little memory
         alpha = samples[row, :, -1:].astype(np.uint64)
-        colours = (samples[row, :, :-1] * np.uint64(opaque) + alpha // 2) // np.maximum(alpha, 1)
+        colours = (samples[row, :, :-1].astype(np.uint64) * opaque + alpha // 2) // np.maximum(alpha, 1)
         result[row, :, :-1] = np.minimum(colours, opaque)
     return result
 

@@ -70,6 +70,12 @@ class TiffHead:
         return self.photometric in (MIN_IS_WHITE, MIN_IS_BLACK)
 
     @property
+    def needs_gray_views(self) -> bool:
+        """Neither Pillow nor OpenCV reads deep planes, nor gray with alpha in planes or deep."""
+        is_gray_alpha = self.is_gray and self.samples == 2
+        return (self.is_planar or is_gray_alpha) and (self.bits == 16 or (self.is_planar and self.is_gray))
+
+    @property
     def has_extra(self) -> bool:
         return self.samples in (2, 4)
 
