@@ -85,8 +85,9 @@ def decode_photo(data: bytes, header: Header) -> Photo:
         raise CorruptImageError(f"the {name} picture is damaged or cut short: {error}") from error
     samples: NDArray[Any] = decoded.samples
     exif = decoded.exif
-    if sorted(samples.shape[:2]) != sorted((header.height, header.width)):
-        raise CorruptImageError(f"the {name} picture is of another size than its header says")
+    longest, shortest = max(header.width, header.height), min(header.width, header.height)
+    if max(samples.shape[:2]) > longest or min(samples.shape[:2]) > shortest:
+        raise CorruptImageError(f"the {name} picture is larger than its header says")
     if exif and not decoded.is_upright:
         samples = _turn(samples, exif.orientation)
     if samples.ndim == 2:
@@ -311,9 +312,9 @@ def _decode_avif(data: bytes) -> _Decoded:
 
 
 def _decode_heic(data: bytes) -> _Decoded:
-    # libheif turns it, whatever the EXIF says.
+    # libheif turns and crops it, whatever the EXIF says. Gray of more than 8 bits stays so unasked.
     image = pi_heif.open_heif(data, convert_hdr_to_8bit=True)
-    samples = np.asarray(image)
+    samples: NDArray[Any] = to_8_bits(np.asarray(image))
     if image.premultiplied_alpha and samples.ndim == 3 and samples.shape[2] in (2, 4):
         samples = _unmultiply(samples)
     info = image.info

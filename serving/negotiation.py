@@ -7,16 +7,18 @@ ALIASES = {"image/jpg": "image/jpeg", "image/x-ms-bmp": "image/bmp"}
 
 
 def choose_format(accept: str | None, source: ImageFormat) -> ImageFormat:
-    """The source's own format where the Accept header allows it, else the best it allows.
+    """The format that the source is answered in where the Accept header allows it, else the best it allows.
 
     Raises NotAcceptableError where it allows none (RFC 9110, section 12.5.1).
     """
+    source = source.answer_format
     if accept is None or not accept.strip():
         return source
     ranges = _parse(accept)
-    best = max(FORMATS, key=lambda known: (_quality(known, ranges), known == source))
+    writable = [known for known in FORMATS if known.writable]
+    best = max(writable, key=lambda known: (_quality(known, ranges), known == source))
     if _quality(best, ranges) <= 0:
-        offered = ", ".join(known.media_type for known in FORMATS)
+        offered = ", ".join(known.media_type for known in writable)
         raise NotAcceptableError(f"cannot answer in {accept!r}; there is {offered}")
     return best
 
