@@ -1,4 +1,4 @@
-"""Each file is written by one library and what comes back read by another one, never by our own code alone."""
+"""Each file is written by one library, and what comes back is read by another one."""
 
 import io
 import struct
@@ -214,8 +214,9 @@ def test_a_picture_comes_back_upright_and_says_so(
         tags = answer.getexif()
         assert tags[0x010F] == "Rain"
         assert tags.get(0x0112, 1) == 1
-        size = (tags.get_ifd(0x8769)[40962], tags.get_ifd(0x8769)[40963])
-        assert size == answer.size == (upright.shape[1], upright.shape[0])
+        assert answer.size == (upright.shape[1], upright.shape[0])
+        if source != TIFF:  # Pillow writes no directory of a camera into it
+            assert answer.size == (tags.get_ifd(0x8769)[40962], tags.get_ifd(0x8769)[40963])
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
@@ -302,20 +303,21 @@ def rich_exif(byte_order: str) -> bytes:
 def test_what_is_kept_of_exif(byte_order: str, target: ImageFormat) -> None:
     data = by_pillow(Image.fromarray(SCENE), "JPEG", exif=rich_exif(byte_order), comment=b"a comment")
     assert all(word in data for word in (b"SECRET", b"THUMBNAIL", b"xmpmeta", b"comment"))
-    answer = through(data, target)
-    assert not any(word in answer for word in (b"SECRET", b"THUMBNAIL", b"xmpmeta", b"comment"))
-    with Image.open(io.BytesIO(answer)) as image:
-        exif = image.getexif()
-        if target == BMP:
-            assert not exif
-            return
-        camera = exif.get_ifd(0x8769)
-        assert (exif[0x010F], exif[0x8298], exif[0x011A]) == ("Rain & Co", "Somebody", 300)
-        assert (camera[33434], camera[36867], camera[41486]) == (0.008, "2026:11:24 10:00:00", 1234.5)
-        assert (camera[40962], camera[40963]) == image.size == (HEIGHT, WIDTH)
-        assert not exif.get_ifd(0x8825)
-        assert not exif.get_ifd(1)
-        assert exif.get(0x0112, 1) == 1
+    once = through(data, target)
+    for answer in (once, through(once)):
+        assert not any(word in answer for word in (b"SECRET", b"THUMBNAIL", b"xmpmeta", b"comment"))
+        with Image.open(io.BytesIO(answer)) as image:
+            exif = image.getexif()
+            if target == BMP:
+                assert not exif
+                return
+            camera = exif.get_ifd(0x8769)
+            assert (exif[0x010F], exif[0x8298], exif[0x011A]) == ("Rain & Co", "Somebody", 300)
+            assert (camera[33434], camera[36867], camera[41486]) == (0.008, "2026:11:24 10:00:00", 1234.5)
+            assert (camera[40962], camera[40963]) == image.size == (HEIGHT, WIDTH)
+            assert not exif.get_ifd(0x8825)
+            assert not exif.get_ifd(1)
+            assert exif.get(0x0112, 1) == 1
 
 
 @named
@@ -586,8 +588,8 @@ BOMBS = {
     ),
     "tags": overlapping_tags(60_000, 2**20),
     "tiles": tiff_of(samples(3, np.uint8), tile=(16, 16))
-    .replace(struct.pack("<HHIHH", 322, 3, 1, 16, 0), struct.pack("<HHII", 322, 4, 1, 2**20))
-    .replace(struct.pack("<HHIHH", 323, 3, 1, 16, 0), struct.pack("<HHII", 323, 4, 1, 2**20)),
+    .replace(struct.pack("<HHII", 322, 4, 1, 16), struct.pack("<HHII", 322, 4, 1, 2**20))
+    .replace(struct.pack("<HHII", 323, 4, 1, 16), struct.pack("<HHII", 323, 4, 1, 2**20)),
     "scans": scans(500),
 }
 
