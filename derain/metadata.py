@@ -98,6 +98,14 @@ def read_exif(data: bytes | None) -> Exif | None:
     return exif if any(directories) and size <= _MOST_EXIF_BYTES else None
 
 
+def without_orientation(block: bytes) -> bytes:
+    """Of a block that `Exif.to_bytes` made."""
+    exif = read_exif(block)
+    assert exif
+    main = {tag: field for tag, field in exif.main.items() if tag != _ORIENTATION}
+    return header(8) + pack_tree(main, exif.camera, exif.interoperability, 8)
+
+
 def _below(file: TagFile, directory: Directory, tag: int) -> Directory:
     """The directory that a tag points to; empty where there is none."""
     try:

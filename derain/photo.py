@@ -14,14 +14,14 @@ import cv2
 import numpy as np
 import pi_heif
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from derain import jpeg, png, tiff
 from derain.arrays import AnyPicture
 from derain.errors import CorruptImageError, ImageError, UnsupportedFormatError
 from derain.formats import AVIF, BMP, HEIC, JPEG, PNG, TIFF, WEBP, ImageFormat, check_size
 from derain.header import Header
-from derain.metadata import MOST_PROFILE_BYTES, Exif, profile_fits, read_exif
+from derain.metadata import MOST_PROFILE_BYTES, Exif, profile_fits, read_exif, without_orientation
 
 Samples = NDArray[np.uint8] | NDArray[np.uint16]  # (height, width) or (height, width, channels)
 
@@ -77,6 +77,8 @@ def decode_photo(data: bytes, header: Header) -> Photo:
         decoded = _DECODERS[name](data)
     except ImageError:
         raise
+    except UnidentifiedImageError as error:
+        raise UnsupportedFormatError(f"a {name} of this kind is not supported, or it is damaged") from error
     except cv2.error as error:
         raise CorruptImageError(f"the {name} picture cannot be decoded: {error.err}") from error
     except Exception as error:  # a damaged file makes decoders raise whatever it happens to
@@ -213,6 +215,9 @@ def _by_pillow(
     elif target == AVIF:
         options |= {"quality": quality, "subsampling": "4:4:4" if has_full_colour else "4:2:0"}
         options |= {"speed": _AVIF_SPEED, "max_threads": 1}
+        if exif:
+            # Pillow writes EXIF anew where it has an orientation, and stumbles over what is odd in it.
+            options["exif"] = without_orientation(exif)
     elif target == WEBP:
         # Colours are kept where they are transparent as well. Without loss, `quality` is the effort.
         options |= {"lossless": True, "quality": 20, "method": 1} if lossless else {"quality": quality}
@@ -237,7 +242,7 @@ def _by_opencv(data: bytes, flags: int = cv2.IMREAD_UNCHANGED) -> Samples:
     """In RGB's order whatever OpenCV's is; raises CorruptImageError."""
     pixels = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
     if pixels is None:
-        raise CorruptImageError("the picture cannot be decoded: it is damaged or cut short")
+        raise CorruptImageError("the picture is damaged or cut short")
     samples: NDArray[Any] = pixels
     if samples.ndim == 3 and flags == cv2.IMREAD_UNCHANGED:
         to_rgb = cv2.COLOR_BGRA2RGBA if samples.shape[2] == 4 else cv2.COLOR_BGR2RGB
@@ -257,7 +262,7 @@ def _decode_png(data: bytes) -> _Decoded:
     for name, content in png.chunks(data):
         found.setdefault(name, content)
     depth, colour_type = data[24], data[25]
-    samples = _by_opencv(data)
+    samples = _by_opencv(png.pixels_only(data))
     if colour_type == png.GRAY_ALPHA and samples.ndim == 3:
         samples = samples[..., 2:]  # OpenCV gives gray three times
     if colour_type == png.GRAY and b"tRNS" in found and len(found[b"tRNS"]) == 2:

@@ -16,6 +16,8 @@ GRAY, RGB, PALETTE, GRAY_ALPHA, RGB_ALPHA = 0, 2, 3, 4, 6  # colour types
 # How the values are to be understood, besides a profile.
 COLOUR_CHUNKS = (b"cICP", b"gAMA", b"cHRM", b"sRGB")
 
+_PIXEL_CHUNKS = (b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND")
+
 _METRE_INCHES = 1 / 0.0254
 
 
@@ -32,6 +34,12 @@ def chunks(data: bytes) -> Iterator[tuple[bytes, memoryview]]:
             raise CorruptImageError("the PNG picture is damaged or cut short")
         yield bytes(view[position + 4 : position + 8]), view[position + 8 : end - 4]
         position = end
+
+
+def pixels_only(data: bytes) -> bytes:
+    """The same picture without what is beside it: text, metadata, animation, all of which OpenCV would read."""
+    kept = [chunk(name, bytes(content)) for name, content in chunks(data) if name in _PIXEL_CHUNKS]
+    return b"".join([SIGNATURE, *kept])
 
 
 def inflate(content: memoryview, most: int) -> bytes | None:

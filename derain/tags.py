@@ -70,7 +70,7 @@ def whole(kind: int, *values: int) -> Field:
 
 
 def rational(value: float) -> Field:
-    return Field(RATIONAL, 1, struct.pack("<II", round(value * 10_000), 10_000))
+    return Field(RATIONAL, 1, struct.pack("<II", min(round(value * 10_000), 2**32 - 1), 10_000))
 
 
 class TagFile:

@@ -35,6 +35,7 @@ MIN_IS_WHITE, MIN_IS_BLACK, RGB, PALETTE, YCBCR = 0, 1, 2, 3, 6
 ASSOCIATED_ALPHA, UNASSOCIATED_ALPHA = 1, 2
 
 _PHOTOMETRIC_NAMES = {
+    -1: "a TIFF that does not say whether it is gray or RGB",
     4: "a transparency mask",
     5: "CMYK",
     8: "L*a*b*",
@@ -95,7 +96,7 @@ def read_head(data: bytes) -> TiffHead:
     extra = _few(directory, EXTRA_SAMPLES, [])
     if photometric not in (MIN_IS_WHITE, MIN_IS_BLACK, RGB, PALETTE, YCBCR):
         kind = _PHOTOMETRIC_NAMES.get(photometric, f"photometric interpretation {photometric}")
-        raise UnsupportedFormatError(f"{kind} is not supported in TIFF: convert it to gray or RGB")
+        raise UnsupportedFormatError(f"{kind} is not supported in TIFF: save it as gray or RGB")
     if unlike := sorted({found for found in formats if found in _SAMPLE_FORMATS}):
         kind = _SAMPLE_FORMATS[unlike[0]]
         raise UnsupportedFormatError(f"{kind} in TIFF: whole numbers of 8 or 16 bits are supported")
