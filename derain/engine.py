@@ -2,12 +2,12 @@
 
 import logging
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
-from threading import Lock, Timer
+from threading import Event, Lock, Timer
 from typing import Any, cast
 
 import numpy as np
@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from onnxruntime.capi import onnxruntime_pybind11_state as failures
 
 from derain.arrays import AnyPicture, SamePicture, quantise_to
-from derain.errors import ModelError, ProviderError
+from derain.errors import GivenUpError, ModelError, ProviderError
 from derain.manifest import load_manifest
 from derain.tiling import Tile, cut
 
@@ -96,7 +96,8 @@ class Engine:
                 tile_pixels = min(tile_pixels, _GPU_TILE_PIXELS)
         self.tile_pixels = tile_pixels
         self._pool = ThreadPoolExecutor(self.threads, thread_name_prefix="derain-tile")
-        self._input_name = self._session.get_inputs()[0].name
+        self.input_name = self._session.get_inputs()[0].name
+        self.output_name = self._session.get_outputs()[0].name
         self._lock = Lock()
         self._in_work = 0  # pictures
         self._release: Timer | None = None
@@ -104,10 +105,11 @@ class Engine:
             # What onnxruntime takes first it never gives back, so let that be little.
             self._release_memory()
 
-    def derain(self, picture: SamePicture) -> SamePicture:
+    def derain(self, picture: SamePicture, given_up: Event | None = None) -> SamePicture:
         """The picture without rain, RGB (height, width, 3), any size from 1 x 1 up.
 
-        It is of uint8 or of uint16, and comes back in as many bits.
+        It is of uint8 or of uint16, and comes back in as many bits. Raises GivenUpError between two
+        tiles once `given_up` is set.
         """
         is_known = picture.dtype in (np.uint8, np.uint16)
         if not is_known or picture.ndim != 3 or picture.shape[2] != 3 or not picture.size:
@@ -126,7 +128,7 @@ class Engine:
             rows, columns = padded.shape[:2]
             tiles = cut(rows, columns, threads, self.tile_pixels, self.manifest.overlap_px, alignment_px)
             # The tiles write to separate parts of the result.
-            self._run_all((padded, tile, derained) for tile in tiles)
+            self._run_all([(padded, tile, derained) for tile in tiles], given_up)
         return cast(SamePicture, np.ascontiguousarray(derained[:height, :width]))
 
     def close(self) -> None:
@@ -166,15 +168,17 @@ class Engine:
         cell = np.zeros((1, 3, *[self.manifest.input.alignment_px] * 2), np.float32)
         # A result of onnxruntime's own would be in the very memory that is to be given back.
         binding = self._session.io_binding()
-        binding.bind_cpu_input(self._input_name, cell)
+        binding.bind_cpu_input(self.input_name, cell)
         result = ort.OrtValue.ortvalue_from_numpy(np.empty_like(cell))
-        binding.bind_ortvalue_output(self._session.get_outputs()[0].name, result)
+        binding.bind_ortvalue_output(self.output_name, result)
         self._session.run_with_iobinding(binding, options)
 
-    def _run_all(self, jobs: Iterable[tuple[AnyPicture, Tile, AnyPicture]]) -> None:
+    def _run_all(self, jobs: list[tuple[AnyPicture, Tile, AnyPicture]], given_up: Event | None) -> None:
         futures = [self._pool.submit(self._run_tile, *job) for job in jobs]
         try:
             for future in futures:
+                if given_up is not None and given_up.is_set():
+                    raise GivenUpError("nobody waits for the picture any more")
                 future.result()
         finally:
             for future in futures:
@@ -185,7 +189,7 @@ class Engine:
         window = rainy[rows.start : rows.stop, columns.start : columns.stop]
         fed = np.ascontiguousarray(window.transpose(2, 0, 1)[None], dtype=np.float32)  # (1, 3, H, W)
         fed /= np.iinfo(rainy.dtype).max
-        (got,) = self._session.run(None, {self._input_name: fed})
+        (got,) = self._session.run(None, {self.input_name: fed})
         inside = np.asarray(got)[
             0,
             :,

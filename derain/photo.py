@@ -19,7 +19,7 @@ from PIL import Image, UnidentifiedImageError
 from derain import jpeg, png, tiff
 from derain.arrays import AnyPicture
 from derain.errors import CorruptImageError, ImageError, UnsupportedFormatError
-from derain.formats import AVIF, BMP, HEIC, JPEG, PNG, TIFF, WEBP, ImageFormat, check_size
+from derain.formats import AVIF, BMP, HEIC, JPEG, PNG, TIFF, WEBP, ImageFormat, check_size, check_writable
 from derain.header import Header
 from derain.metadata import MOST_PROFILE_BYTES, Exif, profile_fits, read_exif, without_orientation
 
@@ -140,10 +140,7 @@ def encode_photo(
     it can: 16 bits are rounded to 8, transparency is laid over white.
     Raises UnsupportedFormatError for what the format cannot do, ImageTooLargeError for a side too long.
     """
-    if not target.writable:
-        raise UnsupportedFormatError(f"{target.name} can be read, but not written")
-    if lossless and not target.can_be_lossless:
-        raise UnsupportedFormatError(f"{target.name} cannot be written without loss: PNG, WebP and TIFF can")
+    check_writable(target, lossless)
     if quality is not None and not 1 <= quality <= 100:
         raise ValueError(f"the quality is between 1 and 100, not {quality}")
     check_size(photo.picture.shape[1], photo.picture.shape[0], target)
