@@ -1,7 +1,7 @@
 """Did the network take the rain out, or did it do nothing? A guess without the clean picture.
 
 "Networks are Slacking Off" (Gu et al. 2023): a deraining network that meets rain it has never seen
-leaves it alone. Here a picture and what the network made of it are looked at for a twentieth of the
+leaves it alone. Here a picture and what the network made of it are looked at for a fifteenth of the
 network's own time, and seven signs are weighed into one probability. The weights are in slacking.json,
 written by `python -m training.slacking`; docs/monitoring.md says how well they do and what fools them.
 """
@@ -35,7 +35,7 @@ class Look:
 
     removed_energy: float  # RMS of the luma taken away, 0 to 255
     streak_likeness: float  # how far what was taken away has one direction: 0 not at all, 1 wholly
-    residual_rain: float  # lines of one lean still in the output, all over it: 0 none; ln of their surplus
+    residual_rain: float  # RMS of lines of one lean left all over the output, 0 to 255
     slacking: float  # probability that rain is left that should have been removed, 0 to 1
 
 
@@ -57,11 +57,11 @@ def look(rainy: Picture, derained: Picture, derain: Callable[[Picture], Picture]
 
     It is run once more, on a crop of 160 x 160 pixels at most.
     """
-    signs = read_signs(rainy, derained, derain)
+    signs, left = read_signs(rainy, derained, derain)
     return Look(
         removed_energy=max(0.0, float(np.exp(signs.removed)) - _UNSEEN),
         streak_likeness=signs.direction,
-        residual_rain=max(0.0, signs.lines),
+        residual_rain=left,
         slacking=probability(signs),
     )
 
@@ -90,7 +90,10 @@ def load_weights() -> dict[str, float]:
     return weights
 
 
-def read_signs(rainy: Picture, derained: Picture, derain: Callable[[Picture], Picture]) -> Signs:
+def read_signs(
+    rainy: Picture, derained: Picture, derain: Callable[[Picture], Picture]
+) -> tuple[Signs, float]:
+    """The signs, and the RMS of the lines that are left, in levels."""
     before, after = _luma(rainy), _luma(derained)
     removed = np.subtract(before, after, dtype=np.float32)
     lines, energy, skew = _find_lines(after)
@@ -99,7 +102,7 @@ def read_signs(rainy: Picture, derained: Picture, derain: Callable[[Picture], Pi
     crop = _crop(lines, *after.shape)
     again = np.ascontiguousarray(derained[crop])
     second = np.subtract(_luma(again), _luma(derain(again)), dtype=np.float32)
-    return Signs(
+    signs = Signs(
         removed=_log_rms(removed),
         direction=_coherence(removed),
         second=_log_rms(second),
@@ -108,6 +111,9 @@ def read_signs(rainy: Picture, derained: Picture, derain: Callable[[Picture], Pi
         skew=float(np.median(skew)),
         dark=float(np.log(np.quantile(_shrink(derained, 8, 8).min(axis=2), 0.01) + 4)),
     )
+    # Of the energy along lines, what the median lean has as well is texture.
+    left = np.median(energy * (1 - np.exp(-lines)))
+    return signs, float(np.sqrt(max(0.0, left)))
 
 
 def _find_lines(luma: NDArray[np.uint8]) -> tuple[FloatArray, FloatArray, FloatArray]:
@@ -149,11 +155,10 @@ def _crop(score: FloatArray, height: int, width: int) -> tuple[slice, slice]:
     side = _CROP_PX // _BLOCK_PX
     smooth = cv2.boxFilter(score, -1, (side, side), borderType=cv2.BORDER_REPLICATE)
     block = np.unravel_index(int(smooth.argmax()), score.shape)
-    starts = (
+    top, left = (
         int(np.clip((b + 0.5) * length / blocks - _CROP_PX / 2, 0, max(0, length - _CROP_PX)))
         for b, length, blocks in zip(block, (height, width), score.shape, strict=True)
     )
-    top, left = starts
     return slice(top, top + _CROP_PX), slice(left, left + _CROP_PX)
 
 
