@@ -36,7 +36,7 @@ def interval_of_mean(values: Sequence[float]) -> Interval:
     shift = drawn.mean(axis=1) - mean
     error = drawn.std(axis=1, ddof=1) / np.sqrt(count)
     # One value drawn every time has no error of its own: as far off as can be.
-    off = np.where(error > 0, shift / np.where(error > 0, error, 1), np.inf * np.sign(shift))
+    off = np.where(error > 0, shift / np.where(error > 0, error, 1), np.copysign(np.inf, shift))
     below, above = np.quantile(off, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2], method="nearest")
     own_error = float(given.std(ddof=1) / np.sqrt(count))
     return Interval(mean, mean - float(above) * own_error, mean - float(below) * own_error)
