@@ -85,8 +85,9 @@ def decode_photo(data: bytes, header: Header) -> Photo:
         raise CorruptImageError(f"the {name} picture is damaged or cut short: {error}") from error
     samples: NDArray[Any] = decoded.samples
     exif = decoded.exif
-    if sorted(samples.shape[:2]) != sorted((header.height, header.width)):
-        raise CorruptImageError(f"the {name} picture is of another size than its header says")
+    longest, shortest = max(header.width, header.height), min(header.width, header.height)
+    if max(samples.shape[:2]) > longest or min(samples.shape[:2]) > shortest:
+        raise CorruptImageError(f"the {name} picture is larger than its header says")
     if exif and not decoded.is_upright:
         samples = _turn(samples, exif.orientation)
     if samples.ndim == 2:
@@ -203,14 +204,14 @@ def _by_pillow(
         options["exif"] = exif
     if dots_per_inch and max(dots_per_inch) <= _MOST_JPEG_DENSITY:
         options["dpi"] = dots_per_inch
-    has_full_colour = quality is not None and quality >= _FULL_COLOUR_QUALITY
+    sampling = "4:4:4" if quality is not None and quality >= _FULL_COLOUR_QUALITY else "4:2:0"
     if target == JPEG:
-        options |= {"quality": quality, "subsampling": "4:4:4" if has_full_colour else "4:2:0"}
+        options |= {"quality": quality, "subsampling": sampling}
         if exif:
             # One segment holds no more; so much of text in EXIF is lost rather than the picture.
             options["exif"] = jpeg.EXIF_PREFIX + exif if len(exif) <= _MOST_JPEG_EXIF_BYTES else b""
     elif target == AVIF:
-        options |= {"quality": quality, "subsampling": "4:4:4" if has_full_colour else "4:2:0"}
+        options |= {"quality": quality, "subsampling": "4:0:0" if samples.shape[2] == 1 else sampling}
         options |= {"speed": _AVIF_SPEED, "max_threads": 1}
         if exif:
             # Pillow writes EXIF anew where it has an orientation, and stumbles over what is odd in it.
@@ -308,9 +309,10 @@ def _decode_avif(data: bytes) -> _Decoded:
 
 
 def _decode_heic(data: bytes) -> _Decoded:
-    # libheif turns it, whatever the EXIF says.
+    # libheif turns and crops it, whatever the EXIF says. Gray of more than 8 bits stays so unasked.
+    # The samples are copied, for their memory goes with the image.
     image = pi_heif.open_heif(data, convert_hdr_to_8bit=True)
-    samples = np.asarray(image)
+    samples: NDArray[Any] = to_8_bits(np.array(image))
     if image.premultiplied_alpha and samples.ndim == 3 and samples.shape[2] in (2, 4):
         samples = _unmultiply(samples)
     info = image.info
