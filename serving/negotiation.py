@@ -20,22 +20,15 @@ def choose_format(accept: str | None, source: ImageFormat) -> ImageFormat:
 
 def choose_media_type(accept: str | None, offered: Sequence[str]) -> str:
     """The best that the header allows, among equals the first that is offered.
-    """The format that the source is answered in where the Accept header allows it, else the best it allows.
 
     Raises NotAcceptableError where it allows none (RFC 9110, section 12.5.1).
     """
-    source = source.answer_format
     if accept is None or not accept.strip():
         return offered[0]
     ranges = _parse(accept)
     best = max(offered, key=lambda name: _quality(name, ranges))
     if _quality(best, ranges) <= 0:
         raise NotAcceptableError(f"cannot answer in {accept!r}; there is {', '.join(offered)}")
-    writable = [known for known in FORMATS if known.writable]
-    best = max(writable, key=lambda known: (_quality(known, ranges), known == source))
-    if _quality(best, ranges) <= 0:
-        offered = ", ".join(known.media_type for known in writable)
-        raise NotAcceptableError(f"cannot answer in {accept!r}; there is {offered}")
     return best
 
 
