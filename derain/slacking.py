@@ -9,7 +9,7 @@ written by `python -m training.slacking`; docs/monitoring.md says how well they 
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 
 import cv2
@@ -26,6 +26,7 @@ _LINE_PX = 16  # the least length of a line: rain is longer, grain and foliage m
 _LINE_SIGMA_PX = 1.0  # half of a line's width; its surroundings are three times as wide
 _BLOCK_PX = 32
 _CROP_PX = 160  # of the second look: a thirtieth of a picture of 1280 x 720
+_LONGEST_PX = 16_384  # OpenCV shears pictures of 32,767 a side at most
 _UNSEEN = 0.5  # levels: what rounding alone may do
 
 
@@ -55,9 +56,13 @@ class Signs:
 def look(rainy: Picture, derained: Picture, derain: Callable[[Picture], Picture]) -> Look:
     """Judges what a network did, uint8 RGB (H, W, 3) of any size; `derain` is the network itself.
 
-    It is run once more, on a crop of 160 x 160 pixels at most.
+    It is run once more, on a crop of 160 x 160 pixels at most. Of what is longer than 16,384 pixels the
+    middle is judged.
     """
-    signs, left = read_signs(rainy, derained, derain)
+    window = tuple(
+        slice(max(0, side - _LONGEST_PX) // 2, (side + _LONGEST_PX) // 2) for side in rainy.shape[:2]
+    )
+    signs, left = read_signs(rainy[window], derained[window], derain)
     return Look(
         removed_energy=max(0.0, float(np.exp(signs.removed)) - _UNSEEN),
         streak_likeness=signs.direction,
@@ -71,9 +76,8 @@ def rain_layer(rainy: Picture, derained: Picture) -> Picture:
 
     White is 85 levels or more. What the network made brighter is not shown.
     """
-    return (
-        np.minimum(cv2.subtract(rainy, derained), 255 // RAIN_LAYER_GAIN).astype(np.uint8) * RAIN_LAYER_GAIN
-    )
+    removed = np.minimum(cv2.subtract(rainy, derained), 255 // RAIN_LAYER_GAIN)
+    return np.asarray(removed * RAIN_LAYER_GAIN, dtype=np.uint8)
 
 
 def probability(signs: Signs) -> float:
@@ -131,11 +135,12 @@ def _find_lines(luma: NDArray[np.uint8]) -> tuple[FloatArray, FloatArray, FloatA
         along = _shrink(upright.astype(np.float32), _LINE_PX, 1)
         near, far = (cv2.GaussianBlur(along, (0, 0), s * _LINE_SIGMA_PX, sigmaY=1e-3) for s in (1, 3))
         filtered.append(near - far)
-    energies = np.stack([_blocks(signal**2) for signal in filtered])  # (leans, rows, columns)
+    blocks = partial(_shrink, rows=_BLOCK_PX // _LINE_PX, columns=_BLOCK_PX)
+    energies = np.stack([blocks(signal**2) for signal in filtered])  # (leans, rows, columns)
     commonest = int(np.log(energies + 0.1).mean(axis=(1, 2)).argmax())
     energy = energies[commonest]
     surplus = np.log((energy + 0.1) / (np.median(energies, axis=0) + 0.1))
-    skew = _blocks(filtered[commonest] ** 3) / (energy**1.5 + 0.3)
+    skew = blocks(filtered[commonest] ** 3) / (energy**1.5 + 0.3)
     return surplus, energy, skew
 
 
@@ -164,11 +169,6 @@ def _crop(score: FloatArray, height: int, width: int) -> tuple[slice, slice]:
 
 def _luma(picture: Picture) -> NDArray[np.uint8]:
     return np.asarray(cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY), dtype=np.uint8)
-
-
-def _blocks(filtered: FloatArray) -> FloatArray:
-    """Means of _BLOCK_PX each way, of what is _LINE_PX times less high than the picture."""
-    return np.asarray(_shrink(filtered, _BLOCK_PX // _LINE_PX, _BLOCK_PX), dtype=np.float32)
 
 
 def _shrink(levels: NDArray[np.uint8] | FloatArray, rows: int, columns: int) -> FloatArray:

@@ -111,7 +111,9 @@ def test_it_looks_where_the_rain_is() -> None:
     assert cv2.minMaxLoc(places)[2][0] >= 400
 
 
-@pytest.mark.parametrize("size", [(1, 1), (1, 300), (300, 1), (2, 3), (31, 33), (160, 160), (161, 500)])
+@pytest.mark.parametrize(
+    "size", [(1, 1), (1, 300), (300, 1), (2, 3), (31, 33), (160, 160), (161, 500), (2, 40_000), (40_000, 2)]
+)
 @pytest.mark.parametrize("make", [noise, scene, lambda *size: np.zeros((*size, 3), dtype=np.uint8)])
 def test_any_picture_has_a_look(size: tuple[int, int], make: Callable[[int, int], Picture]) -> None:
     picture = make(*size)
