@@ -3,6 +3,11 @@
 # make check   style, types, imports   make lock    renew requirements/
 # make develop install what training and tests need
 #
+# make retrain train a candidate, gate it and, if it passes, serve it
+# make gate    the second half: CANDIDATE=folder in models/
+# make promote serve a model, ungated: MODEL=folder in models/ REASON="..."
+# make rollback  serve what was served before
+#
 # RUNTIME=gpu  uses onnxruntime-gpu instead of onnxruntime
 # PORT=8080    another port            PYTHON=...   another Python, 3.11 to 3.13
 # HOST=0.0.0.0 for callers on other machines: there is no authentication
@@ -27,7 +32,13 @@ DEV_READY = .venv/ready-dev
 export BENTOML_HOME ?= $(CURDIR)/.venv/bentoml
 export BENTOML_DO_NOT_TRACK = True
 
-.PHONY: serve develop test quick check lock
+# A candidate that was interrupted goes on under its own name: CANDIDATE=candidate-2026-11-24
+RECIPE ?= base
+CANDIDATE ?= candidate-$(shell date +%Y-%m-%d)
+TRAIN ?=# more options for training/run.py
+GATE ?=# and for the gate
+
+.PHONY: serve develop test quick check lock retrain gate promote rollback
 
 serve: $(SERVE_READY)
 	@echo
@@ -50,6 +61,19 @@ check: $(DEV_READY)
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+retrain: $(DEV_READY)
+	$(BIN)/python training/run.py $(RECIPE) --name $(CANDIDATE) $(TRAIN)
+	@$(MAKE) --no-print-directory gate CANDIDATE=$(CANDIDATE)
+
+gate: $(DEV_READY)
+	$(BIN)/python -m training.gate models/$(CANDIDATE) --report runs/$(CANDIDATE)/gate.json --promote $(GATE)
+
+promote: $(SERVE_READY)
+	@$(BIN)/python -m derain.models promote "$$MODEL" --reason "$$REASON"
+
+rollback: $(SERVE_READY)
+	@$(BIN)/python -m derain.models back
 
 .venv/bin/python:
 	@test -n "$(PYTHON)" || { echo "Python 3.11, 3.12 or 3.13 is needed; name one with PYTHON=..." >&2; exit 1; }
