@@ -17,6 +17,7 @@ from serving.batch import Batches
 from serving.exchange import Exchanges, exchange_of, reject
 from serving.keys import Access, keys_or_exit
 from serving.logs import set_up_logs
+from serving.memory import give_memory_back
 from serving.models import Models
 from serving.openapi import TEMPLATES
 from serving.pages import page_routes
@@ -31,6 +32,7 @@ from serving.workers import Announcements
 
 settings = settings_or_exit()
 set_up_logs(settings.log)
+give_memory_back()
 keys = keys_or_exit(settings.keys)
 
 logger = logging.getLogger("derain")
