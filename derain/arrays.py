@@ -1,9 +1,13 @@
 """The arrays that pictures are, and the two steps between bytes and numbers."""
 
+from typing import TypeVar
+
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
 
 Picture = NDArray[np.uint8]  # RGB, (height, width, 3)
+AnyPicture = Picture | NDArray[np.uint16]  # of 8 or of 16 bits
+SamePicture = TypeVar("SamePicture", bound=AnyPicture)  # comes back with as many
 FloatArray = NDArray[np.float32]
 
 
@@ -14,4 +18,10 @@ def fraction(picture: Picture) -> FloatArray:
 
 def quantise(picture: FloatArray) -> Picture:
     """0 to 1 becomes 0 to 255, rounded, clipped."""
-    return np.rint(np.clip(picture, 0, 1) * 255).astype(np.uint8)
+    return quantise_to(picture, np.uint8).astype(np.uint8, copy=False)
+
+
+def quantise_to(picture: FloatArray, depth: DTypeLike) -> AnyPicture:
+    """0 to 1 becomes 0 to the highest number of uint8 or uint16, rounded, clipped."""
+    levels: AnyPicture = np.rint(np.clip(picture, 0, 1) * np.iinfo(depth).max).astype(depth)
+    return levels

@@ -2,19 +2,21 @@
 
 import logging
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
-from threading import Lock, Timer
+from threading import Event, Lock, Timer
+from typing import Any, cast
 
 import numpy as np
 import onnxruntime as ort
+from numpy.typing import NDArray
 from onnxruntime.capi import onnxruntime_pybind11_state as failures
 
-from derain.arrays import Picture, quantise
-from derain.errors import ModelError, ProviderError
+from derain.arrays import AnyPicture, SamePicture, quantise_to
+from derain.errors import GivenUpError, ModelError, ProviderError
 from derain.manifest import load_manifest
 from derain.tiling import Tile, cut
 
@@ -94,7 +96,8 @@ class Engine:
                 tile_pixels = min(tile_pixels, _GPU_TILE_PIXELS)
         self.tile_pixels = tile_pixels
         self._pool = ThreadPoolExecutor(self.threads, thread_name_prefix="derain-tile")
-        self._input_name = self._session.get_inputs()[0].name
+        self.input_name = self._session.get_inputs()[0].name
+        self.output_name = self._session.get_outputs()[0].name
         self._lock = Lock()
         self._in_work = 0  # pictures
         self._release: Timer | None = None
@@ -102,22 +105,31 @@ class Engine:
             # What onnxruntime takes first it never gives back, so let that be little.
             self._release_memory()
 
-    def derain(self, picture: Picture) -> Picture:
-        """The picture without rain, uint8 RGB (height, width, 3), any size from 1 x 1 up."""
-        if picture.dtype != np.uint8 or picture.ndim != 3 or picture.shape[2] != 3 or not picture.size:
-            raise ValueError(f"a picture is uint8 (height, width, 3), got {picture.dtype} {picture.shape}")
+    def derain(self, picture: SamePicture, given_up: Event | None = None) -> SamePicture:
+        """The picture without rain, RGB (height, width, 3), any size from 1 x 1 up.
+
+        It is of uint8 or of uint16, and comes back in as many bits. Raises GivenUpError between two
+        tiles once `given_up` is set.
+        """
+        is_known = picture.dtype in (np.uint8, np.uint16)
+        if not is_known or picture.ndim != 3 or picture.shape[2] != 3 or not picture.size:
+            raise ValueError(
+                f"a picture is uint8 or uint16 (height, width, 3), got {picture.dtype} {picture.shape}"
+            )
         height, width = picture.shape[:2]
         alignment_px = self.manifest.input.alignment_px
         # Repeating the last row and column is as good as anything: it is cut off again.
         missing = [(0, -height % alignment_px), (0, -width % alignment_px), (0, 0)]
-        padded = np.pad(picture, missing, mode="edge") if any(after for _, after in missing) else picture
-        derained = np.empty_like(padded)
+        padded: NDArray[Any] = (
+            np.pad(picture, missing, mode="edge") if any(after for _, after in missing) else picture
+        )
+        derained: NDArray[Any] = np.empty_like(padded)
         with self._share_of_threads() as threads:
             rows, columns = padded.shape[:2]
             tiles = cut(rows, columns, threads, self.tile_pixels, self.manifest.overlap_px, alignment_px)
             # The tiles write to separate parts of the result.
-            self._run_all((padded, tile, derained) for tile in tiles)
-        return np.ascontiguousarray(derained[:height, :width])
+            self._run_all([(padded, tile, derained) for tile in tiles], given_up)
+        return cast(SamePicture, np.ascontiguousarray(derained[:height, :width]))
 
     def close(self) -> None:
         with self._lock:
@@ -156,33 +168,35 @@ class Engine:
         cell = np.zeros((1, 3, *[self.manifest.input.alignment_px] * 2), np.float32)
         # A result of onnxruntime's own would be in the very memory that is to be given back.
         binding = self._session.io_binding()
-        binding.bind_cpu_input(self._input_name, cell)
+        binding.bind_cpu_input(self.input_name, cell)
         result = ort.OrtValue.ortvalue_from_numpy(np.empty_like(cell))
-        binding.bind_ortvalue_output(self._session.get_outputs()[0].name, result)
+        binding.bind_ortvalue_output(self.output_name, result)
         self._session.run_with_iobinding(binding, options)
 
-    def _run_all(self, jobs: Iterable[tuple[Picture, Tile, Picture]]) -> None:
+    def _run_all(self, jobs: list[tuple[AnyPicture, Tile, AnyPicture]], given_up: Event | None) -> None:
         futures = [self._pool.submit(self._run_tile, *job) for job in jobs]
         try:
             for future in futures:
+                if given_up is not None and given_up.is_set():
+                    raise GivenUpError("nobody waits for the picture any more")
                 future.result()
         finally:
             for future in futures:
                 future.cancel()
 
-    def _run_tile(self, rainy: Picture, tile: Tile, derained: Picture) -> None:
+    def _run_tile(self, rainy: AnyPicture, tile: Tile, derained: AnyPicture) -> None:
         rows, columns = tile.rows, tile.columns
         window = rainy[rows.start : rows.stop, columns.start : columns.stop]
         fed = np.ascontiguousarray(window.transpose(2, 0, 1)[None], dtype=np.float32)  # (1, 3, H, W)
-        fed /= 255
-        (got,) = self._session.run(None, {self._input_name: fed})
+        fed /= np.iinfo(rainy.dtype).max
+        (got,) = self._session.run(None, {self.input_name: fed})
         inside = np.asarray(got)[
             0,
             :,
             rows.keep_start - rows.start : rows.keep_stop - rows.start,
             columns.keep_start - columns.start : columns.keep_stop - columns.start,
         ]
-        levels = quantise(inside.transpose(1, 2, 0))
+        levels = quantise_to(inside.transpose(1, 2, 0), rainy.dtype)
         derained[rows.keep_start : rows.keep_stop, columns.keep_start : columns.keep_stop] = levels
 
 

@@ -31,3 +31,7 @@ class ModelError(DerainError):
 
 class ProviderError(DerainError):
     """An execution provider that was asked for and is not there."""
+
+
+class GivenUpError(DerainError):
+    """A picture that nobody waits for any more."""

@@ -1,5 +1,7 @@
 """Which format an answer is written in."""
 
+from collections.abc import Sequence
+
 from derain.image import FORMATS, ImageFormat
 from serving.problems import NotAcceptableError
 
@@ -7,17 +9,26 @@ ALIASES = {"image/jpg": "image/jpeg", "image/x-ms-bmp": "image/bmp"}
 
 
 def choose_format(accept: str | None, source: ImageFormat) -> ImageFormat:
-    """The source's own format where the Accept header allows it, else the best it allows.
+    """The source's own format where it is written and the Accept header allows it, else the best allowed.
+
+    Raises NotAcceptableError where it allows none.
+    """
+    own = source.answer_format
+    by_name = {known.media_type: known for known in (own, *FORMATS) if known.writable}
+    return by_name[choose_media_type(accept, tuple(by_name))]
+
+
+def choose_media_type(accept: str | None, offered: Sequence[str]) -> str:
+    """The best that the header allows, among equals the first that is offered.
 
     Raises NotAcceptableError where it allows none (RFC 9110, section 12.5.1).
     """
     if accept is None or not accept.strip():
-        return source
+        return offered[0]
     ranges = _parse(accept)
-    best = max(FORMATS, key=lambda known: (_quality(known, ranges), known == source))
+    best = max(offered, key=lambda name: _quality(name, ranges))
     if _quality(best, ranges) <= 0:
-        offered = ", ".join(known.media_type for known in FORMATS)
-        raise NotAcceptableError(f"cannot answer in {accept!r}; there is {offered}")
+        raise NotAcceptableError(f"cannot answer in {accept!r}; there is {', '.join(offered)}")
     return best
 
 
@@ -34,9 +45,9 @@ def _parse(accept: str) -> dict[str, float]:
     return ranges
 
 
-def _quality(known: ImageFormat, ranges: dict[str, float]) -> float:
+def _quality(media_type: str, ranges: dict[str, float]) -> float:
     """The most specific range that fits decides."""
-    for name in (known.media_type, "image/*", "*/*"):
+    for name in (media_type, media_type.split("/")[0] + "/*", "*/*"):
         if name in ranges:
             return ranges[name]
     return 0.0

@@ -4,12 +4,16 @@ from http import HTTPStatus
 from typing import Any
 
 from derain.image import FORMATS
-from serving.problems import MEDIA_TYPE, STATUSES
+from serving.batch import MULTIPART, ZIP
+from serving.batch import ROUTE as BATCH_ROUTE
+from serving.parameters import Parameters
+from serving.problems import MEDIA_TYPE
 from serving.uploads import ROUTE
 
 Description = dict[str, Any]
 
 _BINARY: Description = {"type": "string", "format": "binary"}
+_OBJECT: Description = {"type": "object"}
 
 _PROBLEM: Description = {
     "type": "object",
@@ -23,45 +27,106 @@ _PROBLEM: Description = {
     },
 }
 
+_MODEL: Description = {
+    "type": "object",
+    "required": ["name", "sha256", "provider", "parameters", "kmac_per_pixel", "created"],
+    "properties": {
+        "name": {"type": "string"},
+        "sha256": {"type": "string", "description": "Of the ONNX file."},
+        "provider": {"type": "string", "description": "What it runs on: cpu, cuda or tensorrt."},
+        "parameters": {"type": "integer"},
+        "kmac_per_pixel": {"type": "number", "description": "Thousand multiply-adds a pixel costs."},
+        "created": {"type": "string", "format": "date-time"},
+    },
+}
+
 _MEANINGS = {
-    HTTPStatus.BAD_REQUEST: "The body is empty, damaged, or no single picture.",
+    HTTPStatus.BAD_REQUEST: "A parameter that cannot be; a body that is empty, damaged, or holds no picture.",
+    HTTPStatus.UNAUTHORIZED: "A key is needed, or this one is not known.",
+    HTTPStatus.FORBIDDEN: "The key may not do this.",
+    HTTPStatus.NOT_FOUND: "There is no such model here.",
     HTTPStatus.NOT_ACCEPTABLE: "None of the formats in the Accept header can be written.",
+    HTTPStatus.REQUEST_TIMEOUT: "The body did not arrive in time.",
+    HTTPStatus.CONFLICT: "The new model cannot be served; the old one stays.",
     HTTPStatus.REQUEST_ENTITY_TOO_LARGE: "Too many bytes or too many pixels.",
     HTTPStatus.UNSUPPORTED_MEDIA_TYPE: "The body is no picture in a known format, or has several frames.",
-    HTTPStatus.TOO_MANY_REQUESTS: "Too many pictures are waiting; Retry-After says when to come again.",
+    HTTPStatus.TOO_MANY_REQUESTS: "Too much is waiting, or was sent; Retry-After says when to come again.",
     HTTPStatus.INTERNAL_SERVER_ERROR: "A fault in the service.",
+    HTTPStatus.SERVICE_UNAVAILABLE: "Not ready.",
     HTTPStatus.GATEWAY_TIMEOUT: "Not done in time.",
 }
 
+_FOR_KEYS = (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN)
+_FOR_UPLOADS = (
+    HTTPStatus.BAD_REQUEST,
+    *_FOR_KEYS,
+    HTTPStatus.NOT_FOUND,
+    HTTPStatus.NOT_ACCEPTABLE,
+    HTTPStatus.REQUEST_TIMEOUT,
+    HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+    HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
+    HTTPStatus.TOO_MANY_REQUESTS,
+    HTTPStatus.INTERNAL_SERVER_ERROR,
+    HTTPStatus.GATEWAY_TIMEOUT,
+)
 
-def _problem(meaning: str) -> Description:
+
+def _problems(*statuses: HTTPStatus) -> Description:
+    content = {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}}
+    return {str(status.value): {"description": _MEANINGS[status], "content": content} for status in statuses}
+
+
+def _json(description: str, schema: Description) -> Description:
+    return {"description": description, "content": {"application/json": {"schema": schema}}}
+
+
+def _query() -> list[Description]:
+    """The fields of `Parameters`."""
+    parameters = []
+    for name, schema in Parameters.model_json_schema()["properties"].items():
+        # What may be absent is not null when it is there.
+        said: Description = next((kind for kind in schema.get("anyOf", ()) if kind.get("type") != "null"), {})
+        kept = {key: value for key, value in schema.items() if key not in ("anyOf", "title", "description")}
+        if kept.get("default", ...) is None:
+            del kept["default"]
+        parameters.append(
+            {
+                "name": name,
+                "in": "query",
+                "required": False,
+                "description": schema["description"],
+                "schema": said | kept,
+            }
+        )
+    return parameters
+
+
+def _headers(**meanings: str) -> Description:
     return {
-        "description": meaning,
-        "content": {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}},
+        name.replace("_", "-"): {"description": meaning, "schema": {"type": "string"}}
+        for name, meaning in meanings.items()
     }
+
+
+_ANSWER_HEADERS = _headers(
+    X_Request_ID="Yours, where you sent one of up to 128 letters, digits and ._:/+=-.",
+    Server_Timing="Milliseconds in queue, decode, infer, look and encode.",
+    X_Derain_Model="The model that did it.",
+    X_Derain_Slacking="Probability, 0 to 1, that rain was left in the picture.",
+    ETag="Of the answer's bytes.",
+)
 
 
 def _derain() -> Description:
     pictures = {known.media_type: {"schema": _BINARY} for known in FORMATS}
+    written = {known.media_type: {"schema": _BINARY} for known in FORMATS if known.writable}
     form = {"type": "object", "required": ["image"], "properties": {"image": _BINARY}}
-    statuses = sorted({*STATUSES.values(), HTTPStatus.INTERNAL_SERVER_ERROR})
-    done: Description = {
-        "description": "The picture without rain: same size, upright, in the format that came in, "
-        "or the best one that the Accept header allows.",
-        "headers": {
-            "Server-Timing": {
-                "description": "Milliseconds in queue, decode, infer and encode.",
-                "schema": {"type": "string"},
-            },
-            "X-Derain-Model": {"description": "The model that did it.", "schema": {"type": "string"}},
-        },
-        "content": pictures,
-    }
     return {
         "operationId": "derain",
         "summary": "Take the rain out of a picture",
         "description": "Send the file as the body, or as the one file of a multipart form. "
         "The format is told from the bytes, whatever the Content-Type says.",
+        "parameters": _query(),
         "requestBody": {
             "required": True,
             "content": {
@@ -71,17 +136,104 @@ def _derain() -> Description:
             },
         },
         "responses": {
-            "200": done,
-            **{str(status.value): _problem(_MEANINGS[status]) for status in statuses},
+            "200": {
+                "description": "The picture without rain: same size, upright, in the format that came in, "
+                "or the one asked for.",
+                "headers": _ANSWER_HEADERS,
+                "content": written,
+            },
+            **_problems(*_FOR_UPLOADS),
         },
     }
 
 
-def _probe(summary: str, *, can_fail: bool) -> Description:
-    responses: Description = {"200": {"description": "Yes."}}
-    if can_fail:
-        responses["503"] = _problem("No.")
-    return {"summary": summary, "responses": responses}
+def _batch() -> Description:
+    files = {"type": "array", "items": _BINARY}
+    form = {"type": "object", "required": ["images"], "properties": {"images": files}}
+    return {
+        "operationId": "derain_batch",
+        "summary": "Take the rain out of several pictures",
+        "description": "Send the files as a multipart form. The answer has a file for each: the picture, or "
+        "a problem in JSON; in a zip `results.json` lists them.",
+        "parameters": _query(),
+        "requestBody": {"required": True, "content": {"multipart/form-data": {"schema": form}}},
+        "responses": {
+            "200": {
+                "description": "All files, as they were done.",
+                "headers": _headers(X_Request_ID=_ANSWER_HEADERS["X-Request-ID"]["description"]),
+                "content": {media_type: {"schema": _BINARY} for media_type in (ZIP, MULTIPART)},
+            },
+            **_problems(*_FOR_UPLOADS),
+        },
+    }
+
+
+def _get(operation: str, summary: str, answer: Description, *problems: HTTPStatus) -> Description:
+    return {
+        "operationId": operation,
+        "summary": summary,
+        "responses": {"200": answer, **_problems(*problems, HTTPStatus.INTERNAL_SERVER_ERROR)},
+    }
+
+
+def _of_model(described: Description) -> Description:
+    name = {"name": "name", "in": "path", "required": True, "schema": {"type": "string"}}
+    return {"get": {**described, "parameters": [name]}}
+
+
+def _paths() -> dict[str, Description]:
+    model = {"$ref": "#/components/schemas/Model"}
+    listed = {
+        "type": "object",
+        "required": ["default", "models"],
+        "properties": {"default": {"type": "string"}, "models": {"type": "array", "items": model}},
+    }
+    with_manifest = {"allOf": [model, {**_OBJECT, "properties": {"manifest": _OBJECT}}]}
+    yes: Description = {"description": "Yes."}
+    text: Description = {
+        "description": "In Prometheus's format.",
+        "content": {"text/plain": {"schema": {"type": "string"}}},
+    }
+    absent = (*_FOR_KEYS, HTTPStatus.NOT_FOUND)
+    unready = HTTPStatus.SERVICE_UNAVAILABLE
+    reload = _get(
+        "reload_models",
+        "Serve what the models folder has now",
+        _json(
+            "It is served.", {"allOf": [model, {**_OBJECT, "properties": {"outcome": {"type": "string"}}}]}
+        ),
+        *_FOR_KEYS,
+        HTTPStatus.CONFLICT,
+    )
+    return {
+        ROUTE: {"post": _derain()},
+        BATCH_ROUTE: {"post": _batch()},
+        "/v1/models": {
+            "get": _get(
+                "list_models", "The models that are served", _json("All of them.", listed), *_FOR_KEYS
+            )
+        },
+        "/v1/models/{name}": _of_model(
+            _get("get_model", "A model, and its manifest with scores", _json("It.", with_manifest), *absent)
+        ),
+        "/v2": {"get": _get("server_metadata", "Open Inference Protocol: the server", _json("It.", _OBJECT))},
+        "/v2/health/live": {
+            "get": _get("server_live", "Open Inference Protocol: alive?", _json("Yes.", _OBJECT))
+        },
+        "/v2/health/ready": {
+            "get": _get("server_ready", "Open Inference Protocol: ready?", _json("Yes.", _OBJECT), unready)
+        },
+        "/v2/models/{name}": _of_model(
+            _get("model_metadata", "Open Inference Protocol: a model", _json("It.", _OBJECT), *absent)
+        ),
+        "/v2/models/{name}/ready": _of_model(
+            _get("model_ready", "Open Inference Protocol: is it ready?", _json("Yes.", _OBJECT), *absent)
+        ),
+        "/livez": {"get": _get("livez", "Is the process alive?", yes, unready)},
+        "/readyz": {"get": _get("readyz", "Are the models loaded, can pictures be sent?", yes, unready)},
+        "/metrics": {"get": _get("metrics", "Metrics for Prometheus", text)},
+        "/admin/reload": {"post": reload},
+    }
 
 
 DESCRIPTION: Description = {
@@ -91,11 +243,26 @@ DESCRIPTION: Description = {
         "version": "1",
         "description": "Takes rain out of photographs.",
     },
-    "paths": {
-        ROUTE: {"post": _derain()},
-        "/livez": {"get": _probe("Is the process alive?", can_fail=False)},
-        "/readyz": {"get": _probe("Is the model loaded, can pictures be sent?", can_fail=True)},
-        "/metrics": {"get": _probe("Metrics for Prometheus", can_fail=False)},
+    "paths": _paths(),
+    "components": {
+        "schemas": {"Problem": _PROBLEM, "Model": _MODEL},
+        "securitySchemes": {
+            "bearer": {"type": "http", "scheme": "bearer"},
+            "key": {"type": "apiKey", "in": "header", "name": "X-API-Key"},
+        },
     },
-    "components": {"schemas": {"Problem": _PROBLEM}},
+    # A service with keys wants one of them, a service without wants none.
+    "security": [{}, {"bearer": []}, {"key": []}],
 }
+
+# All paths that are answered, for telling them from those that are only tried.
+TEMPLATES = [
+    *DESCRIPTION["paths"],
+    "/",
+    "/docs",
+    "/docs.json",
+    "/openapi.json",
+    "/example.jpg",
+    "/healthz",
+    "/schema.json",
+]

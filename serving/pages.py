@@ -2,10 +2,9 @@
 
 from pathlib import Path
 
-from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import FileResponse, HTMLResponse, JSONResponse, Response
-from starlette.routing import Route
+from starlette.routing import BaseRoute, Route
 
 from serving.openapi import DESCRIPTION
 
@@ -28,17 +27,15 @@ _DOCS = """<!doctype html>
 """
 
 
-def pages(with_demo: bool) -> Starlette:
-    """An app to mount at the root, before BentoML's own pages there."""
-    front = Route("/", _page if with_demo else _docs)
-    routes = [
-        front,
+def page_routes(with_demo: bool) -> list[BaseRoute]:
+    """Without the demo the API's description is at the root."""
+    return [
+        Route("/", _page if with_demo else _docs),
         Route("/example.jpg", _example),
         Route("/docs", _docs),
         Route("/openapi.json", _openapi),
         Route("/docs.json", _openapi),  # where BentoML's tools look for it
     ]
-    return Starlette(routes=routes)
 
 
 async def _page(_request: Request) -> Response:

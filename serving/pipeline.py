@@ -5,105 +5,175 @@ many may wait, is bounded.
 """
 
 import asyncio
+import hashlib
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import partial
+from threading import Event
 
 from derain.engine import Engine
-from derain.image import Header, ImageFormat, check_size, decode_pixels, encode, read_header
-from serving.metrics import IN_WORK, PIXELS, STAGE_SECONDS, WAITING
-from serving.problems import BusyError, DeadlineError
+from derain.image import Header, ImageFormat, check_size, read_header
+from derain.photo import Photo, decode_photo, derain_photo, encode_photo, to_8_bits
+from derain.slacking import Look, look, rain_layer
+from serving.exchange import Exchange
+from serving.metrics import (
+    PIXELS,
+    QUEUE_LIMIT_PICTURES,
+    QUEUE_LIMIT_PIXELS,
+    REMOVED_ENERGY,
+    RESIDUAL_RAIN,
+    SLACKING,
+    STAGE_SECONDS,
+    STREAK_LIKENESS,
+)
+from serving.models import Models
+from serving.negotiation import choose_format
+from serving.parameters import Parameters
+from serving.problems import DeadlineError
 from serving.settings import Settings
+from serving.turns import Turns
 
 
-@dataclass
-class Timings:
-    """Milliseconds by stage, in the order they were spent."""
+@dataclass(frozen=True)
+class Request:
+    """What is to be done with a picture."""
 
-    stages_ms: dict[str, float] = field(default_factory=dict)
-
-    @contextmanager
-    def measure(self, stage: str) -> Iterator[None]:
-        started = time.perf_counter()
-        yield
-        seconds = time.perf_counter() - started
-        STAGE_SECONDS.labels(stage).observe(seconds)
-        self.stages_ms[stage] = 1000 * seconds
-
-    def header(self) -> str:
-        """As a Server-Timing header."""
-        return ", ".join(f"{stage};dur={ms:.1f}" for stage, ms in self.stages_ms.items())
+    parameters: Parameters
+    accept: str | None = None  # the header
 
 
 @dataclass(frozen=True)
 class Derained:
     data: bytes
+    etag: str
     format: ImageFormat
-    timings: Timings
+    model: str
+    look: Look | None
+
+    def headers(self, exchange: Exchange) -> dict[str, str]:
+        """Of the answer, but for its length."""
+        stages = ", ".join(f"{stage};dur={ms:.1f}" for stage, ms in exchange.stages_ms.items())
+        headers = {
+            "content-type": self.format.media_type,
+            "server-timing": stages,
+            "x-derain-model": self.model,
+            "etag": self.etag,
+        }
+        if self.look is not None:
+            headers["x-derain-slacking"] = f"{self.look.slacking:.2f}"
+        return headers
 
 
 class Pipeline:
-    def __init__(self, engine: Engine, settings: Settings) -> None:
-        self.engine = engine
+    def __init__(self, models: Models, settings: Settings) -> None:
+        self.models = models
         self.settings = settings
-        self._turns = asyncio.Semaphore(settings.parallel)
-        self._threads = ThreadPoolExecutor(settings.parallel, thread_name_prefix="derain-picture")
-        self._waiting = 0
+        self._turns = Turns(settings.in_work, settings.queue, settings.queue_pixels)
+        self._threads = ThreadPoolExecutor(settings.in_work, thread_name_prefix="derain-picture")
+        QUEUE_LIMIT_PICTURES.set(settings.queue)
+        QUEUE_LIMIT_PIXELS.set(settings.queue_pixels)
 
-    async def derain(self, data: bytes, target: Callable[[ImageFormat], ImageFormat]) -> Derained:
-        """The picture without rain, in the format that `target` makes of the one it came in.
+    async def derain(self, data: bytes, request: Request, exchange: Exchange) -> Derained:
+        """The picture without rain, as it was asked for; the exchange learns what was spent on it.
 
         Raises BusyError when too many wait already, DeadlineError when it takes too long,
-        and whatever reading the header, decoding and `target` raise.
+        UnknownModelError, NotAcceptableError, and whatever reading the header and decoding raise.
+        Cancelled, it leaves the queue, or its work at the next tile.
         """
         # Before any waiting: what cannot be derained is told so at once.
         header = await asyncio.to_thread(read_header, data, self.settings.max_pixels)
-        target_format = target(header.format)
-        check_size(header.width, header.height, target_format)
-        if self._turns.locked() and self._waiting >= self.settings.queue:
-            in_work = self.settings.parallel
-            raise BusyError(f"{in_work} in work and {self._waiting} waiting already; try again in a moment")
-        timings = Timings()
+        target = request.parameters.target or choose_format(request.accept, header.format)
+        check_size(header.width, header.height, target)
+        self.models.get(request.parameters.model)
+        exchange.facts |= {
+            "format": header.format.name,
+            "width": header.width,
+            "height": header.height,
+            "answered": target.name,
+        }
         try:
             async with asyncio.timeout(self.settings.timeout_s):
-                await self._wait_for_turn(timings)
-                return await self._work(data, header, target_format, timings)
+                with _measured("queue", exchange):
+                    await self._turns.wait(header.width * header.height)
+                return await self._work(data, header, target, request, exchange)
         except TimeoutError as error:
             raise DeadlineError(f"not done within {self.settings.timeout_s:g} s") from error
 
-    async def _wait_for_turn(self, timings: Timings) -> None:
-        self._waiting += 1
-        WAITING.inc()
+    async def _work(
+        self, data: bytes, header: Header, target: ImageFormat, request: Request, exchange: Exchange
+    ) -> Derained:
+        """The stages in a thread of their own. A turn ends with the thread, not with its caller: a thread
+        can be asked to stop, which it does after its tiles, and until then it takes up cores and memory."""
+        started = time.monotonic()
+        given_up = Event()
+        job = partial(self._derain, data, header, target, request.parameters, exchange, given_up)
+        work = asyncio.get_running_loop().run_in_executor(self._threads, job)
+
+        def end_turn(done: asyncio.Future[Derained]) -> None:
+            self._turns.end(header.width * header.height, time.monotonic() - started)
+            if not done.cancelled():
+                done.exception()  # seen, should nobody be waiting for it any more
+
+        work.add_done_callback(end_turn)
         try:
-            with timings.measure("queue"):
-                await self._turns.acquire()
-        finally:
-            self._waiting -= 1
-            WAITING.dec()
+            return await asyncio.shield(work)
+        except asyncio.CancelledError:
+            given_up.set()
+            raise
 
-    async def _work(self, data: bytes, header: Header, target: ImageFormat, timings: Timings) -> Derained:
-        """The stages in a thread of their own. A turn ends with the thread, not with its caller:
-        a thread cannot be stopped, and until it is done it takes up cores and memory."""
-        IN_WORK.inc()
-        loop = asyncio.get_running_loop()
-        work = loop.run_in_executor(self._threads, self._derain, data, header, target, timings)
-        work.add_done_callback(self._end_turn)
-        return await asyncio.shield(work)
+    def _derain(
+        self,
+        data: bytes,
+        header: Header,
+        target: ImageFormat,
+        parameters: Parameters,
+        exchange: Exchange,
+        given_up: Event,
+    ) -> Derained:
+        with _measured("decode", exchange):
+            photo = decode_photo(data, header)
+        with self.models.use(parameters.model) as served:
+            name, engine = served.name, served.engine
+            with _measured("infer", exchange):
+                derain = partial(engine.derain, given_up=given_up)
+                derained = derain_photo(derain, photo, parameters.strength)
+            looked = self._look(photo, derained, engine, exchange) if self.settings.look else None
+        if parameters.explain:
+            removed = rain_layer(to_8_bits(photo.picture), to_8_bits(derained.picture))
+            derained = Photo(removed, None, False, None, None, photo.format)
+        with _measured("encode", exchange):
+            encoded = encode_photo(
+                derained,
+                target,
+                parameters.quality,
+                parameters.lossless,
+                keep_metadata=parameters.metadata == "keep",
+            )
+        PIXELS.labels(name).inc(header.width * header.height)
+        exchange.facts["model"] = name
+        etag = f'"{hashlib.sha256(encoded).hexdigest()[:32]}"'
+        return Derained(encoded, etag, target, name, looked)
 
-    def _end_turn(self, work: asyncio.Future[Derained]) -> None:
-        IN_WORK.dec()
-        self._turns.release()
-        if not work.cancelled():
-            work.exception()  # seen, should nobody be waiting for it any more
+    @staticmethod
+    def _look(photo: Photo, derained: Photo, engine: Engine, exchange: Exchange) -> Look:
+        """Whether rain was left; counted, and noted."""
+        with _measured("look", exchange):
+            seen = look(to_8_bits(photo.picture), to_8_bits(derained.picture), engine.derain)
+        SLACKING.labels(exchange.key).observe(seen.slacking)
+        REMOVED_ENERGY.observe(seen.removed_energy)
+        STREAK_LIKENESS.observe(seen.streak_likeness)
+        RESIDUAL_RAIN.observe(seen.residual_rain)
+        exchange.facts["slacking"] = round(seen.slacking, 3)
+        return seen
 
-    def _derain(self, data: bytes, header: Header, target: ImageFormat, timings: Timings) -> Derained:
-        with timings.measure("decode"):
-            picture = decode_pixels(data, header)
-        with timings.measure("infer"):
-            derained = self.engine.derain(picture)
-        with timings.measure("encode"):
-            encoded = encode(derained, target)
-        PIXELS.inc(picture.shape[0] * picture.shape[1])
-        return Derained(encoded, target, timings)
+
+@contextmanager
+def _measured(stage: str, exchange: Exchange) -> Iterator[None]:
+    started = time.perf_counter()
+    yield
+    seconds = time.perf_counter() - started
+    STAGE_SECONDS.labels(stage).observe(seconds)
+    exchange.stages_ms[stage] = 1000 * seconds

@@ -1,28 +1,68 @@
 """What an operator can set, each by an environment variable `DERAIN_<NAME>`."""
 
 from pathlib import Path
+from typing import Literal, Self
 
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationError, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from derain.engine import DEFAULT_MODEL, Provider
+from derain.engine import Provider, usable_cores
+from derain.registry import DEFAULT_MODELS
 
 
 class Settings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix="DERAIN_", env_ignore_empty=True, frozen=True)
 
-    model: Path = Field(DEFAULT_MODEL, description="model folder to serve")
+    models: Path = Field(DEFAULT_MODELS, description="folder of model folders; callers may choose among them")
+    model: Path | None = Field(None, description="model folder to serve, whatever `serving.json` names")
     provider: Provider = Field(Provider.AUTO, description="auto, cpu, cuda or tensorrt")
     threads: int | None = Field(None, ge=1, description="tiles computed at once on the CPU")
     tile_pixels: int | None = Field(None, ge=1, description="largest tile, width times height")
+    workers: int = Field(1, ge=1, description="processes that serve, each with models and limits of its own")
 
     max_bytes: int = Field(100_000_000, ge=1, description="largest upload")
     max_pixels: int = Field(50_000_000, ge=1, description="largest picture, width times height")
-    parallel: int = Field(2, ge=1, description="pictures in work at once")
-    queue: int = Field(16, ge=0, description="pictures that may wait; beyond it callers get 429")
+    max_files: int = Field(32, ge=1, description="most pictures of one batch")
+    parallel: int | None = Field(None, ge=1, description="pictures in work at once")
+    queue: int = Field(32, ge=0, description="pictures that may wait; beyond it callers get 429")
+    queue_pixels: int = Field(
+        200_000_000, ge=0, description="pixels that may wait; beyond it callers get 429"
+    )
+    buffer_bytes: int = Field(
+        400_000_000, ge=1, description="uploads in memory together; beyond it callers get 429"
+    )
     timeout_s: float = Field(300, gt=0, description="waiting and work together; beyond it callers get 504")
+    upload_timeout_s: float = Field(
+        120, gt=0, description="for an upload to arrive; beyond it callers get 408"
+    )
 
+    keys: Path | None = Field(None, description="file of API keys; without one everybody may call")
+    rate_per_minute: float | None = Field(
+        None, gt=0, description="pictures a minute for each key that has no rate of its own"
+    )
+    private_port: int | None = Field(
+        None, ge=1, le=65_535, description="moves metrics, probes and administration to this port"
+    )
+    private_host: str = Field("127.0.0.1", description="address of the private port")
+
+    look: bool = Field(True, description="look whether rain was left, for the metrics and a header")
     page: bool = Field(True, description="serve the page at `/`")
+    log: Literal["json", "text"] = Field("json", description="json or text: a line for each request")
+    trace_endpoint: str | None = Field(
+        None, description="OTLP collector that traces go to, `http://host:4318/v1/traces`"
+    )
+    trace_share: float = Field(1.0, ge=0, le=1, description="share of requests that are traced")
+
+    @model_validator(mode="after")
+    def _one_upload_fits(self) -> Self:
+        if self.buffer_bytes < self.max_bytes:
+            raise ValueError("DERAIN_BUFFER_BYTES is less than DERAIN_MAX_BYTES, one upload")
+        return self
+
+    @property
+    def in_work(self) -> int:
+        """Pictures in work at once: as many as there are cores, so that none of them idles."""
+        return self.parallel or self.threads or usable_cores()
 
 
 def settings_or_exit() -> Settings:
@@ -30,5 +70,12 @@ def settings_or_exit() -> Settings:
     try:
         return Settings()
     except ValidationError as error:
-        wrong = [f"DERAIN_{problem['loc'][0]}".upper() + f": {problem['msg']}" for problem in error.errors()]
-        raise SystemExit("\n".join(f"derain: {line}" for line in wrong)) from None
+        raise SystemExit("\n".join(f"derain: {line}" for line in _in_words(error))) from None
+
+
+def _in_words(error: ValidationError) -> list[str]:
+    named = [
+        (f"DERAIN_{problem['loc'][0]}".upper() + ": " if problem["loc"] else "", problem["msg"])
+        for problem in error.errors()
+    ]
+    return [name + message.removeprefix("Value error, ") for name, message in named]

@@ -133,7 +133,8 @@ def _parser() -> argparse.ArgumentParser:
         )
 
     course.add_argument(
-        "--start",
+        "--from",  # not "--start": torchrun takes that for one of its own, wherever it stands
+        dest="start",
         metavar="MODEL",
         type=Path,
         help="a model folder, say models/base, whose weights to begin from instead of random ones. Its "

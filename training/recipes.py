@@ -97,7 +97,7 @@ def second() -> Recipe:
 
     What comes back clean was better than it had to be, and rain was left.
 
-    python training/run.py second --start models/base
+    python training/run.py second --from models/base
     """
     return replace(
         base(),

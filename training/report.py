@@ -2,11 +2,10 @@
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import cv2
 import jinja2
 
 from derain.arrays import Picture
@@ -27,7 +26,7 @@ from training.real import mean_real_scores
 
 _TEMPLATE = Path(__file__).parent / "report.html"
 _LONGEST_PX = 960  # of the pictures on the page
-_PAGE_JPEG = replace(JPEG, options=(cv2.IMWRITE_JPEG_QUALITY, 85))
+_PAGE_QUALITY = 85
 _CASES = 3  # worst, and as many best
 _ERROR_GAIN = 2
 
@@ -238,7 +237,7 @@ def _write_pictures(folder: Path, stem: str, shown: dict[str, Picture]) -> dict[
     for kind, picture in shown.items():
         small = shrink(picture, _LONGEST_PX)
         name = f"{stem}-{kind}.jpg"
-        write_atomically(folder / name, encode(small, _PAGE_JPEG))
+        write_atomically(folder / name, encode(small, JPEG, _PAGE_QUALITY))
         files[kind] = {"path": f"{folder.name}/{name}", "width": small.shape[1], "height": small.shape[0]}
     return files
 

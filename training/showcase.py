@@ -5,7 +5,7 @@ those of training/lines.py. Nothing is chosen by its result.
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import cv2
 import numpy as np
@@ -161,7 +161,7 @@ def draw_wires() -> Picture:
 def encode_below(picture: Picture, most_bytes: int) -> bytes:
     """As JPEG, of the highest quality that is no larger."""
     for quality in range(95, 0, -5):
-        data = encode(picture, replace(JPEG, options=(cv2.IMWRITE_JPEG_QUALITY, quality)))
+        data = encode(picture, JPEG, quality)
         if len(data) <= most_bytes:
             break
     return data

@@ -14,17 +14,23 @@ from starlette.types import Receive, Scope, Send
 import derain.cli
 import serving.pipeline
 import serving.uploads  # noqa: F401  # so that all errors are defined
-from derain.errors import DerainError, ImageError, ModelError, ProviderError
-from serving.problems import STATUSES, BusyError, ProblemResponses, problem_of
+from derain.errors import DerainError, GivenUpError, ImageError, ModelError, ProviderError
+from derain.registry import PromotionError
+from serving.keys import KeysError
+from serving.problems import STATUSES, BusyError, ComeAgainError, ProblemResponses, problem_of
 from tests.conftest import send
 
-# A base class that is never raised, two that end the start of the service, one of the command.
+# Base classes that are never raised, what ends the start of the service, and what the command has.
 NEVER_SENT: set[type[DerainError]] = {
     ImageError,
     ModelError,
     ProviderError,
+    GivenUpError,
+    ComeAgainError,
+    KeysError,
     derain.cli.OutputError,
     derain.cli.PlanError,
+    PromotionError,
 }
 
 
@@ -44,7 +50,7 @@ def test_a_problem_says_what_is_wrong(error: type[DerainError]) -> None:
     problem = problem_of(error("seven is not allowed; at most six is"))
     status = STATUSES[error]
     assert problem.headers["content-type"] == "application/problem+json"
-    assert ("retry-after" in problem.headers) == (error is BusyError)
+    assert ("retry-after" in problem.headers) == issubclass(error, ComeAgainError)
     assert json.loads(problem.body) == {
         "type": "about:blank",
         "title": status.phrase,

@@ -1,18 +1,20 @@
 """The service as it is run: `bentoml serve`, real requests, and the picture that comes back."""
 
+import email
+import email.policy
+import hashlib
+import io
 import json
-import os
 import re
 import shutil
-import signal
 import socket
 import subprocess
 import sys
+import zipfile
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import httpx
 import numpy as np
@@ -20,70 +22,17 @@ import pytest
 
 from derain.engine import Engine
 from derain.image import FORMATS, JPEG, PNG, ImageFormat, decode, encode
-from tests.conftest import ROOT, free_port, noise, scene, wait_until_ready, write_model
+from tests.conftest import noise, scene, write_model
 from tests.derain.test_image import mean_difference, png
+from tests.serving.server import END_S, START_S, Server, assert_problem, serving, started
 
 pytestmark = pytest.mark.slow
 
 MAX_BYTES = 1_000_000
 MAX_PIXELS = 1_000_000
-START_S = END_S = 60
 
 PICTURE = noise(97, 130)
 RAINY = encode(PICTURE, PNG)
-
-
-@dataclass(frozen=True)
-class Server:
-    process: subprocess.Popen[bytes]
-    port: int
-    log: Path
-
-    def client(self) -> httpx.Client:
-        return httpx.Client(base_url=f"http://127.0.0.1:{self.port}", timeout=30)
-
-    def said(self) -> str:
-        return self.log.read_text()
-
-
-@contextmanager
-def started(model: Path, folder: Path, **settings: object) -> Iterator[Server]:
-    """A server of our own, perhaps not ready yet; all of its processes end with it."""
-    port = free_port()
-    environment = {
-        **{name: value for name, value in os.environ.items() if not name.startswith("DERAIN_")},
-        "BENTOML_HOME": str(folder / "bentoml"),
-        "BENTOML_DO_NOT_TRACK": "True",
-        "DERAIN_MODEL": str(model),
-        **{f"DERAIN_{name.upper()}": str(value) for name, value in settings.items()},
-    }
-    command = [sys.executable, "-m", "bentoml", "serve", "serving.service:DerainService"]
-    with (folder / "log").open("wb") as log:
-        process = subprocess.Popen(
-            [*command, "--host", "127.0.0.1", "--port", str(port)],
-            cwd=ROOT,
-            env=environment,
-            stdout=log,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-        )
-    try:
-        yield Server(process, port, folder / "log")
-    finally:
-        process.terminate()
-        try:
-            process.wait(END_S)
-        except subprocess.TimeoutExpired:
-            os.killpg(process.pid, signal.SIGKILL)  # the session that was started above
-            process.wait()
-
-
-@contextmanager
-def serving(model: Path, folder: Path, **settings: object) -> Iterator[Server]:
-    """A server of our own that is ready."""
-    with started(model, folder, **settings) as server:
-        wait_until_ready(f"http://127.0.0.1:{server.port}", server.process, server.log, START_S)
-        yield server
 
 
 @pytest.fixture(scope="module")
@@ -94,7 +43,7 @@ def server(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Se
         yield server
         # None of these tests, the rude ones included, may have met an error of ours.
         assert "Traceback" not in server.said()
-        assert "[ERROR]" not in server.said()
+        assert '"ERROR"' not in server.said()
 
 
 @pytest.fixture(scope="module")
@@ -113,23 +62,16 @@ def derained(model: Path) -> np.ndarray:
         engine.close()
 
 
-def assert_problem(response: httpx.Response, status: int) -> str:
-    assert response.status_code == status, response.text
-    assert response.headers["content-type"] == "application/problem+json"
-    problem = response.json()
-    assert problem["status"] == status
-    detail = problem["detail"]
-    assert isinstance(detail, str)
-    return detail
-
-
 def test_a_picture_in_the_body(client: httpx.Client, derained: np.ndarray) -> None:
     response = client.post("/v1/derain", content=RAINY)
     assert response.status_code == 200
     assert response.headers["content-type"] == "image/png"
     assert response.headers["x-derain-model"] == "tiny"
-    stages = r"queue;dur=[\d.]+, decode;dur=[\d.]+, infer;dur=[\d.]+, encode;dur=[\d.]+"
+    stages = ", ".join(rf"{stage};dur=[\d.]+" for stage in ("queue", "decode", "infer", "look", "encode"))
     assert re.fullmatch(stages, response.headers["server-timing"])
+    assert 0 <= float(response.headers["x-derain-slacking"]) <= 1
+    assert re.fullmatch(r'"[0-9a-f]{32}"', response.headers["etag"])
+    assert response.headers["etag"] == client.post("/v1/derain", content=RAINY).headers["etag"]
     assert np.array_equal(decode(response.content)[0], derained)
 
 
@@ -170,15 +112,28 @@ def test_the_probes(client: httpx.Client, path: str) -> None:
 def test_the_metrics(client: httpx.Client) -> None:
     client.post("/v1/derain", content=RAINY)
     client.post("/v1/derain", content=b"rain")
+    for number in range(5):
+        assert client.get(f"/tried/{number}").status_code == 404
     metrics = client.get("/metrics").text
     for line in (
         r'derain_model_info\{model="tiny",provider="cpu",sha256="\w{64}"\} 1\.0',
         r'derain_stage_seconds_count\{stage="infer"\} [1-9].*',
         r'derain_rejected_total\{reason="UnsupportedFormatError"\} [1-9].*',
-        r"derain_in_work 0\.0",
-        r"derain_waiting 0\.0",
+        r"derain_work_pictures 0\.0",
+        r"derain_work_pixels 0\.0",
+        r"derain_queue_pictures 0\.0",
+        r"derain_queue_limit_pictures 32\.0",
+        r'derain_http_requests_total\{method="POST",route="/v1/derain",status="415"\} [1-9].*',
+        r'derain_http_requests_total\{method="GET",route="other",status="404"\} [1-9].*',
+        r'derain_http_request_seconds_count\{route="/v1/derain"\} [1-9].*',
+        r'derain_pixels_total\{model="tiny"\} [1-9].*',
+        r'derain_slacking_score_count\{key="none"\} [1-9].*',
+        r"derain_received_bytes_total [1-9].*",
+        r"derain_sent_bytes_total [1-9].*",
+        r"derain_resident_bytes [1-9].*",
     ):
         assert re.search(f"^{line}$", metrics, re.MULTILINE), line
+    assert "/tried" not in metrics
 
 
 def test_the_pages(client: httpx.Client) -> None:
@@ -199,7 +154,7 @@ def test_the_description_is_of_this_service(client: httpx.Client) -> None:
     assert description == client.get("/docs.json").json()
     for path, operations in description["paths"].items():
         for method, operation in operations.items():
-            status = client.request(method, path).status_code
+            status = client.request(method, path.replace("{name}", "tiny")).status_code
             assert str(status) in operation["responses"], f"{method} {path}"
 
 
@@ -335,3 +290,176 @@ def test_a_model_that_was_tampered_with_is_not_served(model: Path, tmp_path: Pat
     with started(copy, tmp_path) as server:
         assert server.process.wait(START_S) != 0
         assert f"{copy}/model.onnx is not the file its manifest describes" in server.said()
+
+
+@pytest.mark.parametrize(
+    ("sent", "given"), [("camera-7:0042", True), ("", False), ("two words", False), ("x" * 129, False)]
+)
+def test_a_request_keeps_its_name(client: httpx.Client, sent: str, given: bool) -> None:
+    for path in ("/readyz", "/nothing", "/v1/models"):
+        named = client.get(path, headers={"x-request-id": sent}).headers["x-request-id"]
+        assert (named == sent) == given
+        assert re.fullmatch(r"[\w.:/+=-]{1,128}", named)
+
+
+def test_a_request_has_a_line_in_the_log(client: httpx.Client, server: Server) -> None:
+    client.post("/v1/derain", content=RAINY, headers={"x-request-id": "a-line"})
+    client.post("/v1/derain", content=b"rain", headers={"x-request-id": "another-line"})
+    lines = {line["id"]: line for line in map(json.loads, server.said().splitlines()) if "id" in line}
+    done, refused = lines["a-line"], lines["another-line"]
+    assert (done["route"], done["status"], done["model"]) == ("/v1/derain", 200, "tiny")
+    assert (done["width"], done["height"], done["format"], done["received"]) == (130, 97, "PNG", len(RAINY))
+    assert set(done["stages_ms"]) == {"queue", "decode", "infer", "look", "encode"}
+    assert (refused["status"], refused["rejected"], refused["level"]) == (
+        415,
+        "UnsupportedFormatError",
+        "INFO",
+    )
+
+
+def test_a_trace_is_continued(client: httpx.Client, server: Server) -> None:
+    trace = "4bf92f3577b34da6a3ce929d0e0e4736"
+    headers = {"traceparent": f"00-{trace}-00f067aa0ba902b7-01", "x-request-id": "traced"}
+    client.post("/v1/derain", content=RAINY, headers=headers)
+    (line,) = (line for line in map(json.loads, server.said().splitlines()) if line.get("id") == "traced")
+    assert line["trace_id"] == trace
+
+
+@pytest.mark.parametrize(
+    ("query", "status", "said"),
+    [
+        ("qualty=80", 400, "there is no parameter 'qualty'"),
+        ("quality=0", 400, "the parameter 'quality'"),
+        ("model=rain", 404, "there is no model 'rain' here, but tiny"),
+        ("format=heic", 400, "the parameter 'format'"),
+        ("format=jpeg&lossless=1", 415, "lossless"),
+    ],
+)
+def test_parameters_that_cannot_be(client: httpx.Client, query: str, status: int, said: str) -> None:
+    assert said.lower() in assert_problem(client.post(f"/v1/derain?{query}", content=RAINY), status).lower()
+
+
+def test_the_parameters(client: httpx.Client, derained: np.ndarray) -> None:
+    def answer(query: str) -> np.ndarray:
+        response = client.post(f"/v1/derain?{query}", content=RAINY)
+        assert response.status_code == 200, response.text
+        return decode(response.content)[0]
+
+    assert np.array_equal(answer("strength=0"), PICTURE)
+    assert np.array_equal(answer("strength=1&model=tiny"), derained)
+    half = (PICTURE.astype(float) + derained) / 2
+    assert np.abs(answer("strength=.5") - half).max() <= 0.5
+    assert not np.array_equal(answer("explain=1"), derained)
+    sizes = [
+        len(client.post(f"/v1/derain?format=jpeg&quality={quality}", content=RAINY).content)
+        for quality in (20, 60, 100)
+    ]
+    assert sizes == sorted(sizes)
+    assert decode(client.post("/v1/derain?format=webp", content=RAINY).content)[1].name == "WebP"
+    # What is asked for outright goes before what is accepted.
+    both = client.post("/v1/derain?format=png", content=RAINY, headers={"accept": "image/webp"})
+    assert both.headers["content-type"] == "image/png"
+
+
+@pytest.mark.parametrize("url", [b"http://127.0.0.1:1/rain.png", b'"http://127.0.0.1:1/rain.png"'])
+def test_no_address_is_ever_fetched(client: httpx.Client, url: bytes) -> None:
+    """BentoML would, of a body or a field that is one."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen()
+        listener.settimeout(0.5)
+        address = url.replace(b":1/", f":{listener.getsockname()[1]}/".encode())
+        for request in (
+            {"content": address},
+            {"content": address, "headers": {"content-type": "application/json"}},
+            {"content": b'{"image": ' + address + b"}", "headers": {"content-type": "application/json"}},
+            {"data": {"image": address.decode()}, "files": {"other": ("", b"", "text/plain")}},
+            {"files": {"image": ("a.url", address, "text/uri-list")}},
+        ):
+            assert client.post("/v1/derain", **request).status_code in (400, 415)
+        with pytest.raises(TimeoutError):
+            listener.accept()
+
+
+BATCH = [
+    ("images", ("a.png", RAINY, "image/png")),
+    ("images", ("folder/a.png", RAINY, "image/png")),
+    ("images", ("b.txt", b"rain", "text/plain")),
+    ("images", ("c.jpg", b"", "image/jpeg")),
+]
+
+
+def test_a_batch_as_a_zip(client: httpx.Client, derained: np.ndarray) -> None:
+    response = client.post("/v1/derain/batch", files=BATCH)
+    assert (response.status_code, response.headers["content-type"]) == (200, "application/zip")
+    with zipfile.ZipFile(io.BytesIO(response.content)) as archive:
+        assert archive.testzip() is None
+        files = {name: archive.read(name) for name in archive.namelist()}
+    assert list(files) == ["a.png", "a-2.png", "b.txt.problem.json", "c.jpg.problem.json", "results.json"]
+    for name in ("a.png", "a-2.png"):
+        assert np.array_equal(decode(files[name])[0], derained)
+    assert json.loads(files["b.txt.problem.json"])["status"] == 415
+    results = json.loads(files["results.json"])
+    assert [(result["file"], result["status"]) for result in results] == [
+        ("a.png", 200),
+        ("folder/a.png", 200),
+        ("b.txt", 415),
+        ("c.jpg", 400),
+    ]
+    assert [result["name"] for result in results] == list(files)[:-1]
+
+
+def test_a_batch_as_a_multipart_answer(client: httpx.Client, derained: np.ndarray) -> None:
+    response = client.post("/v1/derain/batch?format=png", files=BATCH, headers={"accept": "multipart/mixed"})
+    parsed = email.message_from_bytes(
+        b"content-type: " + response.headers["content-type"].encode() + b"\r\n\r\n" + response.content,
+        policy=email.policy.HTTP,
+    )
+    parts = list(parsed.iter_parts())
+    assert [part.get_filename() for part in parts] == [
+        "a.png",
+        "a-2.png",
+        "b.txt.problem.json",
+        "c.jpg.problem.json",
+    ]
+    first = parts[0].get_payload(decode=True)
+    assert isinstance(first, bytes)
+    assert np.array_equal(decode(first)[0], derained)
+
+
+@pytest.mark.parametrize(
+    ("request_", "status", "said"),
+    [
+        ({"content": RAINY}, 400, "multipart form of files"),
+        ({"files": [("images", ("a.png", b"", "text/plain"))] * 33}, 400, "33 files: send 1 to 32"),
+        (
+            {"files": BATCH, "headers": {"accept": "image/png"}},
+            406,
+            "there is application/zip, multipart/mixed",
+        ),
+        ({"files": BATCH, "params": {"model": "rain"}}, 404, "there is no model"),
+        ({"files": BATCH, "params": {"sharp": "1"}}, 400, "there is no parameter 'sharp'"),
+        ({"files": [("images", ("a.png", bytes(MAX_BYTES + 1), ""))]}, 413, "at most 1,000,000 bytes"),
+    ],
+    ids=["raw", "many", "accept", "model", "parameter", "bytes"],
+)
+def test_a_batch_that_cannot_be(
+    client: httpx.Client, request_: dict[str, Any], status: int, said: str
+) -> None:
+    assert said in assert_problem(client.post("/v1/derain/batch", **request_), status)
+
+
+def test_the_models(client: httpx.Client, model: Path) -> None:
+    listed = client.get("/v1/models").json()
+    assert listed["default"] == "tiny"
+    (summary,) = listed["models"]
+    assert (summary["name"], summary["provider"]) == ("tiny", "cpu")
+    described = client.get("/v1/models/tiny").json()
+    assert described["manifest"] == json.loads((model / "manifest.json").read_text())
+    assert described["sha256"] == hashlib.sha256((model / "model.onnx").read_bytes()).hexdigest()
+    assert client.get("/v2/models/tiny/ready").json() == {"name": "tiny", "ready": True}
+    assert client.get("/v2/models/tiny").json()["inputs"][0]["shape"] == [-1, 3, -1, -1]
+    assert client.get("/v2/health/live").json() == {"live": True}
+    assert client.get("/v2/health/ready").json() == {"ready": True}
+    for path in ("/v1/models/rain", "/v2/models/rain", "/v2/models/rain/ready"):
+        assert "but tiny" in assert_problem(client.get(path), 404)

@@ -1,15 +1,17 @@
 import asyncio
-from collections.abc import AsyncIterator, MutableMapping
+from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
 from typing import Any
 
+import httpx
 import pytest
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
-from starlette.types import Message
+from starlette.types import ASGIApp, Message
 
-from serving.uploads import Uploads
+from serving.exchange import Exchanges
+from serving.uploads import Buffer, Limits, Uploads
 from tests.conftest import send
 
 PATH = "/v1/derain"
@@ -23,7 +25,26 @@ async def _echo(request: Request) -> Response:
     return Response(await request.body(), headers=seen)
 
 
-APP = Uploads(Starlette(routes=[Route(PATH, _echo, methods=["GET", "POST"])]), max_bytes=LIMIT)
+async def _forget(_request: Request) -> Response:
+    """Never answers by itself."""
+    FORGOTTEN.append("begun")
+    try:
+        await asyncio.sleep(60)
+    except asyncio.CancelledError:
+        FORGOTTEN.append("ended")
+        raise
+    return Response()
+
+
+FORGOTTEN: list[str] = []
+
+
+def app(endpoint: Callable[[Request], Awaitable[Response]] = _echo, timeout_s: float = 30) -> ASGIApp:
+    inner = Starlette(routes=[Route(PATH, endpoint, methods=["GET", "POST"])])
+    return Exchanges(Uploads(inner, Limits(LIMIT, timeout_s), Buffer(2 * LIMIT)), [PATH])
+
+
+APP = app()
 
 
 def form(*parts: tuple[str, bytes], boundary: str = "=-=", end: str = "--") -> bytes:
@@ -129,29 +150,33 @@ class Connection:
     async def send(self, message: Message) -> None:
         self.sent.append(message)
 
-    def run(self, **headers: str) -> None:
+    def run(self, headers: dict[str, str] | None = None, to: ASGIApp = APP) -> None:
         scope: MutableMapping[str, Any] = {
             "type": "http",
             "method": "POST",
             "path": PATH,
-            "headers": [(name.replace("_", "-").encode(), value.encode()) for name, value in headers.items()],
+            "headers": [(name.encode(), value.encode()) for name, value in (headers or {}).items()],
         }
-        asyncio.run(APP(scope, self.receive, self.send))
+
+        async def run() -> None:
+            await to(scope, self.receive, self.send)
+
+        asyncio.run(run())
 
 
 @pytest.mark.parametrize(
     ("headers", "pulled"),
     [
-        ({"content_length": str(LIMIT + 1)}, 0),
-        ({"content_length": "9" * 18}, 0),
-        ({"content_length": "10"}, 11),  # a lie
-        ({"transfer_encoding": "chunked"}, 11),
-        ({"content_type": MULTIPART["content-type"]}, 11),
+        ({"content-length": str(LIMIT + 1)}, 0),
+        ({"content-length": "9" * 18}, 0),
+        ({"content-length": "10"}, 11),  # a lie
+        ({"transfer-encoding": "chunked"}, 11),
+        (MULTIPART, 11),
     ],
 )
 def test_no_more_is_read_than_the_limit(headers: dict[str, str], pulled: int) -> None:
     caller = Connection(bytes(LIMIT // 10))
-    caller.run(**headers)
+    caller.run(headers)
     assert caller.pulled == pulled
     assert caller.sent[0]["status"] == 413
     assert b"at most 2,000 bytes are allowed" in caller.sent[1]["body"]
@@ -167,3 +192,55 @@ def test_a_caller_that_hangs_up_is_answered_all_the_same() -> None:
     caller.run()
     assert caller.pulled == 2
     assert caller.sent[0]["status"] == 400
+
+
+def test_a_caller_that_hangs_up_is_no_longer_worked_for() -> None:
+    class Impatient(Connection):
+        async def receive(self) -> Message:
+            self.pulled += 1
+            if self.pulled == 1:
+                return {"type": "http.request", "body": PICTURE, "more_body": False}
+            await asyncio.sleep(0.05)
+            return {"type": "http.disconnect"}
+
+    FORGOTTEN.clear()
+    caller = Impatient(b"")
+    caller.run(to=app(_forget))
+    assert FORGOTTEN == ["begun", "ended"]
+    assert caller.sent[0]["status"] == 400
+
+
+def test_a_body_that_does_not_come() -> None:
+    class Slow(Connection):
+        async def receive(self) -> Message:
+            await asyncio.sleep(60)
+            raise AssertionError("waited for too long")
+
+    caller = Slow(b"")
+    caller.run({"content-length": "10"}, app(timeout_s=0.05))
+    assert caller.sent[0]["status"] == 408
+    assert b"did not arrive within 0.05 s" in caller.sent[1]["body"]
+
+
+def test_uploads_are_bounded_together() -> None:
+    """Three at once of two thirds of what one may have: there is room for two."""
+
+    async def all_at_once() -> list[httpx.Response]:
+        gate = asyncio.Event()
+
+        async def body() -> AsyncIterator[bytes]:
+            yield bytes(LIMIT * 2 // 3)
+            await gate.wait()
+
+        async with httpx.AsyncClient(transport=httpx.ASGITransport(APP), base_url="http://test") as client:
+            sent = [asyncio.create_task(client.post(PATH, content=body())) for _ in range(4)]
+            await asyncio.wait(sent, return_when=asyncio.FIRST_COMPLETED)
+            gate.set()
+            return list(await asyncio.gather(*sent))
+
+    answers = asyncio.run(all_at_once())
+    assert sorted(answer.status_code for answer in answers) == [200, 200, 200, 429]
+    (refused,) = (answer for answer in answers if answer.status_code == 429)
+    assert "in memory already" in refused.json()["detail"]
+    # All of it was given back.
+    assert send(APP, "POST", PATH, content=bytes(LIMIT)).status_code == 200

@@ -1,15 +1,17 @@
 """What can be said on the command line, and what that makes of a recipe."""
 
+import re
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from torch.distributed.run import get_args_parser
 
 from training.backgrounds import BackgroundError
 from training.loop import Execution
 from training.options import read_options
 from training.rain.streaks import SMALL
-from training.recipes import base, fast, smoke, study
+from training.recipes import base, fast, second, smoke, study
 
 
 def test_nothing_said_is_the_recipe() -> None:
@@ -90,10 +92,21 @@ def test_help_gives_the_defaults_of_the_recipes(capsys: pytest.CaptureFixture[st
         read_options(["--help"])
     said = " ".join(capsys.readouterr().out.split())
     for words in (
-        f"(default: base {base().steps}, fast {fast().steps}, smoke {smoke().steps}",
-        f"(default: base all, fast all, smoke {smoke().photograph_count}",
-        f"(default: {base().learning_rate})",
+        f"(default: base {base().steps}, second {second().steps}, fast {fast().steps}, smoke {smoke().steps}",
+        f"(default: base all, second all, fast all, smoke {smoke().photograph_count}",
+        f"(default: base {base().learning_rate}, second {second().learning_rate}, fast",
         "E_R",
         "Not trained on: drizzle",
     ):
         assert words in said
+
+
+def test_torchrun_takes_no_option_for_its_own(capsys: pytest.CaptureFixture[str]) -> None:
+    """It looks for abbreviations of its options in what is meant for the script as well."""
+    with pytest.raises(SystemExit):
+        read_options(["--help"])
+    options = set(re.findall(r"--[a-z-]+\b", capsys.readouterr().out))
+    assert {"--from", "--steps", "--name"} <= options
+    for option in options - {"--nproc-per-node", "--nnodes"}:  # which the help speaks of
+        words = ["smoke", option, "1"]
+        assert get_args_parser().parse_args(["training/run.py", *words]).training_script_args == words

@@ -95,7 +95,7 @@ def test_training_begins_there_and_needs_the_model_no_more_once_begun(
 
 
 def test_option_pins_the_model(exported: ExportedModel, capsys: pytest.CaptureFixture[str]) -> None:
-    start = read_options(["smoke", "--start", str(exported.folder)]).recipe.start
+    start = read_options(["smoke", "--from", str(exported.folder)]).recipe.start
     assert start is not None and start.sha256 == exported.manifest.file.sha256
     with pytest.raises(ModelError, match=re.escape("no model at nowhere")):
-        read_options(["smoke", "--start", "nowhere"])
+        read_options(["smoke", "--from", "nowhere"])

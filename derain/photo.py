@@ -1,0 +1,381 @@
+"""Files to pictures and back with nothing lost on the way but the rain.
+
+A picture keeps its depth, its transparency, its one channel if it is gray, its colour profile
+and its EXIF, as far as the format of the answer can hold them.
+"""
+
+import io
+import struct
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+import cv2
+import numpy as np
+import pi_heif
+from numpy.typing import NDArray
+from PIL import Image, UnidentifiedImageError
+
+from derain import jpeg, png, tiff
+from derain.arrays import AnyPicture
+from derain.errors import CorruptImageError, ImageError, UnsupportedFormatError
+from derain.formats import AVIF, BMP, HEIC, JPEG, PNG, TIFF, WEBP, ImageFormat, check_size
+from derain.header import Header
+from derain.metadata import MOST_PROFILE_BYTES, Exif, profile_fits, read_exif, without_orientation
+
+Samples = NDArray[np.uint8] | NDArray[np.uint16]  # (height, width) or (height, width, channels)
+
+_FULL_COLOUR_QUALITY = 90  # from here on, colour is kept at full resolution
+_MOST_JPEG_EXIF_BYTES = 65_533 - len(jpeg.EXIF_PREFIX)
+_MOST_JPEG_DENSITY = 65_535
+
+# libavif's scale from 0, slow, to 10: beyond 8 it takes a third of the time for 2 % more bytes.
+_AVIF_SPEED = 9
+
+
+_PLAIN_MODES = {
+    "1": "L",
+    "P": "RGB",
+    "PA": "RGBA",
+    "La": "LA",
+    "RGBa": "RGBA",
+    "RGBX": "RGB",
+    "YCbCr": "RGB",
+}
+
+
+@dataclass(frozen=True)
+class Photo:
+    """What a file holds, upright."""
+
+    picture: AnyPicture  # RGB (height, width, 3)
+    alpha: Samples | None  # (height, width), of the picture's dtype
+    is_gray: bool  # the file had one channel: the answer gets one
+    profile: bytes | None  # ICC, of the picture's own values: they are never converted
+    exif: bytes | None  # cleaned: see derain.metadata
+    format: ImageFormat  # it came in
+    dots_per_inch: tuple[float, float] | None = None
+    png_colour: bytes = b""  # the chunks by which a PNG tells its colours besides a profile
+
+
+@dataclass(frozen=True)
+class _Decoded:
+    """What a decoder gives."""
+
+    samples: Samples  # gray, gray and alpha, RGB, or RGB and alpha
+    exif: Exif | None = None
+    profile: bytes | None = None
+    dots_per_inch: tuple[float, float] | None = None
+    is_upright: bool = False  # the decoder has turned it
+    png_colour: bytes = b""
+
+
+def decode_photo(data: bytes, header: Header) -> Photo:
+    """The file whose header was read before. Raises CorruptImageError or UnsupportedFormatError."""
+    name = header.format.name
+    try:
+        decoded = _DECODERS[name](data)
+    except ImageError:
+        raise
+    except UnidentifiedImageError as error:
+        raise UnsupportedFormatError(f"a {name} of this kind is not supported, or it is damaged") from error
+    except cv2.error as error:
+        raise CorruptImageError(f"the {name} picture cannot be decoded: {error.err}") from error
+    except Exception as error:  # a damaged file makes decoders raise whatever it happens to
+        raise CorruptImageError(f"the {name} picture is damaged or cut short: {error}") from error
+    samples: NDArray[Any] = decoded.samples
+    exif = decoded.exif
+    if sorted(samples.shape[:2]) != sorted((header.height, header.width)):
+        raise CorruptImageError(f"the {name} picture is of another size than its header says")
+    if exif and not decoded.is_upright:
+        samples = _turn(samples, exif.orientation)
+    if samples.ndim == 2:
+        samples = samples[..., None]
+    height, width, channels = samples.shape
+    is_gray = channels < 3
+    colours: NDArray[Any] = np.repeat(samples[..., :1], 3, axis=2) if is_gray else samples[..., :3]
+    return Photo(
+        picture=np.ascontiguousarray(colours),
+        alpha=np.ascontiguousarray(samples[..., -1]) if channels in (2, 4) else None,
+        is_gray=is_gray,
+        profile=decoded.profile if profile_fits(decoded.profile, is_gray) else None,
+        exif=exif.to_bytes(width, height) if exif else None,
+        format=header.format,
+        dots_per_inch=decoded.dots_per_inch or (exif.dots_per_inch if exif else None),
+        png_colour=decoded.png_colour,
+    )
+
+
+def derain_photo(derain: Callable[[AnyPicture], AnyPicture], photo: Photo, strength: float = 1.0) -> Photo:
+    """The photo without rain. Strength, 0 to 1, goes linearly from what came in to the result.
+
+    Where it is wholly transparent, the colours stay what they were; transparency stays what it was.
+    """
+    if not 0 <= strength <= 1:
+        raise ValueError(f"the strength is between 0 and 1, not {strength}")
+    if strength == 0:
+        return photo
+    derained: NDArray[Any] = derain(photo.picture)
+    if photo.is_gray:
+        gray = cv2.cvtColor(derained, cv2.COLOR_RGB2GRAY)
+        derained = np.repeat(gray[..., None], 3, axis=2)
+    if strength < 1:
+        derained = cv2.addWeighted(derained, strength, photo.picture, 1 - strength, 0)
+    if photo.alpha is not None:
+        derained = np.where(photo.alpha[..., None] == 0, photo.picture, derained)
+    return replace(photo, picture=derained)
+
+
+def encode_photo(
+    photo: Photo,
+    target: ImageFormat,
+    quality: int | None = None,
+    lossless: bool = False,
+    keep_metadata: bool = True,
+) -> bytes:
+    """The photo as a file; without metadata, the colour profile stays, for it is how the picture looks.
+
+    The quality, 1 to 100, is for JPEG, WebP and AVIF. What the format cannot hold is brought to what
+    it can: 16 bits are rounded to 8, transparency is laid over white.
+    Raises UnsupportedFormatError for what the format cannot do, ImageTooLargeError for a side too long.
+    """
+    if not target.writable:
+        raise UnsupportedFormatError(f"{target.name} can be read, but not written")
+    if lossless and not target.can_be_lossless:
+        raise UnsupportedFormatError(f"{target.name} cannot be written without loss: PNG, WebP and TIFF can")
+    if quality is not None and not 1 <= quality <= 100:
+        raise ValueError(f"the quality is between 1 and 100, not {quality}")
+    check_size(photo.picture.shape[1], photo.picture.shape[0], target)
+    samples = _samples_for(target, photo)
+    profile = photo.profile if profile_fits(photo.profile, samples.shape[2] < 3) else None
+    exif = photo.exif if keep_metadata else None
+    dots = photo.dots_per_inch if keep_metadata else None
+    if target == PNG:
+        colour = _png_colour(photo.png_colour, profile)
+        return png.write_png(samples, profile, exif, dots, colour)
+    if target == TIFF:
+        tags = read_exif(exif)
+        directories = (tags.main, tags.camera, tags.interoperability) if tags else ({}, {}, {})
+        return tiff.write_tiff(samples, profile, directories, dots)
+    return _by_pillow(samples, target, quality or target.quality, lossless, profile, exif, dots)
+
+
+def to_8_bits(samples: Samples) -> NDArray[np.uint8]:
+    """Rounded to the nearest level."""
+    if samples.dtype == np.uint8:
+        return samples.astype(np.uint8, copy=False)
+    scaled = cv2.convertScaleAbs(samples, alpha=1 / 257)
+    return np.asarray(scaled, np.uint8).reshape(samples.shape)
+
+
+def _samples_for(target: ImageFormat, photo: Photo) -> Samples:
+    """What the format can hold, (height, width, 1 to 4 channels)."""
+    picture, alpha = photo.picture, photo.alpha
+    if alpha is not None and not target.has_alpha:
+        picture, alpha = _over_white(picture, alpha), None
+    # Pillow writes gray with alpha as RGB in AVIF.
+    if photo.is_gray and target.has_gray and not (alpha is not None and target == AVIF):
+        picture = picture[..., :1]
+    samples: NDArray[Any] = picture if alpha is None else np.concatenate([picture, alpha[..., None]], axis=2)
+    return samples if target.is_deep else to_8_bits(np.ascontiguousarray(samples))
+
+
+def _over_white(picture: AnyPicture, alpha: Samples) -> AnyPicture:
+    white = np.iinfo(picture.dtype).max
+    result = np.empty_like(picture)
+    for row in range(len(picture)):  # a row at a time takes little memory
+        opaque = alpha[row, :, None].astype(np.uint64)
+        mixed = picture[row] * opaque + white * (white - opaque)
+        result[row] = (mixed + white // 2) // white
+    return result
+
+
+def _by_pillow(
+    samples: Samples,
+    target: ImageFormat,
+    quality: int | None,
+    lossless: bool,
+    profile: bytes | None,
+    exif: bytes | None,
+    dots_per_inch: tuple[float, float] | None,
+) -> bytes:
+    options: dict[str, Any] = {}
+    if profile:
+        options["icc_profile"] = profile
+    if exif:
+        options["exif"] = exif
+    if dots_per_inch and max(dots_per_inch) <= _MOST_JPEG_DENSITY:
+        options["dpi"] = dots_per_inch
+    has_full_colour = quality is not None and quality >= _FULL_COLOUR_QUALITY
+    if target == JPEG:
+        options |= {"quality": quality, "subsampling": "4:4:4" if has_full_colour else "4:2:0"}
+        if exif:
+            # One segment holds no more; so much of text in EXIF is lost rather than the picture.
+            options["exif"] = jpeg.EXIF_PREFIX + exif if len(exif) <= _MOST_JPEG_EXIF_BYTES else b""
+    elif target == AVIF:
+        options |= {"quality": quality, "subsampling": "4:4:4" if has_full_colour else "4:2:0"}
+        options |= {"speed": _AVIF_SPEED, "max_threads": 1}
+        if exif:
+            # Pillow writes EXIF anew where it has an orientation, and stumbles over what is odd in it.
+            options["exif"] = without_orientation(exif)
+    elif target == WEBP:
+        # Colours are kept where they are transparent as well. Without loss, `quality` is the effort.
+        options |= {"lossless": True, "quality": 20, "method": 1} if lossless else {"quality": quality}
+        options["exact"] = True
+    file = io.BytesIO()
+    Image.fromarray(samples[..., 0] if samples.shape[2] == 1 else samples).save(file, target.name, **options)
+    return file.getvalue()
+
+
+def _turn(samples: Samples, orientation: int) -> Samples:
+    """Upright, by EXIF's number of how it was held."""
+    if orientation >= 5:
+        samples = samples.swapaxes(0, 1)
+    if orientation in (3, 4, 7, 8):
+        samples = samples[::-1]
+    if orientation in (2, 3, 6, 7):
+        samples = samples[:, ::-1]
+    return samples
+
+
+def _by_opencv(data: bytes, flags: int = cv2.IMREAD_UNCHANGED) -> Samples:
+    """In RGB's order whatever OpenCV's is; raises CorruptImageError."""
+    pixels = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
+    if pixels is None:
+        raise CorruptImageError("the picture is damaged or cut short")
+    samples: NDArray[Any] = pixels
+    if samples.ndim == 3 and flags == cv2.IMREAD_UNCHANGED:
+        to_rgb = cv2.COLOR_BGRA2RGBA if samples.shape[2] == 4 else cv2.COLOR_BGR2RGB
+        cv2.cvtColor(samples, to_rgb, samples)
+    return samples
+
+
+def _decode_jpeg(data: bytes) -> _Decoded:
+    head = jpeg.read_head(data)
+    flags = cv2.IMREAD_GRAYSCALE if head.is_gray else cv2.IMREAD_COLOR_RGB
+    samples = _by_opencv(data, flags | cv2.IMREAD_IGNORE_ORIENTATION)
+    return _Decoded(samples, read_exif(head.exif), head.profile, head.dots_per_inch)
+
+
+def _decode_png(data: bytes) -> _Decoded:
+    found: dict[bytes, memoryview] = {}
+    for name, content in png.chunks(data):
+        found.setdefault(name, content)
+    depth, colour_type = data[24], data[25]
+    samples = _by_opencv(png.pixels_only(data))
+    if colour_type == png.GRAY_ALPHA and samples.ndim == 3:
+        samples = samples[..., 2:]  # OpenCV gives gray three times
+    if colour_type == png.GRAY and b"tRNS" in found and len(found[b"tRNS"]) == 2:
+        samples = _with_one_gray_transparent(samples, int.from_bytes(found[b"tRNS"], "big"), depth)
+    colour = [png.chunk(name, bytes(found[name])) for name in png.COLOUR_CHUNKS if name in found]
+    return _Decoded(
+        samples,
+        read_exif(bytes(found.get(b"eXIf", b""))),
+        png.inflate(found[b"iCCP"], MOST_PROFILE_BYTES) if b"iCCP" in found else None,
+        png.resolution(found[b"pHYs"]) if b"pHYs" in found else None,
+        png_colour=b"".join(colour),
+    )
+
+
+def _with_one_gray_transparent(gray: Samples, level: int, depth: int) -> Samples:
+    """OpenCV leaves out the alpha of gray pictures in which one level is transparent."""
+    opaque = np.iinfo(gray.dtype).max
+    if depth < 8:
+        level = level * 255 // (2**depth - 1)
+    alpha = np.where(gray == level, 0, opaque).astype(gray.dtype)
+    return np.stack([gray, alpha], axis=-1)
+
+
+def _png_colour(chunks: bytes, profile: bytes | None) -> bytes:
+    """A profile says it all, and the standard allows no sRGB chunk beside it."""
+    return b"" if profile else chunks
+
+
+def _read_by_pillow(data: bytes, pillow_name: str) -> tuple[Samples, dict[str | tuple[int, int], Any]]:
+    """The samples, and what Pillow says of the file."""
+    with Image.open(io.BytesIO(data), formats=[pillow_name]) as image:
+        image.load()
+        plain = image.convert(_PLAIN_MODES[image.mode]) if image.mode in _PLAIN_MODES else image
+        return np.asarray(plain), image.info
+
+
+def _decode_webp(data: bytes) -> _Decoded:
+    samples, info = _read_by_pillow(data, "WEBP")
+    return _Decoded(samples, read_exif(info.get("exif")), info.get("icc_profile"))
+
+
+def _decode_avif(data: bytes) -> _Decoded:
+    # Pillow does not turn it, and says by EXIF's orientation how it is to be turned.
+    samples, info = _read_by_pillow(data, "AVIF")
+    return _Decoded(samples, read_exif(info.get("exif")), info.get("icc_profile"))
+
+
+def _decode_heic(data: bytes) -> _Decoded:
+    # libheif turns it, whatever the EXIF says.
+    image = pi_heif.open_heif(data, convert_hdr_to_8bit=True)
+    samples = np.asarray(image)
+    if image.premultiplied_alpha and samples.ndim == 3 and samples.shape[2] in (2, 4):
+        samples = _unmultiply(samples)
+    info = image.info
+    return _Decoded(samples, read_exif(info.get("exif")), info.get("icc_profile"), is_upright=True)
+
+
+def _decode_bmp(data: bytes) -> _Decoded:
+    (head_size,) = struct.unpack_from("<I", data, 14)
+    compression = struct.unpack_from("<I", data, 30)[0] if head_size >= 40 else 0
+    if compression in (1, 2):  # runs, which Pillow takes apart in Python
+        return _Decoded(_by_opencv(data))
+    samples, info = _read_by_pillow(data, "BMP")
+    return _Decoded(samples, dots_per_inch=info.get("dpi"))
+
+
+def _decode_tiff(data: bytes) -> _Decoded:
+    head = tiff.read_head(data)
+    profile = head.directory.get(tiff.PROFILE)
+    if head.needs_gray_views:
+        views = [_by_opencv(view) for view in tiff.gray_views(data, head)]
+        # Side by side they are gray and alpha; as planes, one behind the other.
+        planes: NDArray[Any] = np.stack(views, axis=-1)
+        samples = _with_true_alpha(planes if head.is_planar else planes.reshape(head.height, -1, 2), head)
+    elif head.bits == 16:
+        samples = _with_true_alpha(_by_opencv(data), head)
+    else:
+        samples, _ = _read_by_pillow(data, "TIFF")
+    # Both libraries turn it, but not the views.
+    is_upright = not head.needs_gray_views
+    return _Decoded(samples, read_exif(data), profile.data if profile else None, is_upright=is_upright)
+
+
+def _with_true_alpha(samples: Samples, head: tiff.TiffHead) -> Samples:
+    """As Pillow does it for 8 bits: white is the highest level, colours are not multiplied by alpha."""
+    if head.photometric == tiff.MIN_IS_WHITE:
+        gray = samples if head.samples == 1 else samples[..., 0]
+        np.bitwise_not(gray, out=gray)
+    if head.has_extra:
+        if head.extra == tiff.ASSOCIATED_ALPHA:
+            return _unmultiply(samples)
+        if head.extra == 0:  # not said what it means
+            return samples[..., :-1]
+    return samples
+
+
+def _unmultiply(samples: Samples) -> Samples:
+    """Colours of their own, where they were multiplied by alpha."""
+    opaque = np.iinfo(samples.dtype).max
+    result = samples.copy()
+    for row in range(len(samples)):  # a row at a time takes little memory
+        alpha = samples[row, :, -1:].astype(np.uint64)
+        colours = (samples[row, :, :-1].astype(np.uint64) * opaque + alpha // 2) // np.maximum(alpha, 1)
+        result[row, :, :-1] = np.minimum(colours, opaque)
+    return result
+
+
+_DECODERS: dict[str, Callable[[bytes], _Decoded]] = {
+    JPEG.name: _decode_jpeg,
+    PNG.name: _decode_png,
+    WEBP.name: _decode_webp,
+    TIFF.name: _decode_tiff,
+    BMP.name: _decode_bmp,
+    AVIF.name: _decode_avif,
+    HEIC.name: _decode_heic,
+}

@@ -1,0 +1,176 @@
+"""Did the network take the rain out, or did it do nothing? A guess without the clean picture.
+
+"Networks are Slacking Off" (Gu et al. 2023): a deraining network that meets rain it has never seen
+leaves it alone. Here a picture and what the network made of it are looked at for a twentieth of the
+network's own time, and seven signs are weighed into one probability. The weights are in slacking.json,
+written by `python -m training.slacking`; docs/monitoring.md says how well they do and what fools them.
+"""
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from derain.arrays import FloatArray, Picture
+
+WEIGHTS = Path(__file__).with_suffix(".json")
+RAIN_LAYER_GAIN = 3  # of what was removed, shown on black
+
+_LEANS = np.tan(np.radians([-45, -30, -15, 0, 15, 30, 45]))  # rain falls so, or nearly
+_LINE_PX = 16  # the least length of a line: rain is longer, grain and foliage mostly are not
+_LINE_SIGMA_PX = 1.0  # half of a line's width; its surroundings are three times as wide
+_BLOCK_PX = 32
+_CROP_PX = 160  # of the second look: a thirtieth of a picture of 1280 x 720
+_UNSEEN = 0.5  # levels: what rounding alone may do
+
+
+@dataclass(frozen=True)
+class Look:
+    """What one look at a picture and its derained version says."""
+
+    removed_energy: float  # RMS of the luma taken away, 0 to 255
+    streak_likeness: float  # how far what was taken away has one direction: 0 not at all, 1 wholly
+    residual_rain: float  # lines of one lean still in the output, all over it: 0 none; ln of their surplus
+    slacking: float  # probability that rain is left that should have been removed, 0 to 1
+
+
+@dataclass(frozen=True)
+class Signs:
+    """What the probability is made of; all finite, whatever the picture."""
+
+    removed: float  # ln levels: RMS of the luma taken away
+    direction: float  # streak_likeness
+    second: float  # ln levels: RMS of what the network takes from a crop of its own output
+    lines: float  # ln: energy of lines of the commonest lean over that of the median lean, median block
+    calm: float  # ln levels²: that energy in the calmest quarter, where a scene has little of its own
+    skew: float  # of that signal, median block: rain is bright and sparse, twigs are dark as well
+    dark: float  # ln levels: the darkest hundredth, which a veil lifts (dark channel: He, Sun and Tang 2009)
+
+
+def look(rainy: Picture, derained: Picture, derain: Callable[[Picture], Picture]) -> Look:
+    """Judges what a network did, uint8 RGB (H, W, 3) of any size; `derain` is the network itself.
+
+    It is run once more, on a crop of 160 x 160 pixels at most.
+    """
+    signs = read_signs(rainy, derained, derain)
+    return Look(
+        removed_energy=max(0.0, float(np.exp(signs.removed)) - _UNSEEN),
+        streak_likeness=signs.direction,
+        residual_rain=max(0.0, signs.lines),
+        slacking=probability(signs),
+    )
+
+
+def rain_layer(rainy: Picture, derained: Picture) -> Picture:
+    """What was removed, on black and RAIN_LAYER_GAIN times as bright, uint8 RGB (H, W, 3).
+
+    White is 85 levels or more. What the network made brighter is not shown.
+    """
+    return (
+        np.minimum(cv2.subtract(rainy, derained), 255 // RAIN_LAYER_GAIN).astype(np.uint8) * RAIN_LAYER_GAIN
+    )
+
+
+def probability(signs: Signs) -> float:
+    """Logistic in the signs."""
+    weights = load_weights()
+    evidence = weights["bias"] + sum(weights[name] * value for name, value in vars(signs).items())
+    return float(1 / (1 + np.exp(-np.clip(evidence, -50, 50))))
+
+
+@cache
+def load_weights() -> dict[str, float]:
+    """Of each of the Signs, and the bias."""
+    weights: dict[str, float] = json.loads(WEIGHTS.read_text())["weights"]
+    return weights
+
+
+def read_signs(rainy: Picture, derained: Picture, derain: Callable[[Picture], Picture]) -> Signs:
+    before, after = _luma(rainy), _luma(derained)
+    removed = np.subtract(before, after, dtype=np.float32)
+    lines, energy, skew = _find_lines(after)
+    # The network's own opinion: where lines stand out most, does it find more to take away? One that
+    # does nothing finds nothing here either, so the other signs do without it.
+    crop = _crop(lines, *after.shape)
+    again = np.ascontiguousarray(derained[crop])
+    second = np.subtract(_luma(again), _luma(derain(again)), dtype=np.float32)
+    return Signs(
+        removed=_log_rms(removed),
+        direction=_coherence(removed),
+        second=_log_rms(second),
+        lines=float(np.median(lines)),
+        calm=float(np.log(np.quantile(energy, 0.25) + 0.05)),
+        skew=float(np.median(skew)),
+        dark=float(np.log(np.quantile(_shrink(derained, 8, 8).min(axis=2), 0.01) + 4)),
+    )
+
+
+def _find_lines(luma: NDArray[np.uint8]) -> tuple[FloatArray, FloatArray, FloatArray]:
+    """Of each block, for the lean that is commonest over the picture: surplus (ln), energy, skewness.
+
+    A matched filter for long thin lines: the picture is sheared until they stand upright, then averaged
+    along them, and compared with its surroundings across them. Texture that has no direction gives all
+    leans alike; a fence or a mast has one, but in few blocks.
+    """
+    height, width = luma.shape
+    filtered = []
+    for lean in _LEANS:
+        shear = np.array([[1, lean, -lean * height / 2], [0, 1, 0]], dtype=np.float32)
+        upright = cv2.warpAffine(luma, shear, (width, height), borderMode=cv2.BORDER_REFLECT_101)
+        along = _shrink(upright.astype(np.float32), _LINE_PX, 1)
+        near, far = (cv2.GaussianBlur(along, (0, 0), s * _LINE_SIGMA_PX, sigmaY=1e-3) for s in (1, 3))
+        filtered.append(near - far)
+    energies = np.stack([_blocks(signal**2) for signal in filtered])  # (leans, rows, columns)
+    commonest = int(np.log(energies + 0.1).mean(axis=(1, 2)).argmax())
+    energy = energies[commonest]
+    surplus = np.log((energy + 0.1) / (np.median(energies, axis=0) + 0.1))
+    skew = _blocks(filtered[commonest] ** 3) / (energy**1.5 + 0.3)
+    return surplus, energy, skew
+
+
+def _coherence(levels: FloatArray) -> float:
+    """How far all gradients share one direction: 0 not at all, 1 wholly.
+
+    The structure tensor (Bigun and Granlund 1987) of the whole picture: the difference of its
+    eigenvalues over their sum. Rain has one direction everywhere, a scene's edges have many.
+    """
+    x, y = (cv2.Sobel(levels, cv2.CV_32F, *axis) for axis in ((1, 0), (0, 1)))
+    xx, yy, xy = (float(np.vdot(a, b)) / levels.size for a, b in ((x, x), (y, y), (x, y)))
+    return float(np.hypot(xx - yy, 2 * xy) / (xx + yy + 0.01))
+
+
+def _crop(score: FloatArray, height: int, width: int) -> tuple[slice, slice]:
+    """The window of _CROP_PX in which the blocks' score is highest."""
+    side = _CROP_PX // _BLOCK_PX
+    smooth = cv2.boxFilter(score, -1, (side, side), borderType=cv2.BORDER_REPLICATE)
+    block = np.unravel_index(int(smooth.argmax()), score.shape)
+    starts = (
+        int(np.clip((b + 0.5) * length / blocks - _CROP_PX / 2, 0, max(0, length - _CROP_PX)))
+        for b, length, blocks in zip(block, (height, width), score.shape, strict=True)
+    )
+    top, left = starts
+    return slice(top, top + _CROP_PX), slice(left, left + _CROP_PX)
+
+
+def _luma(picture: Picture) -> NDArray[np.uint8]:
+    return np.asarray(cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY), dtype=np.uint8)
+
+
+def _blocks(filtered: FloatArray) -> FloatArray:
+    """Means of _BLOCK_PX each way, of what is _LINE_PX times less high than the picture."""
+    return np.asarray(_shrink(filtered, _BLOCK_PX // _LINE_PX, _BLOCK_PX), dtype=np.float32)
+
+
+def _shrink(levels: NDArray[np.uint8] | FloatArray, rows: int, columns: int) -> FloatArray:
+    """Means of so many rows and columns, as near as the size allows."""
+    size = max(1, levels.shape[1] // columns), max(1, levels.shape[0] // rows)
+    return np.asarray(cv2.resize(levels, size, interpolation=cv2.INTER_AREA), dtype=np.float32)
+
+
+def _log_rms(levels: FloatArray) -> float:
+    return float(np.log(np.sqrt(np.vdot(levels, levels) / levels.size) + _UNSEEN))

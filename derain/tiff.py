@@ -1,0 +1,272 @@
+"""TIFF, as far as Pillow and OpenCV do not go: what its tags say, and pictures of every kind with them."""
+
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from derain.errors import CorruptImageError, UnsupportedFormatError
+from derain.tags import (
+    LONG,
+    SHORT,
+    Directory,
+    Field,
+    TagFile,
+    header,
+    numbers,
+    pack,
+    pack_tree,
+    rational,
+    whole,
+)
+
+SIGNATURES = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+
+SUBFILE, WIDTH, HEIGHT, BITS, COMPRESSION, PHOTOMETRIC = 254, 256, 257, 258, 259, 262
+STRIP_OFFSETS, SAMPLES, ROWS_PER_STRIP, STRIP_BYTES = 273, 277, 278, 279
+X_RESOLUTION, Y_RESOLUTION, PLANAR, RESOLUTION_UNIT, PREDICTOR = 282, 283, 284, 296, 317
+TILE_WIDTH, TILE_LENGTH, TILE_OFFSETS, TILE_BYTES = 322, 323, 324, 325
+EXTRA_SAMPLES, SAMPLE_FORMAT, PROFILE = 338, 339, 34675
+_FILL_ORDER, _JPEG_TABLES = 266, 347
+
+MIN_IS_WHITE, MIN_IS_BLACK, RGB, PALETTE, YCBCR = 0, 1, 2, 3, 6
+ASSOCIATED_ALPHA, UNASSOCIATED_ALPHA = 1, 2
+
+_PHOTOMETRIC_NAMES = {
+    -1: "a TIFF that does not say whether it is gray or RGB",
+    4: "a transparency mask",
+    5: "CMYK",
+    8: "L*a*b*",
+    9: "L*a*b*",
+    10: "L*a*b*",
+    32803: "a raw sensor picture",
+    32844: "LogLuv",
+    32845: "LogLuv",
+    34892: "a raw sensor picture",
+}
+_SAMPLE_FORMATS = {2: "signed numbers", 3: "floating point", 5: "complex numbers", 6: "complex numbers"}
+
+# Tiles may be larger than the picture; decoders make room for a whole one.
+_USUAL_TILE_PIXELS = 2048 * 2048
+_MOST_PAGES = 10
+
+
+@dataclass(frozen=True)
+class TiffHead:
+    """Of the first page; width and height before it is turned."""
+
+    width: int
+    height: int
+    photometric: int
+    samples: int
+    bits: int
+    is_planar: bool
+    extra: int | None  # what a sample beyond gray or RGB means
+    directory: Directory
+
+    @property
+    def is_gray(self) -> bool:
+        return self.photometric in (MIN_IS_WHITE, MIN_IS_BLACK)
+
+    @property
+    def needs_gray_views(self) -> bool:
+        """Neither Pillow nor OpenCV reads deep planes, nor gray with alpha in planes or deep."""
+        is_gray_alpha = self.is_gray and self.samples == 2
+        return (self.is_planar or is_gray_alpha) and (self.bits == 16 or (self.is_planar and self.is_gray))
+
+    @property
+    def has_extra(self) -> bool:
+        return self.samples in (2, 4)
+
+
+def read_head(data: bytes) -> TiffHead:
+    """Raises CorruptImageError, or UnsupportedFormatError for what would not come back as it is."""
+    file = TagFile(data)
+    directory, following = file.directory(file.first)
+    width, height = (_one(directory, tag, 0) for tag in (WIDTH, HEIGHT))
+    if not width or not height:
+        raise CorruptImageError(f"the TIFF picture's header is damaged: it is {width} x {height}")
+    _refuse_pages(file, following)
+    photometric = _one(directory, PHOTOMETRIC, -1)
+    samples = _one(directory, SAMPLES, 1)
+    bits = _few(directory, BITS, [1])
+    formats = _few(directory, SAMPLE_FORMAT, [1])
+    extra = _few(directory, EXTRA_SAMPLES, [])
+    if photometric not in (MIN_IS_WHITE, MIN_IS_BLACK, RGB, PALETTE, YCBCR):
+        kind = _PHOTOMETRIC_NAMES.get(photometric, f"photometric interpretation {photometric}")
+        raise UnsupportedFormatError(f"{kind} is not supported in TIFF: save it as gray or RGB")
+    if unlike := sorted({found for found in formats if found in _SAMPLE_FORMATS}):
+        kind = _SAMPLE_FORMATS[unlike[0]]
+        raise UnsupportedFormatError(f"{kind} in TIFF: whole numbers of 8 or 16 bits are supported")
+    is_gray = photometric in (MIN_IS_WHITE, MIN_IS_BLACK)
+    allowed_samples = (1, 2) if is_gray else (1,) if photometric == PALETTE else (3,)
+    if photometric == RGB:
+        allowed_samples = (3, 4)
+    if samples not in allowed_samples:
+        raise UnsupportedFormatError(
+            f"a TIFF of {samples} samples a pixel is not supported: gray and RGB are"
+        )
+    allowed_bits = [8]
+    if photometric != YCBCR and samples == 1:
+        allowed_bits = [1, 2, 4, 8]
+    if photometric in (MIN_IS_WHITE, MIN_IS_BLACK, RGB):
+        allowed_bits.append(16)
+    if len(set(bits)) != 1 or bits[0] not in allowed_bits:
+        given = "-".join(map(str, dict.fromkeys(bits)))
+        raise UnsupportedFormatError(f"a TIFF of {given} bits a sample is not supported: 8 and 16 are")
+    head = TiffHead(
+        width,
+        height,
+        photometric,
+        samples,
+        bits[0],
+        _one(directory, PLANAR, 1) == 2 and samples > 1,
+        extra[0] if extra else None,
+        directory,
+    )
+    _check_parts(head)
+    return head
+
+
+def _refuse_pages(file: TagFile, following: int) -> None:
+    """Other pages are refused; smaller copies and masks of the first one are not pages."""
+    for _ in range(_MOST_PAGES):
+        if not 0 < following < len(file.data):
+            return
+        directory, following = file.directory(following)
+        if directory and not _one(directory, SUBFILE, 0) & 0b101:
+            break
+    raise UnsupportedFormatError("several frames or pages: send them one by one as still pictures")
+
+
+def _check_parts(head: TiffHead) -> None:
+    """Tiles and strips as large and as many as the picture has use for."""
+    tile_width, tile_length = (_one(head.directory, tag, 0) for tag in (TILE_WIDTH, TILE_LENGTH))
+    if tile_width * tile_length > max(4 * head.width * head.height, _USUAL_TILE_PIXELS):
+        raise CorruptImageError(
+            f"the TIFF picture's header is damaged: tiles of {tile_width} x {tile_length}"
+        )
+    planes = head.samples if head.is_planar else 1
+    most = head.height
+    if tile_width and tile_length:
+        most = -(-head.width // tile_width) * -(-head.height // tile_length)
+    for tag in (STRIP_OFFSETS, STRIP_BYTES, TILE_OFFSETS, TILE_BYTES):
+        if tag in head.directory and head.directory[tag].count > most * planes:
+            raise CorruptImageError("the TIFF picture's header is damaged: it has too many strips or tiles")
+
+
+def _one(directory: Directory, tag: int, default: int) -> int:
+    return _few(directory, tag, [default])[0]
+
+
+def _few(directory: Directory, tag: int, default: list[int]) -> list[int]:
+    if tag in directory and directory[tag].count > 64:
+        raise CorruptImageError("the TIFF picture's header is damaged: too many values in a tag")
+    return numbers(directory, tag, default)
+
+
+def gray_views(data: bytes, head: TiffHead) -> list[bytes]:
+    """A picture that no reader at hand can read, as gray ones that they can.
+
+    Of planes, each is one; gray and alpha side by side are one of twice the width.
+    Raises UnsupportedFormatError where that does not hold.
+    """
+    tags = TagFile(data)
+    if tags.is_big:
+        raise UnsupportedFormatError("a BigTIFF of this kind is not supported: save it as an ordinary TIFF")
+    copied = (HEIGHT, COMPRESSION, _FILL_ORDER, ROWS_PER_STRIP, PREDICTOR, TILE_LENGTH, _JPEG_TABLES)
+    views = head.samples if head.is_planar else 1
+    scale = 1 if head.is_planar else head.samples
+    if scale > 1 and _one(head.directory, PREDICTOR, 1) != 1:
+        raise UnsupportedFormatError(
+            "16-bit gray with alpha and a predictor is not supported in TIFF: save it without, or as PNG"
+        )
+    shared = {tag: head.directory[tag] for tag in copied if tag in head.directory}
+    shared |= {
+        BITS: whole(SHORT, head.bits),
+        PHOTOMETRIC: whole(SHORT, MIN_IS_BLACK),
+        SAMPLES: whole(SHORT, 1),
+    }
+    for tag in (WIDTH, TILE_WIDTH):
+        if tag in head.directory:
+            shared[tag] = whole(LONG, scale * _one(head.directory, tag, 0))
+    parts = {
+        tag: np.array_split(numbers(head.directory, tag), views)
+        for tag in (STRIP_OFFSETS, STRIP_BYTES, TILE_OFFSETS, TILE_BYTES)
+        if tag in head.directory
+    }
+    start = len(data) + len(data) % 2
+    body = data[8:].ljust(start - 8, b"\0")
+    return [
+        header(start, tags.order)
+        + body
+        + pack(shared | {tag: whole(LONG, *part[view]) for tag, part in parts.items()}, start, tags.order)
+        for view in range(views)
+    ]
+
+
+_STRIP_BYTES = 2**20
+_DEFLATE, _HORIZONTAL = 8, 2
+
+
+def write_tiff(
+    samples: NDArray[np.uint8] | NDArray[np.uint16],
+    profile: bytes | None,
+    exif: tuple[Directory, Directory, Directory],
+    dots_per_inch: tuple[float, float] | None,
+) -> bytes:
+    """Samples (height, width, channels) of 8 or 16 bits, as gray, gray with alpha, RGB or RGB with alpha.
+
+    Written here because OpenCV writes no tags, and Pillow no RGB of 16 bits.
+    """
+    height, width, channels = samples.shape
+    rows = max(1, _STRIP_BYTES // samples[0].nbytes)
+    has_predictor = not (channels == 2 and samples.dtype == np.uint16)  # see `gray_views`
+    parts = [b""]  # the header, once it is known where the directory is
+    offsets, sizes, end = [], [], 8
+    for strip in _strips(samples, rows, has_predictor):
+        offsets.append(end)
+        sizes.append(len(strip))
+        parts.append(strip + b"\0" * (len(strip) % 2))
+        end += len(parts[-1])
+    main, camera, interoperability = exif
+    fields: Directory = {}
+    if dots_per_inch:
+        fields = {
+            X_RESOLUTION: rational(dots_per_inch[0]),
+            Y_RESOLUTION: rational(dots_per_inch[1]),
+            RESOLUTION_UNIT: whole(SHORT, 2),
+        }
+    fields |= main | {
+        WIDTH: whole(LONG, width),
+        HEIGHT: whole(LONG, height),
+        BITS: whole(SHORT, *[8 * samples.dtype.itemsize] * channels),
+        COMPRESSION: whole(SHORT, _DEFLATE),
+        PHOTOMETRIC: whole(SHORT, RGB if channels > 2 else MIN_IS_BLACK),
+        STRIP_OFFSETS: whole(LONG, *offsets),
+        SAMPLES: whole(SHORT, channels),
+        ROWS_PER_STRIP: whole(LONG, rows),
+        STRIP_BYTES: whole(LONG, *sizes),
+        PLANAR: whole(SHORT, 1),
+        PREDICTOR: whole(SHORT, _HORIZONTAL if has_predictor else 1),
+    }
+    if channels in (2, 4):
+        fields[EXTRA_SAMPLES] = whole(SHORT, UNASSOCIATED_ALPHA)
+    if profile:
+        fields[PROFILE] = Field(7, len(profile), profile)
+    parts[0] = header(end)
+    return b"".join([*parts, pack_tree(fields, camera, interoperability, end)])
+
+
+def _strips(
+    samples: NDArray[np.uint8] | NDArray[np.uint16], rows: int, has_predictor: bool
+) -> Iterator[bytes]:
+    for start in range(0, samples.shape[0], rows):
+        strip = samples[start : start + rows].copy()
+        if has_predictor:
+            strip[:, 1:] -= samples[start : start + rows, :-1]
+        packer = zlib.compressobj(1, zlib.DEFLATED, 15, 9, zlib.Z_RLE)
+        little = strip.astype("<u2" if samples.dtype == np.uint16 else "u1", copy=False)
+        yield packer.compress(little.tobytes()) + packer.flush()

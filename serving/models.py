@@ -1,0 +1,227 @@
+"""The models that are served: opened, tried out, and exchanged while pictures are in work."""
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from threading import Lock
+
+import numpy as np
+
+from derain.arrays import Picture
+from derain.engine import Engine
+from derain.errors import DerainError, ModelError
+from derain.manifest import Manifest, load_manifest
+from derain.registry import Registry
+from serving.metrics import MODEL, RELOADS
+from serving.problems import RefusedReloadError, UnknownModelError
+from serving.settings import Settings
+
+logger = logging.getLogger("derain.models")
+
+# How much a model may change smooth light and shade, which have no rain in them.
+_MOST_CHANGE = 40  # mean, of 255
+_TRIAL_PX = 96
+
+
+class Served:
+    """A model in service. It is closed when it is retired and no picture needs it any more."""
+
+    def __init__(self, name: str, engine: Engine) -> None:
+        self.name = name  # of its folder
+        self.engine = engine
+        self._lock = Lock()
+        self._users = 0
+        self._is_retired = False
+
+    @property
+    def manifest(self) -> Manifest:
+        return self.engine.manifest
+
+    def take(self) -> bool:
+        """Whether it can be used; then `give_back` must follow."""
+        with self._lock:
+            if self._is_retired and not self._users:
+                return False
+            self._users += 1
+            return True
+
+    def give_back(self) -> None:
+        with self._lock:
+            self._users -= 1
+            is_over = self._is_retired and not self._users
+        if is_over:
+            self.engine.close()
+
+    def retire(self) -> None:
+        with self._lock:
+            is_over = not self._users and not self._is_retired
+            self._is_retired = True
+        if is_over:
+            self.engine.close()
+
+
+@dataclass(frozen=True)
+class Catalogue:
+    """What is served at one time: never changed, only replaced as a whole."""
+
+    default: str
+    models: dict[str, Served]
+
+
+class Models:
+    """The default model and, by name, all others of the folder.
+
+    Raises ModelError or ProviderError where the default one cannot be served. Another that cannot be
+    is left out, and the log says why.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._registry = Registry(settings.models)
+        self._reloading = Lock()
+        self._catalogue = self._open({})
+        self._tell()
+
+    @property
+    def default(self) -> Served:
+        return self._catalogue.models[self._catalogue.default]
+
+    @property
+    def default_name(self) -> str:
+        return self._catalogue.default
+
+    def names(self) -> list[str]:
+        return sorted(self._catalogue.models)
+
+    def get(self, name: str | None) -> Served:
+        """The default one for None; raises UnknownModelError."""
+        catalogue = self._catalogue
+        try:
+            return catalogue.models[catalogue.default if name is None else name]
+        except KeyError:
+            there = ", ".join(sorted(catalogue.models))
+            raise UnknownModelError(f"there is no model {name!r} here, but {there}") from None
+
+    @contextmanager
+    def use(self, name: str | None) -> Iterator[Served]:
+        """Of `get`, for as long as it is needed: a reload in the meantime lets it finish."""
+        served = self.get(name)
+        while not served.take():  # retired between the two lines
+            served = self.get(name)
+        try:
+            yield served
+        finally:
+            served.give_back()
+
+    def reload(self) -> bool:
+        """Serves what is in the folder now, with the default that is named there now; whether that is new.
+
+        Raises RefusedReloadError, and serves on what it did, where the new default cannot be served.
+        """
+        with self._reloading:
+            old = self._catalogue
+            try:
+                new = self._open(old.models)
+            except (DerainError, OSError) as error:
+                RELOADS.labels("refused").inc()
+                logger.error("reload refused, the old model stays: %s", error)
+                raise RefusedReloadError(f"the model stays as it was: {error}") from error
+            is_new = new.default != old.default or new.models != old.models
+            self._catalogue = new
+            for served in old.models.values():
+                if served not in new.models.values():
+                    served.retire()
+            RELOADS.labels("swapped" if is_new else "unchanged").inc()
+            self._tell(old)
+            return is_new
+
+    def close(self) -> None:
+        for served in self._catalogue.models.values():
+            served.retire()
+
+    def _open(self, before: dict[str, Served]) -> Catalogue:
+        """Of models that have not changed, the engines of before."""
+        opened: dict[str, Served] = {}
+        try:
+            name, folder = self._default_folder()
+            opened[name] = self._open_one(name, folder, before.get(name))
+            for other in self._registry.names():
+                if other not in opened:
+                    self._open_other(other, opened, before)
+        except BaseException:
+            _close_new(opened, before)
+            raise
+        return Catalogue(name, opened)
+
+    def _open_other(self, name: str, opened: dict[str, Served], before: dict[str, Served]) -> None:
+        try:
+            opened[name] = self._open_one(name, self._registry.folder(name), before.get(name))
+        except (DerainError, OSError) as error:
+            logger.error("model %s is not served: %s", name, error)
+
+    def _default_folder(self) -> tuple[str, Path]:
+        if self._settings.model is not None:
+            return self._settings.model.resolve().name, self._settings.model
+        name = self._registry.current().model
+        return name, self._registry.folder(name)
+
+    def _open_one(self, name: str, folder: Path, before: Served | None) -> Served:
+        """Verified against its manifest, warm, and tried out."""
+        if before is not None and _is_unchanged(folder, before):
+            return before
+        settings = self._settings
+        engine = Engine(folder, settings.provider, settings.threads, settings.tile_pixels)
+        try:
+            try_out(engine)
+        except BaseException:
+            engine.close()
+            raise
+        return Served(name, engine)
+
+    def _tell(self, old: Catalogue | None = None) -> None:
+        if old is not None:
+            MODEL.labels(*_labels(old)).set(0)
+        MODEL.labels(*_labels(self._catalogue)).set(1)
+        served = self.default
+        logger.info(
+            "model %s (%s) on %s with %d threads, also %s",
+            self.default_name,
+            served.manifest.file.sha256[:12],
+            served.engine.provider,
+            served.engine.threads,
+            ", ".join(name for name in self.names() if name != self.default_name) or "no other",
+        )
+
+
+def try_out(engine: Engine) -> None:
+    """Derains light and shade of several sizes; raises ModelError where rubbish comes back."""
+    rows, columns = np.mgrid[0:_TRIAL_PX, 0:_TRIAL_PX].astype(np.float32) / _TRIAL_PX
+    shade = 40 + 120 * rows + 60 * np.sin(3 * columns)
+    picture: Picture = np.stack([shade, 0.8 * shade, 0.6 * shade], -1).astype(np.uint8)
+    for tried in (picture, picture[:1, :1], picture[:, : _TRIAL_PX // 2 + 1]):
+        try:
+            derained = engine.derain(tried)
+        except Exception as error:  # whatever onnxruntime raises of a network that is of another contract
+            raise ModelError(f"{engine.manifest.name} does not run: {error}") from error
+        change = float(np.abs(derained.astype(np.float32) - tried).mean())
+        if not change <= _MOST_CHANGE:
+            raise ModelError(
+                f"{engine.manifest.name} changes a smooth picture without rain by {change:.0f} of 255"
+            )
+
+
+def _is_unchanged(folder: Path, before: Served) -> bool:
+    return load_manifest(folder) == before.manifest
+
+
+def _close_new(opened: dict[str, Served], before: dict[str, Served]) -> None:
+    for served in opened.values():
+        if served not in before.values():
+            served.retire()
+
+
+def _labels(catalogue: Catalogue) -> tuple[str, str, str]:
+    served = catalogue.models[catalogue.default]
+    return catalogue.default, served.manifest.file.sha256, str(served.engine.provider)

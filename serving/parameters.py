@@ -1,0 +1,63 @@
+"""What a caller can say in the query of a request."""
+
+from collections.abc import Iterable
+from typing import Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from starlette.datastructures import QueryParams
+
+from derain.image import FORMATS, ImageFormat
+from serving.problems import ParameterError
+
+_WRITABLE = {known.name.lower(): known for known in FORMATS if known.writable}
+
+
+class Parameters(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    format: str | None = Field(
+        None,
+        description="Of the answer, whatever Accept says.",
+        json_schema_extra={"enum": list(_WRITABLE)},
+    )
+    quality: int | None = Field(None, ge=1, le=100, description="Of JPEG, WebP and AVIF; the default is 95.")
+    lossless: bool = Field(False, description="WebP without loss; PNG, TIFF and BMP are so in any case.")
+    strength: float = Field(
+        1.0, ge=0, le=1, allow_inf_nan=False, description="0 is the picture that came, 1 the derained one."
+    )
+    model: str | None = Field(None, max_length=100, description="One of /v1/models instead of the default.")
+    metadata: Literal["keep", "strip"] = Field(
+        "keep", description="EXIF without place, maker's notes and thumbnail, or none at all."
+    )
+    explain: bool = Field(False, description="Answer with what was taken away, as a picture.")
+
+    @model_validator(mode="after")
+    def _known_format(self) -> Self:
+        if self.format is not None and self.format.lower() not in _WRITABLE:
+            raise ValueError(f"is none of {', '.join(_WRITABLE)}")
+        return self
+
+    @property
+    def target(self) -> ImageFormat | None:
+        return _WRITABLE[self.format.lower()] if self.format else None
+
+
+def read_parameters(query: QueryParams) -> Parameters:
+    """Raises ParameterError for one that there is not, one said twice, or a value it cannot have."""
+    items = query.multi_items()
+    names = [name for name, _ in items]
+    if twice := next((name for name in names if names.count(name) > 1), None):
+        raise ParameterError(f"the parameter {twice!r} is there twice")
+    if unknown := next((name for name in names if name not in Parameters.model_fields), None):
+        raise ParameterError(f"there is no parameter {unknown!r}, but {_listed(Parameters.model_fields)}")
+    try:
+        return Parameters.model_validate(dict(items))
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = first["loc"][0] if first["loc"] else "format"
+        message = first["msg"].removeprefix("Value error, ")
+        raise ParameterError(f"the parameter {name!r}: {message[0].lower()}{message[1:]}") from error
+
+
+def _listed(names: Iterable[str]) -> str:
+    return ", ".join(names)

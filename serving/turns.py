@@ -1,0 +1,109 @@
+"""Who is next: a bounded queue of pictures, in which small ones need not wait for large ones."""
+
+import asyncio
+import heapq
+import math
+import time
+from dataclasses import dataclass, field
+
+from serving.metrics import QUEUE_PICTURES, QUEUE_PIXELS, WORK_PICTURES, WORK_PIXELS
+from serving.problems import BusyError
+
+# A picture may be overtaken by those that come so much later for each pixel that they are smaller by.
+# About what a pixel takes on one core: a large picture waits for no more than its own time's worth.
+_PATIENCE_S = 1e-6
+
+# How fast pictures are done, until some have been: about base on one core.
+_FIRST_GUESS_PIXELS_PER_S = 1e6
+_MEMORY = 0.8  # share of the former estimate that stays when a picture is done
+
+
+@dataclass(order=True)
+class _Waiting:
+    due_s: float
+    number: int  # who came first, where all else is equal
+    pixels: int = field(compare=False)
+    turn: "asyncio.Future[None]" = field(compare=False)
+
+
+class Turns:
+    """At most `parallel` pictures in work, `queue` pictures and `queue_pixels` pixels waiting.
+
+    Of one event loop. A picture larger than all that may wait is let in while nobody waits.
+    """
+
+    def __init__(self, parallel: int, queue: int, queue_pixels: int) -> None:
+        self._free = parallel
+        self._parallel = parallel
+        self._queue = queue
+        self._queue_pixels = queue_pixels
+        self._waiting: list[_Waiting] = []
+        self._waiting_pixels = 0
+        self._in_work_pixels = 0
+        self._count = 0
+        self._pixels_per_s = _FIRST_GUESS_PIXELS_PER_S
+
+    async def wait(self, pixels: int) -> None:
+        """Until it is the picture's turn; raises BusyError at once where too many wait already.
+
+        Cancelled, it leaves the queue. Every turn that was given must be ended.
+        """
+        if not self._free or self._waiting:
+            await self._queue_up(pixels)
+        else:
+            self._free -= 1
+        self._in_work_pixels += pixels
+        WORK_PICTURES.inc()
+        WORK_PIXELS.inc(pixels)
+
+    def end(self, pixels: int, worked_s: float) -> None:
+        """Of a picture whose turn it was: the next one's begins."""
+        WORK_PICTURES.dec()
+        WORK_PIXELS.dec(pixels)
+        self._in_work_pixels -= pixels
+        rate = self._parallel * pixels / max(worked_s, 1e-3)
+        self._pixels_per_s = _MEMORY * self._pixels_per_s + (1 - _MEMORY) * rate
+        self._free += 1
+        self._next()
+
+    def wait_s(self) -> float:
+        """About how long somebody who comes now would have to wait."""
+        return (self._waiting_pixels + self._in_work_pixels / 2) / self._pixels_per_s
+
+    async def _queue_up(self, pixels: int) -> None:
+        too_many = len(self._waiting) >= self._queue
+        too_large = bool(self._waiting) and self._waiting_pixels + pixels > self._queue_pixels
+        if too_many or too_large:
+            raise BusyError(
+                f"{self._parallel - self._free} pictures are in work and {len(self._waiting)} of "
+                f"{self._waiting_pixels / 1e6:.0f} megapixels wait already; try again in a moment",
+                retry_after_s=min(60, max(1, math.ceil(self.wait_s() / 2))),
+            )
+        self._count += 1
+        turn = asyncio.get_running_loop().create_future()
+        due_s = time.monotonic() + pixels * _PATIENCE_S
+        heapq.heappush(self._waiting, _Waiting(due_s, self._count, pixels, turn))
+        self._count_waiting(1, pixels)
+        try:
+            await turn
+        except asyncio.CancelledError:
+            if not turn.cancelled():  # it was given the turn in the same moment
+                self._free += 1
+            self._waiting = [other for other in self._waiting if other.turn is not turn]
+            heapq.heapify(self._waiting)
+            self._next()
+            raise
+        finally:
+            self._count_waiting(-1, -pixels)
+
+    def _count_waiting(self, pictures: int, pixels: int) -> None:
+        self._waiting_pixels += pixels
+        QUEUE_PICTURES.inc(pictures)
+        QUEUE_PIXELS.inc(pixels)
+
+    def _next(self) -> None:
+        while self._free and self._waiting:
+            turn = heapq.heappop(self._waiting).turn
+            if not turn.done():  # else it was cancelled a moment ago
+                self._free -= 1
+                turn.set_result(None)

@@ -1,0 +1,359 @@
+"""The service as its operators have it: reloads, workers that die, shutdowns, the private port, keys."""
+
+import hashlib
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx
+import pytest
+
+from derain.image import JPEG, PNG, encode
+from derain.registry import Registry
+from tests.conftest import describe_model, free_port, noise, scene, write_model
+from tests.serving.server import END_S, START_S, Server, assert_problem, serving, started
+
+pytestmark = pytest.mark.slow
+
+RAINY = encode(noise(97, 130), PNG)
+LARGE = encode(scene(1500, 1500), JPEG)  # keeps the slow model busy for a second or so
+OPERATOR = {"authorization": "Bearer of the operator"}
+
+
+def sha256(model: Path) -> str:
+    return hashlib.sha256((model / "model.onnx").read_bytes()).hexdigest()
+
+
+@pytest.fixture
+def keys(tmp_path: Path) -> Path:
+    lines = [
+        f"operator {hashlib.sha256(b'of the operator').hexdigest()} admin",
+        f"camera {hashlib.sha256(b'of the camera').hexdigest()}",
+    ]
+    (tmp_path / "keys").write_text("\n".join(lines))
+    return tmp_path / "keys"
+
+
+@pytest.fixture
+def registry(tmp_path: Path) -> Registry:
+    """Two models, the first one in service."""
+    models = tmp_path / "models"
+    write_model(models / "old", channels=4)
+    write_model(models / "new", channels=5)
+    registry = Registry(models)
+    registry.promote("old", "the first one")
+    return registry
+
+
+@contextmanager
+def traffic(server: Server, callers: int = 3) -> Iterator[list[httpx.Response]]:
+    """Pictures sent without a pause; what was answered, once all have been."""
+    answers: list[httpx.Response] = []
+    over = threading.Event()
+
+    def send() -> None:
+        with server.client() as client:
+            client.headers.update(OPERATOR)
+            while not over.is_set():
+                answers.append(client.post("/v1/derain", content=RAINY))
+
+    with ThreadPoolExecutor(callers) as pool:
+        sending = [pool.submit(send) for _ in range(callers)]
+        try:
+            yield answers
+        finally:
+            over.set()
+            for each in sending:
+                each.result()
+
+
+def until(true: Callable[[], bool], longest_s: float = 30) -> None:
+    deadline = time.monotonic() + longest_s
+    while not true():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def test_a_new_model_and_back_without_losing_a_request(
+    registry: Registry, keys: Path, tmp_path: Path
+) -> None:
+    old, new = (sha256(registry.folder(name)) for name in ("old", "new"))
+    with serving(None, tmp_path, models=registry.folder("old").parent, keys=keys) as server:
+        with traffic(server) as answers, server.client() as client:
+            client.headers.update(OPERATOR)
+
+            def reload() -> tuple[str, str, str]:
+                told = client.post("/admin/reload").raise_for_status().json()
+                served = client.get(f"/v1/models/{told['name']}").json()
+                assert served["sha256"] == told["sha256"]
+                assert client.post("/v1/derain", content=RAINY).headers["x-derain-model"] == told["name"]
+                return told["outcome"], told["name"], told["sha256"]
+
+            until(lambda: len(answers) > 5)
+            assert reload() == ("unchanged", "old", old)
+            registry.promote("new", "better")
+            # Nothing happens until it is asked for.
+            assert client.get("/v1/models").json()["default"] == "old"
+            assert reload() == ("swapped", "new", new)
+            registry.roll_back()
+            assert reload() == ("swapped", "old", old)
+            until(lambda: len(answers) > 30)
+        assert {answer.status_code for answer in answers} == {200}
+        assert {answer.headers["x-derain-model"] for answer in answers} == {"old", "new"}
+        with server.client() as client:
+            metrics = client.get("/metrics").text
+    outcomes = dict(re.findall(r'derain_model_reloads_total\{outcome="(\w+)"\} (\d+)', metrics))
+    assert outcomes == {"swapped": "2", "unchanged": "1"}
+    assert f'derain_model_info{{model="old",provider="cpu",sha256="{old}"}} 1.0' in metrics
+    assert f'derain_model_info{{model="new",provider="cpu",sha256="{new}"}} 0.0' in metrics
+
+
+def truncate(model: Path) -> None:
+    data = (model / "model.onnx").read_bytes()
+    (model / "model.onnx").write_bytes(data[: len(data) // 2])
+
+
+def tamper(model: Path) -> None:
+    data = bytearray((model / "model.onnx").read_bytes())
+    data[len(data) // 2] ^= 1
+    (model / "model.onnx").write_bytes(data)
+
+
+def break_contract(model: Path) -> None:
+    """The manifest fits, but the file is no network."""
+    (model / "model.onnx").write_bytes(b"rain" * 100)
+    describe_model(model)
+
+
+def lose_manifest(model: Path) -> None:
+    (model / "manifest.json").unlink()
+
+
+FAULTS = [truncate, tamper, break_contract, lose_manifest]
+
+
+@pytest.mark.parametrize("spoil", FAULTS)
+def test_a_model_that_cannot_be_served_is_refused_and_the_old_one_stays(
+    registry: Registry, keys: Path, tmp_path: Path, spoil: Callable[[Path], None]
+) -> None:
+    with serving(None, tmp_path, models=registry.folder("old").parent, keys=keys) as server:
+        registry.promote("new", "better")
+        spoil(registry.folder("old").parent / "new")
+        with server.client() as client:
+            client.headers.update(OPERATOR)
+            said = assert_problem(client.post("/admin/reload"), 409)
+            assert "the model stays as it was" in said
+            assert "new" in said
+            assert client.get("/v1/models").json()["default"] == "old"
+            assert client.post("/v1/derain", content=RAINY).headers["x-derain-model"] == "old"
+            # The way back is the same call.
+            registry.roll_back()
+            assert client.post("/admin/reload").json()["outcome"] in ("unchanged", "swapped")
+        assert "Traceback" not in server.said()
+
+
+@pytest.mark.parametrize("spoil", FAULTS)
+def test_a_model_that_cannot_be_served_is_not_started_with(
+    registry: Registry, tmp_path: Path, spoil: Callable[[Path], None]
+) -> None:
+    models = registry.folder("old").parent
+    spoil(models / "old")
+    with started(None, tmp_path, models=models) as server:
+        assert server.process.wait(START_S) != 0
+        assert "derain: " in server.said()
+        assert "old" in server.said()
+        assert "Traceback" not in server.said()
+
+
+@pytest.mark.parametrize("spoil", FAULTS)
+def test_another_model_that_is_broken_does_not_keep_the_default_from_serving(
+    registry: Registry, tmp_path: Path, spoil: Callable[[Path], None]
+) -> None:
+    models = registry.folder("old").parent
+    spoil(models / "new")
+    with serving(None, tmp_path, models=models) as server, server.client() as client:
+        assert [each["name"] for each in client.get("/v1/models").json()["models"]] == ["old"]
+        assert "but old" in assert_problem(client.post("/v1/derain?model=new", content=RAINY), 404)
+        assert client.post("/v1/derain", content=RAINY).status_code == 200
+
+
+def children(process: subprocess.Popen[bytes]) -> list[int]:
+    """Processes that serve, by their command line."""
+    found = []
+    for folder in Path("/proc").iterdir():
+        if folder.name.isdecimal():
+            try:
+                parent = int((folder / "stat").read_text().rsplit(")", 1)[1].split()[1])
+                command = (folder / "cmdline").read_text()
+            except (OSError, ProcessLookupError):
+                continue
+            if parent == process.pid and "--worker-id" in command:
+                found.append(int(folder.name))
+    return sorted(found)
+
+
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="looks for workers in /proc")
+def test_a_worker_that_is_killed_comes_back(registry: Registry, keys: Path, tmp_path: Path) -> None:
+    models = registry.folder("old").parent
+    with serving(None, tmp_path, models=models, keys=keys, workers=2) as server, server.client() as client:
+        client.headers.update(OPERATOR)
+        until(lambda: len(children(server.process)) == 2)
+        killed, other = children(server.process)
+        os.kill(killed, signal.SIGKILL)
+        # The other one serves on. What was on its way to the first one may be cut off.
+        served = 0
+        while served < 5:
+            try:
+                assert client.post("/v1/derain", content=RAINY).status_code == 200
+                served += 1
+            except httpx.TransportError:
+                continue
+        until(lambda: len(children(server.process)) == 2 and killed not in children(server.process))
+        assert other in children(server.process)
+
+        # A reload reaches both, the new one as well.
+        registry.promote("new", "better")
+        client.post("/admin/reload").raise_for_status()
+
+        def answered() -> set[str]:
+            names = set()
+            for _ in range(12):  # a connection each, so that each worker gets some
+                with server.client() as caller:
+                    response = caller.post("/v1/derain", content=RAINY, headers=OPERATOR)
+                    names.add(response.headers["x-derain-model"])
+            return names
+
+        until(lambda: answered() == {"new"})
+
+
+def test_a_picture_in_work_is_delivered_when_the_server_is_told_to_end(tmp_path: Path) -> None:
+    model = write_model(tmp_path / "models" / "slow", channels=64)
+    with serving(model, tmp_path, threads=1) as server, ThreadPoolExecutor(1) as caller:
+        with server.client() as client:
+            answer = caller.submit(client.post, "/v1/derain", content=LARGE)
+            with server.client() as other:
+                until(lambda: "derain_work_pictures 1.0" in other.get("/metrics").text)
+            server.process.terminate()
+            assert answer.result().status_code == 200
+        server.process.wait(END_S)
+        with pytest.raises(OSError, match="refused"), socket.create_connection(("127.0.0.1", server.port)):
+            pass
+
+
+@contextmanager
+def busy(model: Path, folder: Path) -> Iterator[tuple[httpx.Client, list[Future[httpx.Response]]]]:
+    """A client of a server that has a large picture in work, and three waiting."""
+    with (
+        serving(model, folder, threads=1, queue=8) as server,
+        ThreadPoolExecutor(4) as callers,
+        server.client() as client,
+        server.client() as other,
+    ):
+        large = [callers.submit(client.post, "/v1/derain", content=LARGE) for _ in range(4)]
+        until(lambda: "derain_queue_pictures 3.0" in other.get("/metrics").text)
+        yield other, large
+
+
+def test_probes_are_answered_while_all_that_can_be_is_in_work(tmp_path: Path) -> None:
+    model = write_model(tmp_path / "models" / "slow", channels=64)
+    with busy(model, tmp_path) as (other, large):
+        for path in ("/readyz", "/livez", "/v2/health/ready", "/v1/models"):
+            assert other.get(path).status_code == 200
+        assert not all(answer.done() for answer in large)
+        assert {answer.result().status_code for answer in large} == {200}
+
+
+def test_a_small_picture_does_not_wait_for_all_large_ones(tmp_path: Path) -> None:
+    model = write_model(tmp_path / "models" / "slow", channels=64)
+    with busy(model, tmp_path) as (other, large):
+        assert other.post("/v1/derain", content=RAINY).status_code == 200
+        assert not all(answer.done() for answer in large)
+
+
+def test_a_caller_who_hangs_up_leaves_the_queue(tmp_path: Path) -> None:
+    model = write_model(tmp_path / "models" / "slow", channels=64)
+    with serving(model, tmp_path, threads=1, queue=8) as server, ThreadPoolExecutor(1) as caller:
+        with server.client() as client, server.client() as other:
+            in_work = caller.submit(client.post, "/v1/derain", content=LARGE)
+            until(lambda: "derain_work_pictures 1.0" in other.get("/metrics").text)
+            with socket.create_connection(("127.0.0.1", server.port)) as impatient:
+                head = f"POST /v1/derain HTTP/1.1\r\nHost: rain\r\nContent-Length: {len(LARGE)}\r\n\r\n"
+                impatient.sendall(head.encode() + LARGE)
+                until(lambda: "derain_queue_pictures 1.0" in other.get("/metrics").text)
+            until(lambda: "derain_queue_pictures 0.0" in other.get("/metrics").text)
+            assert in_work.result().status_code == 200
+            metrics = other.get("/metrics").text
+            assert 'derain_rejected_total{reason="HungUpError"} 1.0' in metrics
+            assert 'derain_pixels_total{model="slow"} 2.25e+06' in metrics
+        assert "Traceback" not in server.said()
+
+
+def test_the_private_port(model: Path, keys: Path, tmp_path: Path) -> None:
+    port = free_port()
+    with started(model, tmp_path, private_port=port, keys=keys) as server:
+        private = f"http://127.0.0.1:{port}"
+
+        def is_ready() -> bool:
+            assert server.process.poll() is None, server.said()
+            try:
+                return httpx.get(f"{private}/readyz").is_success
+            except httpx.TransportError:
+                return False
+
+        until(is_ready, START_S)
+        with server.client() as public:
+            for path in ("/metrics", "/readyz", "/livez", "/healthz", "/v2/health/ready", "/admin/reload"):
+                assert_problem(public.get(path), 404)
+            assert public.get("/v1/models", headers=OPERATOR).status_code == 200
+        assert httpx.get(f"{private}/livez").status_code == 200
+        assert httpx.get(f"{private}/v2/health/live").json() == {"live": True}
+        assert "derain_model_info" in httpx.get(f"{private}/metrics").text
+        assert httpx.post(f"{private}/admin/reload", headers=OPERATOR).json()["outcome"] == "unchanged"
+        assert_problem(httpx.post(f"{private}/admin/reload"), 401)
+        assert_problem(httpx.post(f"{private}/v1/derain", headers=OPERATOR, content=RAINY), 404)
+
+
+def test_keys(model: Path, keys: Path, tmp_path: Path) -> None:
+    with serving(model, tmp_path, keys=keys, rate_per_minute=2) as server, server.client() as client:
+        assert "a key is needed" in assert_problem(client.post("/v1/derain", content=RAINY), 401)
+        camera = {"x-api-key": "of the camera"}
+        answers = [client.post("/v1/derain", content=RAINY, headers=camera) for _ in range(3)]
+        assert [answer.status_code for answer in answers] == [200, 200, 429]
+        assert_problem(client.post("/admin/reload", headers=camera), 403)
+        assert client.get("/readyz").status_code == 200
+        assert re.search(r'derain_slacking_score_count\{key="camera"\} 2', client.get("/metrics").text)
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"queue": "many"}, "DERAIN_QUEUE: Input should be a valid integer"),
+        ({"buffer_bytes": 10}, "DERAIN_BUFFER_BYTES is less than DERAIN_MAX_BYTES"),
+        ({"keys": "/nowhere/keys"}, "DERAIN_KEYS: [Errno 2]"),
+        ({"provider": "cuda"}, "cuda was asked for, but the installed onnxruntime has only: cpu"),
+    ],
+)
+def test_settings_that_cannot_be(model: Path, tmp_path: Path, settings: dict[str, object], said: str) -> None:
+    with started(model, tmp_path, **settings) as server:
+        assert server.process.wait(START_S) != 0
+        assert said in server.said()
+        assert "Traceback" not in server.said()
+
+
+def test_models_lying_about_are_no_hindrance(model: Path, tmp_path: Path) -> None:
+    """What is in the folder and is no model, or is hidden, is passed over."""
+    models = shutil.copytree(model, tmp_path / "models" / "tiny").parent
+    (models / "notes").mkdir()
+    shutil.copytree(model, models / ".tiny.unfinished")
+    (models / "README.md").write_text("models")
+    with serving(models / "tiny", tmp_path) as server, server.client() as client:
+        assert [each["name"] for each in client.get("/v1/models").json()["models"]] == ["tiny"]

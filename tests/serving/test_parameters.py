@@ -1,0 +1,50 @@
+import pytest
+from starlette.datastructures import QueryParams
+
+from derain.image import PNG, WEBP
+from serving.parameters import Parameters, read_parameters
+from serving.problems import ParameterError
+
+
+def test_nothing_said() -> None:
+    assert read_parameters(QueryParams("")) == Parameters()
+    assert Parameters().target is None
+
+
+def test_everything_said() -> None:
+    query = "format=WebP&quality=80&lossless=1&strength=0.5&model=fast&metadata=strip&explain=true"
+    parameters = read_parameters(QueryParams(query))
+    assert parameters.target == WEBP
+    assert parameters == Parameters(
+        format="WebP",
+        quality=80,
+        lossless=True,
+        strength=0.5,
+        model="fast",
+        metadata="strip",
+        explain=True,
+    )
+    assert read_parameters(QueryParams("format=png")).target == PNG
+
+
+@pytest.mark.parametrize(
+    ("query", "said"),
+    [
+        ("qualty=80", "there is no parameter 'qualty', but format, quality, "),
+        ("quality=80&quality=90", "the parameter 'quality' is there twice"),
+        ("quality=0", "the parameter 'quality': input should be greater than or equal to 1"),
+        ("quality=high", "the parameter 'quality': input should be a valid integer"),
+        ("quality=", "the parameter 'quality'"),
+        ("strength=1.1", "the parameter 'strength': input should be less than or equal to 1"),
+        ("strength=nan", "the parameter 'strength': input should be "),
+        ("lossless=perhaps", "the parameter 'lossless': input should be a valid boolean"),
+        ("metadata=all", "the parameter 'metadata': input should be 'keep' or 'strip'"),
+        ("format=gif", "the parameter 'format': is none of jpeg, png, webp, tiff, bmp"),
+        ("format=heic", "the parameter 'format': is none of jpeg, "),
+        ("model=" + "m" * 101, "the parameter 'model': "),
+    ],
+)
+def test_what_cannot_be(query: str, said: str) -> None:
+    with pytest.raises(ParameterError) as refused:
+        read_parameters(QueryParams(query))
+    assert said in str(refused.value)

@@ -1,0 +1,158 @@
+import asyncio
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from serving.problems import BusyError
+from serving.turns import Turns
+
+
+async def begin(turns: Turns, pixels: int, order: list[str], name: str) -> None:
+    await turns.wait(pixels)
+    order.append(name)
+
+
+async def settle() -> None:
+    for _ in range(5):
+        await asyncio.sleep(0)
+
+
+def test_pictures_of_one_size_go_in_the_order_they_came() -> None:
+    async def scene() -> list[str]:
+        turns, order = Turns(1, 10, 10**9), list[str]()
+        await turns.wait(100)
+        waiting = [asyncio.create_task(begin(turns, 100, order, name)) for name in "abc"]
+        for _ in waiting:
+            await settle()
+            turns.end(100, 0.1)
+        await settle()
+        return order
+
+    assert asyncio.run(scene()) == ["a", "b", "c"]
+
+
+def test_a_small_picture_overtakes_a_large_one() -> None:
+    async def scene() -> list[str]:
+        turns, order = Turns(1, 10, 10**9), list[str]()
+        await turns.wait(100)
+        waiting = [
+            asyncio.create_task(begin(turns, pixels, order, name))
+            for name, pixels in (("large", 50_000_000), ("small", 10_000))
+        ]
+        for _ in waiting:
+            await settle()
+            turns.end(100, 0.1)
+        await settle()
+        return order
+
+    assert asyncio.run(scene()) == ["small", "large"]
+
+
+def test_a_large_picture_does_not_wait_for_ever() -> None:
+    """It comes before small ones that arrive later than its size is worth."""
+
+    async def scene() -> list[str]:
+        turns, order = Turns(1, 10, 10**9), list[str]()
+        await turns.wait(100)
+        large = asyncio.create_task(begin(turns, 20_000, order, "large"))  # worth 20 ms
+        await asyncio.sleep(0.05)
+        small = asyncio.create_task(begin(turns, 100, order, "small"))
+        for _ in range(2):
+            await settle()
+            turns.end(100, 0.1)
+        await asyncio.gather(large, small)
+        return order
+
+    assert asyncio.run(scene()) == ["large", "small"]
+
+
+@pytest.mark.parametrize(
+    ("limits", "pixels", "waits"),
+    [
+        ((2, 10**9), [1, 1, 1], [True, True, False]),
+        ((0, 10**9), [1], [False]),
+        ((10, 100), [60, 30, 30], [True, True, False]),
+        ((10, 100), [500, 1], [True, False]),  # one that is too large alone may wait alone
+        ((10, 0), [500], [True]),
+    ],
+)
+def test_the_queue_is_bounded_by_pictures_and_pixels(
+    limits: tuple[int, int], pixels: list[int], waits: list[bool]
+) -> None:
+    async def scene() -> list[bool]:
+        turns = Turns(1, *limits)
+        await turns.wait(1)
+        tasks = []
+        for count in pixels:
+            tasks.append(asyncio.create_task(turns.wait(count)))
+            await settle()
+        outcome = [not task.done() for task in tasks]
+        for task in tasks:
+            if task.done():
+                assert isinstance(task.exception(), BusyError)
+            task.cancel()
+        return outcome
+
+    assert asyncio.run(scene()) == waits
+
+
+def test_a_refusal_says_when_to_come_again() -> None:
+    async def scene() -> BusyError:
+        turns = Turns(1, 1, 10**9)
+        await turns.wait(1)
+        waiting = asyncio.create_task(turns.wait(20_000_000))
+        await settle()
+        with pytest.raises(BusyError) as refused:
+            await turns.wait(1)
+        waiting.cancel()
+        return refused.value
+
+    refused = asyncio.run(scene())
+    assert "1 of 20 megapixels wait already" in str(refused)
+    assert refused.retry_after_s in (10, 11)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.lists(st.tuples(st.sampled_from(["come", "end", "leave"]), st.integers(0, 5)), max_size=40),
+    st.integers(1, 3),
+)
+def test_no_turn_is_lost_and_none_is_given_twice(events: list[tuple[str, int]], parallel: int) -> None:
+    """Whatever comes, ends and leaves: never more than `parallel` in work, and in the end all are free."""
+
+    async def scene() -> None:
+        turns = Turns(parallel, 4, 10**9)
+        tasks: list[asyncio.Task[None]] = []
+        in_work: list[asyncio.Task[None]] = []
+
+        def sort_out() -> None:
+            for task in [task for task in tasks if task.done()]:
+                tasks.remove(task)
+                if not task.cancelled() and task.exception() is None:
+                    in_work.append(task)
+            assert len(in_work) <= parallel
+
+        for event, which in events:
+            if event == "come":
+                tasks.append(asyncio.create_task(turns.wait(which)))
+            elif event == "end" and in_work:
+                in_work.pop()
+                turns.end(1, 0.1)
+            elif event == "leave" and tasks:
+                tasks[which % len(tasks)].cancel()
+            if which % 2:
+                await settle()
+                sort_out()
+        await settle()
+        sort_out()
+        while in_work:
+            in_work.pop()
+            turns.end(1, 0.1)
+            await settle()
+            sort_out()
+        assert not tasks
+        for _ in range(parallel):
+            await asyncio.wait_for(turns.wait(1), 1)
+
+    asyncio.run(scene())
