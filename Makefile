@@ -2,6 +2,8 @@
 # make test    run every test          make quick   the fast ones
 # make check   style, types, imports   make lock    renew requirements/
 # make develop install what training and tests need
+# make check-deploy   image, manifests, alerts, dashboard   make monitoring   renew what is made of them
+# make audit   known weaknesses of the pinned packages
 #
 # RUNTIME=gpu  uses onnxruntime-gpu instead of onnxruntime
 # PORT=8080    another port            PYTHON=...   another Python, 3.11 to 3.13
@@ -22,12 +24,13 @@ LOCK_cpu = requirements/serve.txt
 LOCK_gpu = requirements/serve-gpu.txt
 SERVE_READY = .venv/ready-serve-$(RUNTIME)
 DEV_READY = .venv/ready-dev
+DEPLOY_READY = .venv/deploy/ready
 
 # BentoML keeps its metrics here and clears them when it starts: not to be shared with other services.
 export BENTOML_HOME ?= $(CURDIR)/.venv/bentoml
 export BENTOML_DO_NOT_TRACK = True
 
-.PHONY: serve develop test quick check lock
+.PHONY: serve develop test quick check lock check-deploy monitoring audit
 
 serve: $(SERVE_READY)
 	@echo
@@ -50,6 +53,16 @@ check: $(DEV_READY)
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+# Debian has the rest that these tests use: prometheus and prometheus-alertmanager. What is not there is skipped.
+check-deploy: $(DEV_READY) $(DEPLOY_READY)
+	$(BIN)/python -m pytest tests/deploy
+
+monitoring: $(DEV_READY)
+	$(BIN)/python deploy/monitoring/generate.py
+
+audit: $(DEPLOY_READY)
+	@$(BIN)/python scripts/audit.py
 
 .venv/bin/python:
 	@test -n "$(PYTHON)" || { echo "Python 3.11, 3.12 or 3.13 is needed; name one with PYTHON=..." >&2; exit 1; }
@@ -75,9 +88,18 @@ $(DEV_READY): requirements/dev.txt requirements/torch.txt .venv/ready-serve-cpu
 	@$(PIP) install --requirement requirements/torch.txt
 	@touch $@
 
+# An environment of its own: checkov pins much that the service has in newer versions.
+$(DEPLOY_READY): requirements/deploy.txt | .venv/bin/python
+	@echo "Installing what looks at deployments into .venv/deploy ..."
+	@$(BIN)/python -m venv .venv/deploy
+	@.venv/deploy/bin/python -m pip --disable-pip-version-check --quiet install --require-hashes --requirement $<
+	@touch $@
+
 COMPILE = $(BIN)/uv pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes --no-header --quiet --upgrade
 lock: $(DEV_READY)
 	$(COMPILE) --extra cpu --extra serve --output-file requirements/serve.txt
 	$(COMPILE) --extra gpu --extra serve --output-file requirements/serve-gpu.txt
 	$(COMPILE) --extra cpu --extra serve --extra export --extra plots --extra dev \
 		--constraint requirements/serve.txt --output-file requirements/dev.txt
+	$(BIN)/uv pip compile --group pyproject.toml:deploy --universal --python-version 3.11 --generate-hashes \
+		--no-header --no-annotate --quiet --upgrade --output-file requirements/deploy.txt

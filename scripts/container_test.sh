@@ -13,6 +13,7 @@ BASE=docker.io/library/debian:bookworm-slim
 IMAGE=localhost/derain:container-test
 CONTAINER=derain-container-test
 PORT=3918
+PRIVATE_PORT=3919  # metrics and probes, as in the manifests
 LARGEST_MB=700
 work=$(mktemp -d)
 chmod 755 "$work"  # read from inside by another user
@@ -60,15 +61,18 @@ label() { podman image inspect --format "{{index .Labels \"$1\"}}" $IMAGE; }
 [ "$(label org.opencontainers.image.revision)" = "$commit" ] || fail "the label does not name the commit"
 [ "$(label derain.model.sha256)" = "$model_sha256" ] || fail "the label does not name the model"
 
-quietly podman run --detach --name $CONTAINER --publish 127.0.0.1:$PORT:3000 --memory 2g --pids-limit 200 \
+quietly podman run --detach --name $CONTAINER --publish 127.0.0.1:$PORT:3000 \
+    --publish 127.0.0.1:$PRIVATE_PORT:3001 --env DERAIN_PRIVATE_PORT=3001 --env DERAIN_PRIVATE_HOST=0.0.0.0 --memory 2g --pids-limit 200 \
     --read-only --tmpfs /tmp --cap-drop ALL --security-opt no-new-privileges --env DERAIN_THREADS=1 $IMAGE
 url=http://127.0.0.1:$PORT
+private=http://127.0.0.1:$PRIVATE_PORT
 for _ in $(seq 120); do
-    curl --fail --silent --max-time 2 $url/readyz > /dev/null && break
+    curl --fail --silent --max-time 2 $private/readyz > /dev/null && break
     podman container inspect --format '{{.State.Running}}' $CONTAINER | grep -q true || fail "it ended"
     sleep 0.5
 done
-curl --fail --silent --max-time 2 $url/readyz > /dev/null || fail "not ready within a minute"
+curl --fail --silent --max-time 2 $private/readyz > /dev/null || fail "not ready within a minute"
+curl --fail --silent $url/metrics > /dev/null && fail "its metrics are public"
 say "ready"
 
 inside() { podman exec $CONTAINER "$@" 2> /dev/null; }
@@ -109,7 +113,7 @@ import cv2
 picture = cv2.imread("/work/rain.jpg")
 cv2.imwrite("/work/large.jpg", cv2.repeat(picture, 8, 6))
 P
-decoded() { curl --silent --max-time 5 $url/metrics | grep '^derain_stage_seconds_count{stage="decode"}' || true; }
+decoded() { curl --silent --max-time 5 $private/metrics | grep '^derain_stage_seconds_count{stage="decode"}' || true; }
 before=$(decoded)
 derain "$work/large.jpg" "$work/large-derained.jpg" & large=$!
 for _ in $(seq 100); do
