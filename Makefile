@@ -5,6 +5,11 @@
 # make check-deploy   image, manifests, alerts, dashboard   make monitoring   renew what is made of them
 # make audit   known weaknesses of the pinned packages
 #
+# make retrain train a candidate, gate it and, if it passes, serve it
+# make gate    the second half: CANDIDATE=folder in models/
+# make promote serve a model, ungated: MODEL=folder in models/ REASON="..."
+# make rollback  serve what was served before
+#
 # RUNTIME=gpu  uses onnxruntime-gpu instead of onnxruntime
 # PORT=8080    another port            PYTHON=...   another Python, 3.11 to 3.13
 # HOST=0.0.0.0 for callers on other machines: there is no authentication
@@ -30,7 +35,13 @@ DEPLOY_READY = .venv/deploy/ready
 export BENTOML_HOME ?= $(CURDIR)/.venv/bentoml
 export BENTOML_DO_NOT_TRACK = True
 
-.PHONY: serve develop test quick check lock check-deploy monitoring audit
+# A candidate that was interrupted goes on under its own name: CANDIDATE=candidate-2026-11-24
+RECIPE ?= base
+CANDIDATE ?= candidate-$(shell date +%Y-%m-%d)
+TRAIN ?=# more options for training/run.py
+GATE ?=# and for the gate
+
+.PHONY: serve develop test quick check lock retrain gate promote rollback check-deploy monitoring audit
 
 serve: $(SERVE_READY)
 	@echo
@@ -63,6 +74,19 @@ monitoring: $(DEV_READY)
 
 audit: $(DEPLOY_READY)
 	@$(BIN)/python scripts/audit.py
+
+retrain: $(DEV_READY)
+	$(BIN)/python training/run.py $(RECIPE) --name $(CANDIDATE) $(TRAIN)
+	@$(MAKE) --no-print-directory gate CANDIDATE=$(CANDIDATE)
+
+gate: $(DEV_READY)
+	$(BIN)/python -m training.gate models/$(CANDIDATE) --report runs/$(CANDIDATE)/gate.json --promote $(GATE)
+
+promote: $(SERVE_READY)
+	@$(BIN)/python -m derain.models promote "$$MODEL" --reason "$$REASON"
+
+rollback: $(SERVE_READY)
+	@$(BIN)/python -m derain.models back
 
 .venv/bin/python:
 	@test -n "$(PYTHON)" || { echo "Python 3.11, 3.12 or 3.13 is needed; name one with PYTHON=..." >&2; exit 1; }

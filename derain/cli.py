@@ -10,7 +10,10 @@ from tqdm import tqdm
 
 from derain.engine import DEFAULT_MODEL, Engine, Provider
 from derain.errors import DerainError, ImageError
-from derain.image import PICTURE_SUFFIXES, decode, encode, is_picture, write_atomically
+from derain.formats import FORMAT_OF, PICTURE_SUFFIXES
+from derain.header import read_header
+from derain.image import is_picture, write_atomically
+from derain.photo import decode_photo, derain_photo, encode_photo
 
 DONE, SOME_FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130
 
@@ -36,7 +39,8 @@ def main(arguments: list[str] | None = None) -> int:
         jobs = plan(options.inputs, options.output)
         todo = [job for job in jobs if options.overwrite or not job.target.exists()]
         engine = Engine(options.model, Provider(options.provider), options.threads) if todo else None
-        failed = _run(engine, todo) if engine else 0
+        keep_metadata = not options.strip_metadata
+        failed = _run(engine, todo, options.strength, keep_metadata) if engine else 0
     except (DerainError, OSError) as error:
         print(f"derain: error: {error}", file=sys.stderr)
         return USAGE
@@ -54,20 +58,30 @@ def main(arguments: list[str] | None = None) -> int:
 def plan(inputs: Iterable[Path], output: Path) -> list[Job]:
     """What goes where: a file by its name, a folder's pictures by their place in it.
 
+    What cannot be written in the format it is in gets the name of the one it is answered in.
+
     Raises PlanError for an input that is not there or has no pictures, for two that would
     be written to one place, and for one that would be written over itself.
     """
     if output.exists() and not output.is_dir():
         raise PlanError(f"{output} is not a folder")
     jobs: list[Job] = []
+
+    def add(source: Path, place: Path) -> None:
+        known = FORMAT_OF.get(source.suffix.lower())
+        if known and not known.writable:
+            place = place.with_suffix(known.answer_format.suffixes[0])
+        jobs.append(Job(source, output / place))
+
     for given in inputs:
         if given.is_dir():
             found = _pictures(given, output)
             if not found:
                 raise PlanError(f"no pictures in {given} (known: {', '.join(sorted(PICTURE_SUFFIXES))})")
-            jobs += [Job(path, output / path.relative_to(given)) for path in found]
+            for path in found:
+                add(path, path.relative_to(given))
         elif given.exists():
-            jobs.append(Job(given, output / given.name))
+            add(given, Path(given.name))
         else:
             raise PlanError(f"{given} does not exist")
     by_target: dict[Path, Job] = {}
@@ -80,21 +94,22 @@ def plan(inputs: Iterable[Path], output: Path) -> list[Job]:
     return list(by_target.values())
 
 
-def derain_file(engine: Engine, job: Job) -> None:
-    """One picture, in the format it came in. Raises ImageError or OSError."""
-    picture, image_format = decode(job.source.read_bytes())
-    derained = encode(engine.derain(picture), image_format)
+def derain_file(engine: Engine, job: Job, strength: float = 1.0, keep_metadata: bool = True) -> None:
+    """One picture, in the format it came in where that can be written. Raises ImageError or OSError."""
+    data = job.source.read_bytes()
+    photo = derain_photo(engine.derain, decode_photo(data, read_header(data)), strength)
+    derained = encode_photo(photo, photo.format.answer_format, keep_metadata=keep_metadata)
     job.target.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(job.target, derained)
 
 
-def _run(engine: Engine, jobs: list[Job]) -> int:
+def _run(engine: Engine, jobs: list[Job], strength: float, keep_metadata: bool) -> int:
     """The number that failed: each says why, and the others go on."""
     failed = 0
     with tqdm(jobs, unit="picture", disable=None) as progress:
         for job in progress:
             try:
-                derain_file(engine, job)
+                derain_file(engine, job, strength, keep_metadata)
             except (ImageError, OSError) as error:
                 failed += 1
                 progress.write(f"derain: {job.source}: {error}", file=sys.stderr)
@@ -118,6 +133,16 @@ def at_least(lowest: int) -> Callable[[str], int]:
         return int(text)
 
     return read
+
+
+def _strength(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1
+    if not 0 <= value <= 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number from 0 to 1")
+    return value
 
 
 def check_output(path: Path, suffixes: Collection[str] = ()) -> None:
@@ -153,6 +178,12 @@ def _parser() -> argparse.ArgumentParser:
         "--provider", choices=[provider.value for provider in Provider], default=Provider.AUTO.value
     )
     parser.add_argument("--threads", type=at_least(1), metavar="N", help="on the CPU; default: all cores")
+    parser.add_argument(
+        "--strength", type=_strength, default=1.0, metavar="0..1", help="how much of the rain to take out"
+    )
+    parser.add_argument(
+        "--strip-metadata", action="store_true", help="leave out EXIF and resolution, not the colour profile"
+    )
     parser.add_argument("--overwrite", action="store_true", help="also what is already in the output folder")
     return parser
 

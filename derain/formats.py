@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from derain.errors import ImageTooLargeError
+from derain.errors import ImageTooLargeError, UnsupportedFormatError
 
 
 @dataclass(frozen=True)
@@ -58,3 +58,13 @@ def check_size(width: int, height: int, image_format: ImageFormat) -> None:
     if max(width, height) > image_format.longest_px:
         limit = f"at most {image_format.longest_px:,} a side"
         raise ImageTooLargeError(f"{width} x {height} is too large for {image_format.name}: {limit}")
+
+
+def check_writable(image_format: ImageFormat, lossless: bool) -> None:
+    """Raises UnsupportedFormatError where the format cannot be written, or not without loss."""
+    if not image_format.writable:
+        raise UnsupportedFormatError(f"{image_format.name} can be read, but not written")
+    if lossless and not image_format.can_be_lossless:
+        raise UnsupportedFormatError(
+            f"{image_format.name} cannot be written without loss: PNG, WebP and TIFF can"
+        )

@@ -19,7 +19,7 @@ from PIL import Image, UnidentifiedImageError
 from derain import jpeg, png, tiff
 from derain.arrays import AnyPicture
 from derain.errors import CorruptImageError, ImageError, UnsupportedFormatError
-from derain.formats import AVIF, BMP, HEIC, JPEG, PNG, TIFF, WEBP, ImageFormat, check_size
+from derain.formats import AVIF, BMP, HEIC, JPEG, PNG, TIFF, WEBP, ImageFormat, check_size, check_writable
 from derain.header import Header
 from derain.metadata import MOST_PROFILE_BYTES, Exif, profile_fits, read_exif, without_orientation
 
@@ -85,8 +85,9 @@ def decode_photo(data: bytes, header: Header) -> Photo:
         raise CorruptImageError(f"the {name} picture is damaged or cut short: {error}") from error
     samples: NDArray[Any] = decoded.samples
     exif = decoded.exif
-    if sorted(samples.shape[:2]) != sorted((header.height, header.width)):
-        raise CorruptImageError(f"the {name} picture is of another size than its header says")
+    longest, shortest = max(header.width, header.height), min(header.width, header.height)
+    if max(samples.shape[:2]) > longest or min(samples.shape[:2]) > shortest:
+        raise CorruptImageError(f"the {name} picture is larger than its header says")
     if exif and not decoded.is_upright:
         samples = _turn(samples, exif.orientation)
     if samples.ndim == 2:
@@ -139,10 +140,7 @@ def encode_photo(
     it can: 16 bits are rounded to 8, transparency is laid over white.
     Raises UnsupportedFormatError for what the format cannot do, ImageTooLargeError for a side too long.
     """
-    if not target.writable:
-        raise UnsupportedFormatError(f"{target.name} can be read, but not written")
-    if lossless and not target.can_be_lossless:
-        raise UnsupportedFormatError(f"{target.name} cannot be written without loss: PNG, WebP and TIFF can")
+    check_writable(target, lossless)
     if quality is not None and not 1 <= quality <= 100:
         raise ValueError(f"the quality is between 1 and 100, not {quality}")
     check_size(photo.picture.shape[1], photo.picture.shape[0], target)
@@ -206,14 +204,14 @@ def _by_pillow(
         options["exif"] = exif
     if dots_per_inch and max(dots_per_inch) <= _MOST_JPEG_DENSITY:
         options["dpi"] = dots_per_inch
-    has_full_colour = quality is not None and quality >= _FULL_COLOUR_QUALITY
+    sampling = "4:4:4" if quality is not None and quality >= _FULL_COLOUR_QUALITY else "4:2:0"
     if target == JPEG:
-        options |= {"quality": quality, "subsampling": "4:4:4" if has_full_colour else "4:2:0"}
+        options |= {"quality": quality, "subsampling": sampling}
         if exif:
             # One segment holds no more; so much of text in EXIF is lost rather than the picture.
             options["exif"] = jpeg.EXIF_PREFIX + exif if len(exif) <= _MOST_JPEG_EXIF_BYTES else b""
     elif target == AVIF:
-        options |= {"quality": quality, "subsampling": "4:4:4" if has_full_colour else "4:2:0"}
+        options |= {"quality": quality, "subsampling": "4:0:0" if samples.shape[2] == 1 else sampling}
         options |= {"speed": _AVIF_SPEED, "max_threads": 1}
         if exif:
             # Pillow writes EXIF anew where it has an orientation, and stumbles over what is odd in it.
@@ -311,9 +309,10 @@ def _decode_avif(data: bytes) -> _Decoded:
 
 
 def _decode_heic(data: bytes) -> _Decoded:
-    # libheif turns it, whatever the EXIF says.
+    # libheif turns and crops it, whatever the EXIF says. Gray of more than 8 bits stays so unasked.
+    # The samples are copied, for their memory goes with the image.
     image = pi_heif.open_heif(data, convert_hdr_to_8bit=True)
-    samples = np.asarray(image)
+    samples: NDArray[Any] = to_8_bits(np.array(image))
     if image.premultiplied_alpha and samples.ndim == 3 and samples.shape[2] in (2, 4):
         samples = _unmultiply(samples)
     info = image.info

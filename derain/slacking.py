@@ -1,7 +1,7 @@
 """Did the network take the rain out, or did it do nothing? A guess without the clean picture.
 
 "Networks are Slacking Off" (Gu et al. 2023): a deraining network that meets rain it has never seen
-leaves it alone. Here a picture and what the network made of it are looked at for a twentieth of the
+leaves it alone. Here a picture and what the network made of it are looked at for a fifteenth of the
 network's own time, and seven signs are weighed into one probability. The weights are in slacking.json,
 written by `python -m training.slacking`; docs/monitoring.md says how well they do and what fools them.
 """
@@ -9,7 +9,7 @@ written by `python -m training.slacking`; docs/monitoring.md says how well they 
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 
 import cv2
@@ -26,6 +26,7 @@ _LINE_PX = 16  # the least length of a line: rain is longer, grain and foliage m
 _LINE_SIGMA_PX = 1.0  # half of a line's width; its surroundings are three times as wide
 _BLOCK_PX = 32
 _CROP_PX = 160  # of the second look: a thirtieth of a picture of 1280 x 720
+_LONGEST_PX = 16_384  # OpenCV shears pictures of 32,767 a side at most
 _UNSEEN = 0.5  # levels: what rounding alone may do
 
 
@@ -35,7 +36,7 @@ class Look:
 
     removed_energy: float  # RMS of the luma taken away, 0 to 255
     streak_likeness: float  # how far what was taken away has one direction: 0 not at all, 1 wholly
-    residual_rain: float  # lines of one lean still in the output, all over it: 0 none; ln of their surplus
+    residual_rain: float  # RMS of lines of one lean left all over the output, 0 to 255
     slacking: float  # probability that rain is left that should have been removed, 0 to 1
 
 
@@ -55,13 +56,17 @@ class Signs:
 def look(rainy: Picture, derained: Picture, derain: Callable[[Picture], Picture]) -> Look:
     """Judges what a network did, uint8 RGB (H, W, 3) of any size; `derain` is the network itself.
 
-    It is run once more, on a crop of 160 x 160 pixels at most.
+    It is run once more, on a crop of 160 x 160 pixels at most. Of what is longer than 16,384 pixels the
+    middle is judged.
     """
-    signs = read_signs(rainy, derained, derain)
+    window = tuple(
+        slice(max(0, side - _LONGEST_PX) // 2, (side + _LONGEST_PX) // 2) for side in rainy.shape[:2]
+    )
+    signs, left = read_signs(rainy[window], derained[window], derain)
     return Look(
         removed_energy=max(0.0, float(np.exp(signs.removed)) - _UNSEEN),
         streak_likeness=signs.direction,
-        residual_rain=max(0.0, signs.lines),
+        residual_rain=left,
         slacking=probability(signs),
     )
 
@@ -71,9 +76,8 @@ def rain_layer(rainy: Picture, derained: Picture) -> Picture:
 
     White is 85 levels or more. What the network made brighter is not shown.
     """
-    return (
-        np.minimum(cv2.subtract(rainy, derained), 255 // RAIN_LAYER_GAIN).astype(np.uint8) * RAIN_LAYER_GAIN
-    )
+    removed = np.minimum(cv2.subtract(rainy, derained), 255 // RAIN_LAYER_GAIN)
+    return np.asarray(removed * RAIN_LAYER_GAIN, dtype=np.uint8)
 
 
 def probability(signs: Signs) -> float:
@@ -90,7 +94,10 @@ def load_weights() -> dict[str, float]:
     return weights
 
 
-def read_signs(rainy: Picture, derained: Picture, derain: Callable[[Picture], Picture]) -> Signs:
+def read_signs(
+    rainy: Picture, derained: Picture, derain: Callable[[Picture], Picture]
+) -> tuple[Signs, float]:
+    """The signs, and the RMS of the lines that are left, in levels."""
     before, after = _luma(rainy), _luma(derained)
     removed = np.subtract(before, after, dtype=np.float32)
     lines, energy, skew = _find_lines(after)
@@ -99,7 +106,7 @@ def read_signs(rainy: Picture, derained: Picture, derain: Callable[[Picture], Pi
     crop = _crop(lines, *after.shape)
     again = np.ascontiguousarray(derained[crop])
     second = np.subtract(_luma(again), _luma(derain(again)), dtype=np.float32)
-    return Signs(
+    signs = Signs(
         removed=_log_rms(removed),
         direction=_coherence(removed),
         second=_log_rms(second),
@@ -108,6 +115,9 @@ def read_signs(rainy: Picture, derained: Picture, derain: Callable[[Picture], Pi
         skew=float(np.median(skew)),
         dark=float(np.log(np.quantile(_shrink(derained, 8, 8).min(axis=2), 0.01) + 4)),
     )
+    # Of the energy along lines, what the median lean has as well is texture.
+    left = np.median(energy * (1 - np.exp(-lines)))
+    return signs, float(np.sqrt(max(0.0, left)))
 
 
 def _find_lines(luma: NDArray[np.uint8]) -> tuple[FloatArray, FloatArray, FloatArray]:
@@ -125,11 +135,12 @@ def _find_lines(luma: NDArray[np.uint8]) -> tuple[FloatArray, FloatArray, FloatA
         along = _shrink(upright.astype(np.float32), _LINE_PX, 1)
         near, far = (cv2.GaussianBlur(along, (0, 0), s * _LINE_SIGMA_PX, sigmaY=1e-3) for s in (1, 3))
         filtered.append(near - far)
-    energies = np.stack([_blocks(signal**2) for signal in filtered])  # (leans, rows, columns)
+    blocks = partial(_shrink, rows=_BLOCK_PX // _LINE_PX, columns=_BLOCK_PX)
+    energies = np.stack([blocks(signal**2) for signal in filtered])  # (leans, rows, columns)
     commonest = int(np.log(energies + 0.1).mean(axis=(1, 2)).argmax())
     energy = energies[commonest]
     surplus = np.log((energy + 0.1) / (np.median(energies, axis=0) + 0.1))
-    skew = _blocks(filtered[commonest] ** 3) / (energy**1.5 + 0.3)
+    skew = blocks(filtered[commonest] ** 3) / (energy**1.5 + 0.3)
     return surplus, energy, skew
 
 
@@ -149,21 +160,15 @@ def _crop(score: FloatArray, height: int, width: int) -> tuple[slice, slice]:
     side = _CROP_PX // _BLOCK_PX
     smooth = cv2.boxFilter(score, -1, (side, side), borderType=cv2.BORDER_REPLICATE)
     block = np.unravel_index(int(smooth.argmax()), score.shape)
-    starts = (
+    top, left = (
         int(np.clip((b + 0.5) * length / blocks - _CROP_PX / 2, 0, max(0, length - _CROP_PX)))
         for b, length, blocks in zip(block, (height, width), score.shape, strict=True)
     )
-    top, left = starts
     return slice(top, top + _CROP_PX), slice(left, left + _CROP_PX)
 
 
 def _luma(picture: Picture) -> NDArray[np.uint8]:
     return np.asarray(cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY), dtype=np.uint8)
-
-
-def _blocks(filtered: FloatArray) -> FloatArray:
-    """Means of _BLOCK_PX each way, of what is _LINE_PX times less high than the picture."""
-    return np.asarray(_shrink(filtered, _BLOCK_PX // _LINE_PX, _BLOCK_PX), dtype=np.float32)
 
 
 def _shrink(levels: NDArray[np.uint8] | FloatArray, rows: int, columns: int) -> FloatArray:

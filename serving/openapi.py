@@ -148,7 +148,7 @@ def _derain() -> Description:
 
 
 def _batch() -> Description:
-    files = {"type": "array", "items": _BINARY}
+    files = {"type": "array", "items": _BINARY, "minItems": 1}
     form = {"type": "object", "required": ["images"], "properties": {"images": files}}
     return {
         "operationId": "derain_batch",

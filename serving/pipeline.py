@@ -15,7 +15,8 @@ from functools import partial
 from threading import Event
 
 from derain.engine import Engine
-from derain.image import Header, ImageFormat, check_size, read_header
+from derain.formats import ImageFormat, check_size, check_writable
+from derain.header import Header, read_header
 from derain.photo import Photo, decode_photo, derain_photo, encode_photo, to_8_bits
 from derain.slacking import Look, look, rain_layer
 from serving.exchange import Exchange
@@ -87,6 +88,7 @@ class Pipeline:
         header = await asyncio.to_thread(read_header, data, self.settings.max_pixels)
         target = request.parameters.target or choose_format(request.accept, header.format)
         check_size(header.width, header.height, target)
+        check_writable(target, request.parameters.lossless)
         self.models.get(request.parameters.model)
         exchange.facts |= {
             "format": header.format.name,

@@ -119,6 +119,7 @@ class DerainService:
             yield
         finally:
             watching.cancel()
+            self._announcements.close()
             if private is not None:
                 private.close()
             self._models.close()

@@ -27,6 +27,9 @@ class Announcements:
         self._path.touch()
         self._seen = self._last()
 
+    def close(self) -> None:
+        self._path.unlink(missing_ok=True)
+
     async def watch(self, models: Models) -> None:
         """For ever: reloads when another worker has."""
         while True:

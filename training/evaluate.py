@@ -45,7 +45,7 @@ from training.rain.drawn import DRAWN
 from training.rain.families import FAMILIES, Family, family, is_of_another_make
 from training.report import RealResult, Report, Result, text_table, write_json, write_page
 
-_HELD_OUT_SEED = 1_000_003  # no recipe's
+HELD_OUT_SEED = 1_000_003  # no recipe's
 
 # A network that keeps clean pictures worse than any that is known, or does nothing to rain either.
 _LOWEST_PLAUSIBLE_PSNR = 22.0
@@ -116,22 +116,27 @@ def held_out_sets(longest_px: int = 480) -> Iterator[tuple[str, list[Pair]]]:
 
 def held_out_backgrounds(longest_px: int = 480) -> dict[str, Picture]:
     photographs = {path.stem: read_picture(path) for path in sorted(HELD_OUT_PHOTOGRAPHS.iterdir())}
-    leaves = {f"leaves-{i}": draw_leaves(Leaves(), _HELD_OUT_SEED, i) for i in range(2)}
+    leaves = {f"leaves-{i}": draw_leaves(Leaves(), HELD_OUT_SEED, i) for i in range(2)}
     return {name: shrink(picture, longest_px) for name, picture in (photographs | leaves).items()}
 
 
 def rained_on(family: Family, index: int, named: tuple[str, Picture]) -> Pair:
     name, clean = named
-    return Pair(name, family.add(clean, _HELD_OUT_SEED, index), clean)
+    return Pair(name, family.add(clean, HELD_OUT_SEED, index), clean)
 
 
 def paired_set(named: Sequence[str], role: Role) -> PictureSet:
     """What --pairs names, found but not read yet; says on stderr what was found."""
+    return PictureSet(named[0], role, named_pairs(named))
+
+
+def named_pairs(named: Sequence[str]) -> list[PairFiles]:
+    """The pairs that --pairs names; says on stderr what was found."""
     name, *folders = named
     pairing = find_pairs(Path(folders[0])) if len(folders) == 1 else pair_folders(*map(Path, folders))
     count = len(pairing.files)
     _note(f"{name}: {count} pair{'s' * (count > 1)}, matched by {pairing.rule}")
-    return PictureSet(name, role, pairing.files)
+    return pairing.files
 
 
 def clean_set(named: Sequence[str], role: Role) -> PictureSet:

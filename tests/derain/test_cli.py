@@ -101,7 +101,7 @@ def test_a_place_that_cannot_be_written(derain: Derain, rainy: Path, tmp_path: P
     ("arguments", "said"),
     [
         (["missing.png", "-o", "out"], "missing.png does not exist"),
-        (["empty", "-o", "out"], "no pictures in empty (known: .bmp, "),
+        (["empty", "-o", "out"], "no pictures in empty (known: .avif, .bmp, "),
         (
             ["rainy/a.png", "rainy/trip/a.png", "-o", "out"],
             "rainy/trip/a.png would both be written to out/a.png",

@@ -1,6 +1,6 @@
 import pytest
 
-from derain.image import BMP, JPEG, PNG, TIFF, WEBP, ImageFormat
+from derain.image import BMP, HEIC, JPEG, PNG, TIFF, WEBP, ImageFormat
 from serving.negotiation import choose_format
 from serving.problems import NotAcceptableError
 
@@ -35,6 +35,10 @@ from serving.problems import NotAcceptableError
         # Parameters that are no quality, and the picture that browsers ask for.
         ("image/png;level=1;q=0.3, image/jpeg;q=0.2", JPEG, PNG),
         ("image/avif,image/webp,image/apng,image/*,*/*;q=0.8", JPEG, JPEG),
+        # What can only be read.
+        (None, HEIC, JPEG),
+        ("image/*", HEIC, JPEG),
+        ("image/heic;q=1, image/png;q=0.1", HEIC, PNG),
     ],
 )
 def test_what_is_chosen(accept: str | None, source: ImageFormat, chosen: ImageFormat) -> None:

@@ -1,0 +1,105 @@
+"""What a failure is, and that the fit and its measures are right, by independent answers."""
+
+from dataclasses import fields, replace
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from scipy.stats import mannwhitneyu
+
+from derain.arrays import Picture
+from derain.image import PNG, encode
+from derain.slacking import Signs
+from tests.conftest import scene, write_model
+from training.pairs import Pair
+from training.slacking import Judged, auc, cross_validated, evidence, failed, fit, main, roc, treatments
+
+CLEAN = scene(64, 96)
+
+
+def rained(levels: int) -> Picture:
+    """Upright streaks, so many levels brighter than what is behind them."""
+    rainy = CLEAN.copy()
+    rainy[:, ::6] = np.minimum(rainy[:, ::6].astype(int) + levels, 255)
+    return rainy
+
+
+def halfway(picture: Picture, share: float) -> Picture:
+    return np.asarray(cv2.addWeighted(picture, 1 - share, CLEAN, share, 0), dtype=np.uint8)
+
+
+def test_a_failure_is_rain_that_was_worth_removing_and_stayed() -> None:
+    heavy, faint = Pair("heavy", rained(100), CLEAN), Pair("faint", rained(12), CLEAN)
+    assert failed(heavy.rainy, heavy)
+    assert failed(halfway(heavy.rainy, 0.4), heavy)
+    assert not failed(halfway(heavy.rainy, 0.6), heavy)
+    assert not failed(CLEAN, heavy)
+    assert not failed(faint.rainy, faint)
+    assert not failed(255 - CLEAN, Pair("clean", CLEAN, CLEAN))
+
+
+def test_the_networks_that_a_model_is_made_into() -> None:
+    heavy = Pair("heavy", rained(100), CLEAN)
+    found = {each.network: failed(each.derained, heavy) for each in treatments(heavy, lambda _: CLEAN)}
+    assert found == {"the model": False, "idle": True, "weak": True, "perfect": False, "most": False}
+
+
+def judged(count: int) -> list[Judged]:
+    """Failures by a known law of two of the signs, with chance in it."""
+    rng = np.random.default_rng(1)
+    names = [field.name for field in fields(Signs)]
+    cases = []
+    for i in range(count):
+        signs = Signs(**dict(zip(names, rng.normal(0, 2, len(names)).tolist(), strict=True)))
+        chance = 1 / (1 + np.exp(-(1.5 * signs.lines - signs.removed - 0.5)))
+        cases.append(Judged(f"{i // 2}", "the model", signs, True, bool(rng.random() < chance)))
+    return cases
+
+
+def test_the_fit_finds_the_law_behind() -> None:
+    weights = fit(judged(4000))
+    expected = dict.fromkeys(weights, 0.0) | {"lines": 1.5, "removed": -1.0, "bias": -0.5}
+    assert weights == pytest.approx(expected, abs=0.15)
+
+
+def test_cross_validation_has_not_seen_the_answer() -> None:
+    """Where outcomes are chance, a fit to few pictures knows them, and none of those left out."""
+    rng = np.random.default_rng(2)
+    cases = [replace(case, failed=bool(rng.random() < 0.5)) for case in judged(60)]
+    outcome = [case.failed for case in cases]
+    assert auc(evidence(fit(cases), cases), outcome) > 0.6
+    assert auc(cross_validated(cases), outcome) < 0.6
+
+
+def test_auc_is_the_rank_test() -> None:
+    rng = np.random.default_rng(3)
+    outcome = rng.random(200) < 0.3
+    scores = np.round(rng.normal(0, 1, 200) + outcome, 1)  # with ties
+    tested = mannwhitneyu(scores[outcome], scores[~outcome]).statistic
+    assert auc(scores, outcome.tolist()) == pytest.approx(tested / outcome.sum() / (~outcome).sum())
+    false_alarms, found = roc(scores.tolist(), outcome.tolist())
+    assert np.trapezoid(found, false_alarms) == pytest.approx(auc(scores, outcome.tolist()))
+    assert np.isnan(auc(scores, [False] * 200))
+
+
+def test_a_report_of_pairs_and_clean_pictures(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    model = write_model(tmp_path / "model")
+    for folder, picture in (("rain", rained(100)), ("clean", CLEAN)):
+        (tmp_path / "pairs" / folder).mkdir(parents=True)
+        for name in ("1.png", "2.png"):
+            (tmp_path / "pairs" / folder / name).write_bytes(encode(picture, PNG))
+    sets = ["--pairs", "mine", str(tmp_path / "pairs"), "--clean", "dry", str(tmp_path / "pairs" / "clean")]
+    figure = tmp_path / "roc.svg"
+    assert main(["report", str(model), *sets, "-o", str(figure), "--threads", "1"]) == 0
+    printed = capsys.readouterr().out
+    assert "| mine | idle | 2 | 2 | – |" in printed
+    assert "| dry | idle | 2 |" in printed
+    assert "<svg" in figure.read_text()
+
+
+def test_a_report_of_nothing_is_an_error(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        main(["report", "models/base"])
+    assert stopped.value.code == 2
+    assert "name a set" in capsys.readouterr().err
