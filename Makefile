@@ -3,7 +3,7 @@
 # make check   style, types, imports   make lock    renew requirements/
 # make develop install what training and tests need
 # make check-deploy   image, manifests, alerts, dashboard   make monitoring   renew what is made of them
-# make audit   known weaknesses of the pinned packages
+# make audit   known weaknesses of the pinned packages       make sbom   what is in the images
 #
 # make retrain train a candidate, gate it and, if it passes, serve it
 # make gate    the second half: CANDIDATE=folder in models/
@@ -41,7 +41,7 @@ CANDIDATE ?= candidate-$(shell date +%Y-%m-%d)
 TRAIN ?=# more options for training/run.py
 GATE ?=# and for the gate
 
-.PHONY: serve develop test quick check lock retrain gate promote rollback check-deploy monitoring audit
+.PHONY: serve develop test quick check lock retrain gate promote rollback check-deploy monitoring audit sbom
 
 serve: $(SERVE_READY)
 	@echo
@@ -74,6 +74,9 @@ monitoring: $(DEV_READY)
 
 audit: $(DEPLOY_READY)
 	@$(BIN)/python scripts/audit.py
+
+sbom: $(DEPLOY_READY)
+	scripts/sbom.sh
 
 retrain: $(DEV_READY)
 	$(BIN)/python training/run.py $(RECIPE) --name $(CANDIDATE) $(TRAIN)

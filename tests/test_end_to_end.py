@@ -105,5 +105,6 @@ def _what_serves() -> set[str]:
     return {
         name
         for name in repository_files()
-        if name.startswith(("derain/", "serving/")) or (name.startswith("models/") and name.endswith(of_a_model))
+        if name.startswith(("derain/", "serving/"))
+        or (name.startswith("models/") and name.endswith(of_a_model))
     }

@@ -1,4 +1,4 @@
-"""Dockerfile, compose file and workflows, looked at; the image itself is built by scripts/container_test.sh."""
+"""Dockerfile, compose file and workflows, looked at; scripts/container_test.sh builds the image."""
 
 import subprocess
 from pathlib import Path

@@ -46,7 +46,7 @@ def test_what_is_made_is_up_to_date(path: Path) -> None:
     [
         ("promtool", "check", "config", "prometheus.yaml"),
         ("promtool", "check", "rules", "rules.yaml"),
-        ("promtool", "test", "rules", "rules_test.yaml"),
+        ("promtool", "test", "rules", "rules_test.yaml", "rules_days_test.yaml"),
         ("amtool", "check-config", "alertmanager.yaml"),
     ],
     ids=" ".join,
@@ -61,7 +61,9 @@ def test_debian_s_tools_find_nothing(words: tuple[str, ...]) -> None:
 
 @pytest.mark.parametrize("alert", ALERTS)
 def test_each_alert_has_a_case_that_fires_it_and_one_that_does_not(alert: str) -> None:
-    cases = yaml.safe_load((MONITORING / "rules_test.yaml").read_text())["tests"]
+    cases = [
+        case for path in MONITORING.glob("*_test.yaml") for case in yaml.safe_load(path.read_text())["tests"]
+    ]
     fires = {
         bool(test["exp_alerts"])
         for case in cases
