@@ -13,7 +13,7 @@ README = (ROOT / "README.md").read_text()
 # Named as a whole in the tree, not file by file.
 _FOLDERS = (
     *("docs", "examples", "models", "requirements", "tests", "training/photographs"),
-    *("deploy/base", "deploy/monitoring", "deploy/overlays"),
+    *(".github/workflows", "deploy/base", "deploy/monitoring", "deploy/overlays"),
 )
 
 
