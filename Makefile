@@ -3,7 +3,7 @@
 # make check   style, types, imports   make lock    renew requirements/
 # make develop install what training and tests need
 # make check-deploy   image, manifests, alerts, dashboard   make monitoring   renew what is made of them
-# make audit   known weaknesses of the pinned packages       make sbom   what is in the images
+# make audit   known weaknesses of the pinned packages       make sbom IMAGE=...   what is in it
 #
 # make retrain train a candidate, gate it and, if it passes, serve it
 # make gate    the second half: CANDIDATE=folder in models/
@@ -76,7 +76,8 @@ audit: $(DEPLOY_READY)
 	@$(BIN)/python scripts/audit.py
 
 sbom: $(DEPLOY_READY)
-	scripts/sbom.sh
+	@test -n "$(IMAGE)" || { echo "which image? make sbom IMAGE=derain:0.1.0-cpu" >&2; exit 1; }
+	@$(BIN)/python scripts/sbom.py $(IMAGE) sbom/$(notdir $(subst :,-,$(subst @,-,$(IMAGE)))).json
 
 retrain: $(DEV_READY)
 	$(BIN)/python training/run.py $(RECIPE) --name $(CANDIDATE) $(TRAIN)

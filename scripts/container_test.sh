@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Builds the CPU image and runs it as a cluster would, without a Docker daemon:
 #
-#   scripts/container_test.sh [FOLDER]     FOLDER keeps the image as an archive and its SBOM
+#   scripts/container_test.sh
 #
 # On Debian as root, with: apt-get install --no-install-recommends \
 #   mmdebstrap buildah podman runc netavark aardvark-dns iptables catatonit uidmap curl

@@ -51,14 +51,22 @@ def container(objects: dict[str, Object]) -> Object:
 
 
 def test_the_schemas_hold(manifests: Path) -> None:
-    command = [tool("kubernetes-validate"), "--strict", "--quiet", manifests / "all.yaml"]
+    command: list[str | Path] = [tool("kubernetes-validate"), "--strict", "--quiet", manifests / "all.yaml"]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
 
 
 @pytest.mark.slow
 def test_checkov_finds_nothing(manifests: Path) -> None:
-    command = [tool("checkov"), "--framework", "kubernetes", "--skip-download", "--compact", "--quiet", "-d"]
+    command: list[str | Path] = [
+        tool("checkov"),
+        "--framework",
+        "kubernetes",
+        "--skip-download",
+        "--compact",
+        "--quiet",
+        "-d",
+    ]
     done = subprocess.run([*command, manifests], capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stdout
     assert re.search(r"Passed checks: [1-9]\d+, Failed checks: 0", done.stdout), done.stdout

@@ -3,7 +3,9 @@
 import hashlib
 import json
 import math
+import os
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -61,7 +63,7 @@ def webhook() -> Iterator[tuple[str, SimpleQueue[tuple[str, dict[str, Any]]]]]:
     came: SimpleQueue[tuple[str, dict[str, Any]]] = SimpleQueue()
 
     class Receiver(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:  # noqa: N802: http.server names it so
+        def do_POST(self) -> None:  # noqa: N802 (its name in http.server)
             came.put((self.path, json.loads(self.rfile.read(int(self.headers["content-length"])))))
             self.send_response(200)
             self.end_headers()
@@ -114,6 +116,13 @@ def client_of(server: Server) -> httpx.Client:
     return httpx.Client(base_url=f"http://127.0.0.1:{server.port}", timeout=60, headers=headers)
 
 
+def is_healthy(private_port: int) -> bool:
+    """As the container asks."""
+    environment = os.environ | {"DERAIN_PRIVATE_PORT": str(private_port)}
+    command = [sys.executable, "-m", "serving.healthcheck"]
+    return subprocess.run(command, cwd=ROOT, env=environment).returncode == 0
+
+
 def has_series(prometheus: str, expression: str) -> bool:
     """Whether it has an answer now that is a number."""
     query = expression.replace("$__rate_interval", "30s").replace("$instance", ".*")
@@ -149,6 +158,7 @@ def test_every_query_has_an_answer_and_an_alert_arrives(tmp_path: Path) -> None:
         )
         with started(None, tmp_path, keys=keys, private_port=private_port, threads=1, queue=8) as server:
             wait_until_ready(private, server.process, server.log, longest_s=120)
+            assert is_healthy(private_port)
             monitoring.enter_context(
                 running(
                     [
@@ -170,6 +180,7 @@ def test_every_query_has_an_answer_and_an_alert_arrives(tmp_path: Path) -> None:
             assert came.empty(), "an alert, though all is well"
 
         # The service is gone.
+        assert not is_healthy(private_port)
         try:
             path, notification = came.get(timeout=60)
         except Empty:
