@@ -63,7 +63,7 @@ def webhook() -> Iterator[tuple[str, SimpleQueue[tuple[str, dict[str, Any]]]]]:
     came: SimpleQueue[tuple[str, dict[str, Any]]] = SimpleQueue()
 
     class Receiver(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:  # noqa: N802 (its name in http.server)
+        def do_POST(self) -> None:
             came.put((self.path, json.loads(self.rfile.read(int(self.headers["content-length"])))))
             self.send_response(200)
             self.end_headers()
