@@ -30,7 +30,7 @@ def main(image: str, target: Path) -> None:
         _TOOLS / "cyclonedx-py",
         "requirements",
         "--output-reproducible",
-        "--spec-version",
+        "--schema-version",
         "1.5",
         "-",
     ]
