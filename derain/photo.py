@@ -12,15 +12,15 @@ from typing import Any
 
 import cv2
 import numpy as np
-import pi_heif
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
-from derain import jpeg, png, tiff
+from derain import boxes, jpeg, png, tiff
 from derain.arrays import AnyPicture
 from derain.errors import CorruptImageError, ImageError, UnsupportedFormatError
 from derain.formats import AVIF, BMP, HEIC, JPEG, PNG, TIFF, WEBP, ImageFormat, check_size, check_writable
 from derain.header import Header
+from derain.heic import decode_heic
 from derain.metadata import MOST_PROFILE_BYTES, Exif, profile_fits, read_exif, without_orientation
 
 Samples = NDArray[np.uint8] | NDArray[np.uint16]  # (height, width) or (height, width, channels)
@@ -309,14 +309,13 @@ def _decode_avif(data: bytes) -> _Decoded:
 
 
 def _decode_heic(data: bytes) -> _Decoded:
-    # libheif turns and crops it, whatever the EXIF says. Gray of more than 8 bits stays so unasked.
-    # The samples are copied, for their memory goes with the image.
-    image = pi_heif.open_heif(data, convert_hdr_to_8bit=True)
-    samples: NDArray[Any] = to_8_bits(np.array(image))
-    if image.premultiplied_alpha and samples.ndim == 3 and samples.shape[2] in (2, 4):
+    # libheif turns and crops it, whatever the EXIF says.
+    head = boxes.read_item(data)
+    picture = decode_heic(data, head.width * head.height)
+    samples: Samples = picture.samples
+    if picture.is_multiplied and samples.ndim == 3 and samples.shape[2] in (2, 4):
         samples = _unmultiply(samples)
-    info = image.info
-    return _Decoded(samples, read_exif(info.get("exif")), info.get("icc_profile"), is_upright=True)
+    return _Decoded(samples, read_exif(picture.exif), picture.profile, is_upright=True)
 
 
 def _decode_bmp(data: bytes) -> _Decoded:

@@ -11,7 +11,6 @@ from derain.engine import usable_memory
 
 _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300)
 _SHARES = tuple(tenth / 10 for tenth in range(1, 11))
-_SURPLUSES = (0.25, 0.5, 0.75, 1, 1.5, 2, 3, 4)
 _LEVELS = (0.1, 0.25, 0.5, 1, 2, 4, 8, 16, 32, 64)  # of 255
 
 REQUESTS = Counter("derain_http_requests_total", "Requests answered", ["route", "method", "status"])
@@ -58,9 +57,7 @@ REMOVED_ENERGY = Histogram("derain_removed_energy", "RMS of what was taken away,
 STREAK_LIKENESS = Histogram(
     "derain_streak_likeness", "How much what was taken away runs in one direction", buckets=_SHARES
 )
-RESIDUAL_RAIN = Histogram(
-    "derain_residual_rain", "Evidence of rain in what is left, ln of its surplus", buckets=_SURPLUSES
-)
+RESIDUAL_RAIN = Histogram("derain_residual_rain", "RMS of the lines that are left, of 255", buckets=_LEVELS)
 
 
 def exposition() -> bytes:

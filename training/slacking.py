@@ -230,8 +230,8 @@ def table(results: dict[str, list[Judged]], threshold: float) -> str:
     dry = [j for judged in results.values() for j in judged if not j.has_rain]
     lines = [
         "| set | network | pictures | failures | AUC in the set | AUC with the clean pictures | "
-        f"failures above {threshold:g} | successes above |",
-        "|---|---|---|---|---|---|---|---|",
+        f"median score | failures above {threshold:g} | successes above |",
+        "|---|---|---|---|---|---|---|---|---|",
     ]
     rainy = {name: judged for name, judged in results.items() if any(j.has_rain for j in judged)}
     pooled = {"all of them": [j for judged in rainy.values() for j in judged]}
@@ -243,7 +243,8 @@ def table(results: dict[str, list[Judged]], threshold: float) -> str:
             clean = [j for j in dry if j.network == like]
             lines.append(
                 f"| {name} | {network} | {len(own)} | {sum(j.failed for j in own)} | {_auc(own)} | "
-                f"{_auc(own + clean)} | {_share(own, threshold, True)} | {_share(own, threshold, False)} |"
+                f"{_auc(own + clean)} | {np.median([j.score for j in own]):.2f} | "
+                f"{_share(own, threshold, True)} | {_share(own, threshold, False)} |"
             )
     return "\n".join(lines)
 
@@ -283,10 +284,10 @@ def draw_roc(path: Path, results: dict[str, list[Judged]]) -> None:
                     shares = roc([j.score for j in both], [j.failed for j in both])
                     axes.plot(*shares, label=f"{name}: {_auc(both)}", marker="", drawstyle="steps-post")
             axes.set(title=network, xlabel="successes above", xlim=(0, 1), ylim=(0, 1.01), aspect="equal")
-            axes.legend(loc="lower right", fontsize="small", title="AUC", title_fontsize="small")
+            axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.2), fontsize="small", title="AUC")
         figure.axes[0].set_ylabel("failures above")
 
-    write_figure(path, 3.3 * len(networks), 3.7, paint)
+    write_figure(path, 3 * len(networks), 4.2, paint)
 
 
 def cost(model: Derain) -> str:
@@ -371,7 +372,7 @@ def _report(options: argparse.Namespace) -> int:
     for name, folder in options.rain:
         rain = family(name)
         cases = [RainedFile(rain, index, clean) for index, clean in enumerate(find_clean(Path(folder)))]
-        sets.append(PictureSet(f"{rain.name} on {Path(folder).name}", "test", cases))
+        sets.append(PictureSet(f"{rain.name.rpartition(':')[2]} on {Path(folder).name}", "test", cases))
     sets += [clean_set(named, "test") for named in options.clean]
     check_distinct(sets)
     results = {picture_set.name: measure_set(picture_set, networks) for picture_set in sets}

@@ -10,6 +10,7 @@ from derain.cli import OutputError, check_output, main, run_command
 from derain.engine import Engine
 from derain.errors import DerainError
 from derain.image import JPEG, PNG, encode, read_header, read_picture
+from derain.photo import Photo, decode_photo, derain_photo, encode_photo
 from tests.conftest import ROOT, files_in, noise
 
 
@@ -226,3 +227,31 @@ def test_a_place_for_output_is_checked(tmp_path: Path) -> None:
     ]:
         with pytest.raises(OutputError, match=said):
             check_output(path, (".svg", ".png"))
+
+
+def test_files_keep_what_they_hold(derain: Derain, engine: Engine, tmp_path: Path) -> None:
+    deep = noise(9, 12).astype(np.uint16) * 257
+    photo = Photo(deep, deep[..., 0], False, None, None, PNG)
+    (tmp_path / "deep.png").write_bytes(encode_photo(photo, PNG))
+    (tmp_path / "phone.heic").write_bytes((ROOT / "tests/derain/pictures/turned.heic").read_bytes())
+    assert derain(tmp_path / "deep.png", tmp_path / "phone.heic", "-o", tmp_path / "out")[0] == 0
+    assert files_in(tmp_path / "out") == {"deep.png", "phone.jpg"}
+    data = (tmp_path / "out" / "deep.png").read_bytes()
+    derained = decode_photo(data, read_header(data))
+    assert derained.picture.dtype == np.uint16
+    assert derained.alpha is not None
+    assert np.array_equal(derained.alpha, deep[..., 0])
+    assert np.array_equal(derained.picture, derain_photo(engine.derain, photo).picture)
+    assert b"Rain" in (tmp_path / "out" / "phone.jpg").read_bytes()
+
+
+def test_strength_and_metadata_are_asked_for(derain: Derain, tmp_path: Path) -> None:
+    source = tmp_path / "phone.heic"
+    source.write_bytes((ROOT / "tests/derain/pictures/turned.heic").read_bytes())
+    assert derain(source, "-o", tmp_path / "out", "--strength", "0", "--strip-metadata")[0] == 0
+    answer = (tmp_path / "out" / "phone.jpg").read_bytes()
+    assert b"Rain" not in answer
+    before, after = read_picture(source).astype(int), read_picture(tmp_path / "out" / "phone.jpg")
+    assert np.abs(before - after).mean() < 2
+    with pytest.raises(SystemExit):
+        derain(source, "-o", tmp_path / "out", "--strength", "2")

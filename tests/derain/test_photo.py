@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from numpy.typing import DTypeLike, NDArray
 from PIL import Image, ImageOps, JpegImagePlugin
 
+from derain import heic
 from derain.arrays import AnyPicture
 from derain.engine import Engine
 from derain.errors import CorruptImageError, ImageError, UnsupportedFormatError
@@ -681,3 +682,20 @@ def test_damaged_bytes_raise_nothing_but_image_errors(
     else:
         for target in WRITABLE:
             assert encode_photo(photo, target)
+
+
+def test_a_heic_that_crashes_its_decoder_is_a_damaged_one() -> None:
+    # The type of its EXIF is no text, which the library does not expect.
+    data = (PICTURES / "turned.heic").read_bytes().replace(b"Exif", b"\xff\xfe\xfd\xfc", 1)
+    with pytest.raises(CorruptImageError, match="the HEIC picture is damaged"):
+        photo_of(data)
+
+
+@pytest.mark.parametrize("program", ["while True: pass", "bytearray(4 * 2**30)", "import os; os.abort()"])
+def test_a_decoder_that_takes_too_much_is_stopped(program: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    limited = heic._PROGRAM.replace("import numpy as np", program)
+    assert limited != heic._PROGRAM
+    monkeypatch.setattr(heic, "_PROGRAM", limited)
+    monkeypatch.setattr(heic, "_LEAST_SECONDS", 1)
+    with pytest.raises(CorruptImageError, match=r"takes too much to decode|was not decoded in"):
+        photo_of((PICTURES / "alpha.heic").read_bytes())

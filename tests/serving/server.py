@@ -1,10 +1,13 @@
 """The service as it is run, for tests: `bentoml serve` in a process of its own."""
 
+import hashlib
 import os
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +17,7 @@ import httpx
 from tests.conftest import ROOT, free_port, wait_until_ready
 
 START_S = END_S = 60
+OPERATOR = {"authorization": "Bearer of the operator"}
 
 
 @dataclass(frozen=True)
@@ -80,3 +84,35 @@ def assert_problem(response: httpx.Response, status: int) -> str:
     detail = problem["detail"]
     assert isinstance(detail, str)
     return detail
+
+
+def operator_key(folder: Path) -> Path:
+    """A file of keys: an operator's, and a camera's, `of the camera`."""
+    path = folder / "keys"
+    path.write_text(
+        f"operator {hashlib.sha256(b'of the operator').hexdigest()} admin\n"
+        f"camera {hashlib.sha256(b'of the camera').hexdigest()}\n"
+    )
+    return path
+
+
+@contextmanager
+def traffic(server: Server, picture: bytes, callers: int = 3) -> Iterator[list[httpx.Response]]:
+    """Pictures sent without a pause; what was answered, once all have been."""
+    answers: list[httpx.Response] = []
+    over = threading.Event()
+
+    def send() -> None:
+        with server.client() as client:
+            client.headers.update(OPERATOR)
+            while not over.is_set():
+                answers.append(client.post("/v1/derain", content=picture))
+
+    with ThreadPoolExecutor(callers) as pool:
+        sending = [pool.submit(send) for _ in range(callers)]
+        try:
+            yield answers
+        finally:
+            over.set()
+            for each in sending:
+                each.result()

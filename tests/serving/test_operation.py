@@ -7,7 +7,6 @@ import shutil
 import signal
 import socket
 import subprocess
-import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -20,13 +19,21 @@ import pytest
 from derain.image import JPEG, PNG, encode
 from derain.registry import Registry
 from tests.conftest import describe_model, free_port, noise, scene, write_model
-from tests.serving.server import END_S, START_S, Server, assert_problem, serving, started
+from tests.serving.server import (
+    END_S,
+    OPERATOR,
+    START_S,
+    assert_problem,
+    operator_key,
+    serving,
+    started,
+    traffic,
+)
 
 pytestmark = pytest.mark.slow
 
 RAINY = encode(noise(97, 130), PNG)
 LARGE = encode(scene(1500, 1500), JPEG)  # keeps the slow model busy for a second or so
-OPERATOR = {"authorization": "Bearer of the operator"}
 
 
 def sha256(model: Path) -> str:
@@ -35,12 +42,7 @@ def sha256(model: Path) -> str:
 
 @pytest.fixture
 def keys(tmp_path: Path) -> Path:
-    lines = [
-        f"operator {hashlib.sha256(b'of the operator').hexdigest()} admin",
-        f"camera {hashlib.sha256(b'of the camera').hexdigest()}",
-    ]
-    (tmp_path / "keys").write_text("\n".join(lines))
-    return tmp_path / "keys"
+    return operator_key(tmp_path)
 
 
 @pytest.fixture
@@ -52,28 +54,6 @@ def registry(tmp_path: Path) -> Registry:
     registry = Registry(models)
     registry.promote("old", "the first one")
     return registry
-
-
-@contextmanager
-def traffic(server: Server, callers: int = 3) -> Iterator[list[httpx.Response]]:
-    """Pictures sent without a pause; what was answered, once all have been."""
-    answers: list[httpx.Response] = []
-    over = threading.Event()
-
-    def send() -> None:
-        with server.client() as client:
-            client.headers.update(OPERATOR)
-            while not over.is_set():
-                answers.append(client.post("/v1/derain", content=RAINY))
-
-    with ThreadPoolExecutor(callers) as pool:
-        sending = [pool.submit(send) for _ in range(callers)]
-        try:
-            yield answers
-        finally:
-            over.set()
-            for each in sending:
-                each.result()
 
 
 def until(true: Callable[[], bool], longest_s: float = 30) -> None:
@@ -88,7 +68,7 @@ def test_a_new_model_and_back_without_losing_a_request(
 ) -> None:
     old, new = (sha256(registry.folder(name)) for name in ("old", "new"))
     with serving(None, tmp_path, models=registry.folder("old").parent, keys=keys) as server:
-        with traffic(server) as answers, server.client() as client:
+        with traffic(server, RAINY) as answers, server.client() as client:
             client.headers.update(OPERATOR)
 
             def reload() -> tuple[str, str, str]:

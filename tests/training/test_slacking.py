@@ -1,5 +1,6 @@
 """What a failure is, and that the fit and its measures are right, by independent answers."""
 
+import json
 from dataclasses import fields, replace
 from pathlib import Path
 
@@ -10,7 +11,7 @@ from scipy.stats import mannwhitneyu
 
 from derain.arrays import Picture
 from derain.image import PNG, encode
-from derain.slacking import Signs
+from derain.slacking import WEIGHTS, Signs
 from tests.conftest import scene, write_model
 from training.pairs import Pair
 from training.slacking import Judged, auc, cross_validated, evidence, failed, fit, main, roc, treatments
@@ -96,6 +97,22 @@ def test_a_report_of_pairs_and_clean_pictures(tmp_path: Path, capsys: pytest.Cap
     assert "| mine | idle | 2 | 2 | – |" in printed
     assert "| dry | idle | 2 |" in printed
     assert "<svg" in figure.read_text()
+
+
+def test_a_fit_writes_the_weights_that_are_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    photographs = tmp_path / "photographs"
+    photographs.mkdir()
+    for i in range(5):
+        (photographs / f"{i}.png").write_bytes(encode(np.roll(scene(120, 160), 20 * i, axis=1), PNG))
+    monkeypatch.setattr("training.slacking.PHOTOGRAPHS", photographs)
+    fitted = tmp_path / "fitted.json"
+    model = write_model(tmp_path / "model")
+    assert main(["fit", str(model), "-o", str(fitted), "--threads", "1"]) == 0
+    written, shipped = json.loads(fitted.read_text()), json.loads(WEIGHTS.read_text())
+    assert written.keys() == shipped.keys()
+    assert written["weights"].keys() == shipped["weights"].keys()
+    assert written["judged"] == 5 * (2 + 3 * 5)
+    assert 0 < written["failures"] < written["judged"]
 
 
 def test_a_report_of_nothing_is_an_error(capsys: pytest.CaptureFixture[str]) -> None:
