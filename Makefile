@@ -2,6 +2,8 @@
 # make test    run every test          make quick   the fast ones
 # make check   style, types, imports   make lock    renew requirements/
 # make develop install what training and tests need
+# make check-deploy   image, manifests, alerts, dashboard   make monitoring   renew what is made of them
+# make audit   known weaknesses of the pinned packages       make sbom IMAGE=...   what is in it
 #
 # make retrain train a candidate, gate it and, if it passes, serve it
 # make gate    the second half: CANDIDATE=folder in models/
@@ -27,6 +29,7 @@ LOCK_cpu = requirements/serve.txt
 LOCK_gpu = requirements/serve-gpu.txt
 SERVE_READY = .venv/ready-serve-$(RUNTIME)
 DEV_READY = .venv/ready-dev
+DEPLOY_READY = .venv/deploy/ready
 
 # BentoML keeps its metrics here and clears them when it starts: not to be shared with other services.
 export BENTOML_HOME ?= $(CURDIR)/.venv/bentoml
@@ -38,7 +41,7 @@ CANDIDATE ?= candidate-$(shell date +%Y-%m-%d)
 TRAIN ?=# more options for training/run.py
 GATE ?=# and for the gate
 
-.PHONY: serve develop test quick check lock retrain gate promote rollback
+.PHONY: serve develop test quick check lock retrain gate promote rollback check-deploy monitoring audit sbom
 
 serve: $(SERVE_READY)
 	@echo
@@ -61,6 +64,20 @@ check: $(DEV_READY)
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+# Debian has the rest that these tests use: prometheus and prometheus-alertmanager. What is not there is skipped.
+check-deploy: $(DEV_READY) $(DEPLOY_READY)
+	$(BIN)/python -m pytest tests/deploy
+
+monitoring: $(DEV_READY)
+	$(BIN)/python deploy/monitoring/generate.py
+
+audit: $(DEPLOY_READY)
+	@$(BIN)/python scripts/audit.py
+
+sbom: $(DEPLOY_READY)
+	@test -n "$(IMAGE)" || { echo "which image? make sbom IMAGE=derain:0.1.0-cpu" >&2; exit 1; }
+	@$(BIN)/python scripts/sbom.py $(IMAGE) sbom/$(notdir $(subst :,-,$(subst @,-,$(IMAGE)))).json
 
 retrain: $(DEV_READY)
 	$(BIN)/python training/run.py $(RECIPE) --name $(CANDIDATE) $(TRAIN)
@@ -99,9 +116,18 @@ $(DEV_READY): requirements/dev.txt requirements/torch.txt .venv/ready-serve-cpu
 	@$(PIP) install --requirement requirements/torch.txt
 	@touch $@
 
+# An environment of its own: checkov pins much that the service has in newer versions.
+$(DEPLOY_READY): requirements/deploy.txt | .venv/bin/python
+	@echo "Installing what looks at deployments into .venv/deploy ..."
+	@$(BIN)/python -m venv .venv/deploy
+	@.venv/deploy/bin/python -m pip --disable-pip-version-check --quiet install --require-hashes --requirement $<
+	@touch $@
+
 COMPILE = $(BIN)/uv pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes --no-header --quiet --upgrade
 lock: $(DEV_READY)
 	$(COMPILE) --extra cpu --extra serve --output-file requirements/serve.txt
 	$(COMPILE) --extra gpu --extra serve --output-file requirements/serve-gpu.txt
 	$(COMPILE) --extra cpu --extra serve --extra export --extra plots --extra dev \
 		--constraint requirements/serve.txt --output-file requirements/dev.txt
+	$(BIN)/uv pip compile --group pyproject.toml:deploy --universal --python-version 3.11 --generate-hashes \
+		--no-header --no-annotate --quiet --upgrade --output-file requirements/deploy.txt

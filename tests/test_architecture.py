@@ -56,6 +56,7 @@ def test_a_lock_has_one_onnxruntime_and_none_has_torch() -> None:
         "serve": {"onnxruntime"},
         "serve-gpu": {"onnxruntime-gpu"},
         "dev": {"onnxruntime"},
+        "deploy": set(),
         "torch": set(),
     }
     assert [lock for lock, found in names.items() if "torch" in found] == ["torch"]

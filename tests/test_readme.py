@@ -11,7 +11,10 @@ from tests.conftest import ROOT, repository_files
 README = (ROOT / "README.md").read_text()
 
 # Named as a whole in the tree, not file by file.
-_FOLDERS = ("docs", "examples", "models", "requirements", "tests", "training/photographs")
+_FOLDERS = (
+    *("docs", "examples", "models", "requirements", "tests", "training/photographs"),
+    *(".github/workflows", "deploy/base", "deploy/monitoring", "deploy/overlays"),
+)
 
 
 def blocks(language: str) -> list[str]:
