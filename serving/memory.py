@@ -1,7 +1,7 @@
-"""Memory that is given back: the C library keeps what was freed, in an arena for each thread, and ever more of it.
+"""Memory that is given back: the C library keeps what was freed, for each thread, and ever more of it.
 
-Pictures of all sizes, made in one thread and freed in another, leave its arenas full of holes. glibc also raises,
-with each large buffer that is freed, the size from which a buffer is a mapping of its own, up to 32 MB. Here it
+Pictures of all sizes, made in one thread and freed in another, leave its arenas full of holes. glibc also
+raises, with each large buffer that is freed, the size from which a buffer is a mapping of its own. Here it
 stays where it is, so that what is large goes back to the system the moment it is freed.
 """
 

@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from contextvars import Context
 from dataclasses import dataclass
 from functools import partial
 from threading import Event
@@ -96,6 +97,14 @@ class Pipeline:
             "height": header.height,
             "answered": target.name,
         }
+        # In an empty context: the event loop keeps that of a timer long after the timer was cancelled, and
+        # with BentoML's in it the whole request.
+        in_time = self._in_time(data, header, target, request, exchange)
+        return await asyncio.get_running_loop().create_task(in_time, context=Context())
+
+    async def _in_time(
+        self, data: bytes, header: Header, target: ImageFormat, request: Request, exchange: Exchange
+    ) -> Derained:
         try:
             async with asyncio.timeout(self.settings.timeout_s):
                 with _measured("queue", exchange):
