@@ -12,7 +12,7 @@
 #
 # RUNTIME=gpu  uses onnxruntime-gpu instead of onnxruntime
 # PORT=8080    another port            PYTHON=...   another Python, 3.11 to 3.13
-# HOST=0.0.0.0 for callers on other machines: there is no authentication
+# HOST=0.0.0.0 for callers on other machines: everybody may call, unless DERAIN_KEYS names a file of keys
 
 RUNTIME ?= cpu
 HOST ?= 127.0.0.1
