@@ -1,7 +1,7 @@
 """The service beside the engine called in a bare loop, in one run; and the service when too much is sent.
 
     python -m benchmarks.service models/base
-    python -m benchmarks.service models/base --overload 60
+    python -m benchmarks.service models/base --overload 60 --soak 2000
 
 Both do the same work: a JPEG of 1280 x 720 decoded, derained, encoded again. The loop has as many threads as
 the service has pictures in work. They take turns, so that a machine that is busy with other things is busy
@@ -31,12 +31,13 @@ import numpy as np
 
 from derain.cli import at_least
 from derain.engine import Engine, usable_cores
-from derain.image import JPEG, encode, read_header, read_picture
+from derain.image import FORMATS, JPEG, encode, read_header, read_picture
 from derain.photo import decode_photo, derain_photo, encode_photo
 
 ROOT = Path(__file__).parent.parent
 WIDTH, HEIGHT = 1280, 720
 _READY_WITHIN_S = 120
+_IDLE_S = 4  # after which the engine has given its memory back
 
 
 @dataclass
@@ -121,6 +122,34 @@ async def overload(url: str, data: bytes, clients: int, seconds: float, rate: fl
     return seen
 
 
+def soak(url: str, count: int) -> tuple[int, int]:
+    """Resident bytes of an idle service before and after so many pictures of all sizes and formats."""
+    rng = np.random.default_rng(0)
+    scene = read_picture(ROOT / "examples" / "rain.jpg")
+    bodies = [b"rain"]
+    for number in range(48):
+        width, height = (int(side) for side in rng.integers(1, (900, 600)))
+        resized = cv2.resize(scene, (width, height), interpolation=cv2.INTER_AREA)
+        known = [known for known in FORMATS if known.writable]
+        bodies.append(encode(np.asarray(resized, np.uint8), known[number % len(known)]))
+
+    def resident() -> int:
+        time.sleep(_IDLE_S)
+        metrics = httpx.get(f"{url}/metrics").text
+        (found,) = re.findall(r"^derain_resident_bytes (\S+)$", metrics, re.MULTILINE)
+        return int(float(found))
+
+    def send(number: int) -> None:
+        status = client.post("/v1/derain", content=bodies[number % len(bodies)]).status_code
+        assert status in (200, 415), status
+
+    with ThreadPoolExecutor(4) as callers, httpx.Client(base_url=url, timeout=300) as client:
+        list(callers.map(send, range(4 * len(bodies))))
+        before = resident()
+        list(callers.map(send, range(count)))
+    return before, resident()
+
+
 @contextmanager
 def service(model: Path, **settings: object) -> Iterator[str]:
     """The address of one of our own, ended with all that it started."""
@@ -173,6 +202,7 @@ def main() -> None:
     parser.add_argument(
         "--overload", type=at_least(1), metavar="SECONDS", help="64 clients, twice the capacity"
     )
+    parser.add_argument("--soak", type=at_least(1), metavar="PICTURES", help="what memory is left after them")
     options = parser.parse_args()
     data, callers = picture(), usable_cores()
     engine = Engine(options.model)
@@ -192,6 +222,12 @@ def main() -> None:
             print(f"accepted: median {statistics.median(accepted):.1f} s, p99 {_p99(accepted):.1f} s")
             print(f"/readyz meanwhile: p99 {1000 * _p99(sorted(seen.probe_s)):.0f} ms")
             print(f"resident memory, at most: {seen.resident_bytes / 1e6:.0f} MB")
+        if options.soak:
+            before, after = soak(url, options.soak)
+            ratio = after / before
+            print(
+                f"idle after 196 pictures {before / 1e6:.0f} MB, after {options.soak} more: {ratio:.2f} times that"
+            )
     engine.close()
 
 
