@@ -224,10 +224,8 @@ def main() -> None:
             print(f"resident memory, at most: {seen.resident_bytes / 1e6:.0f} MB")
         if options.soak:
             before, after = soak(url, options.soak)
-            ratio = after / before
-            print(
-                f"idle after 196 pictures {before / 1e6:.0f} MB, after {options.soak} more: {ratio:.2f} times that"
-            )
+            print(f"idle after 196 pictures: {before / 1e6:.0f} MB")
+            print(f"after {options.soak} more: {after / 1e6:.0f} MB, {after / before:.2f} times that")
     engine.close()
 
 
