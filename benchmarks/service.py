@@ -70,7 +70,8 @@ def loop_rate(engine: Engine, data: bytes, callers: int, each: int) -> float:
 
 
 def service_rate(url: str, data: bytes, callers: int, each: int) -> float:
-    with ThreadPoolExecutor(callers) as pool, httpx.Client(base_url=url, timeout=300) as client:
+    """As many more callers as are in work, so that one is always waiting."""
+    with ThreadPoolExecutor(2 * callers) as pool, httpx.Client(base_url=url, timeout=300) as client:
         started = time.perf_counter()
         for answer in pool.map(lambda _: client.post("/v1/derain", content=data), range(callers * each)):
             answer.raise_for_status()

@@ -26,7 +26,7 @@ _LINE_PX = 16  # the least length of a line: rain is longer, grain and foliage m
 _LINE_SIGMA_PX = 1.0  # half of a line's width; its surroundings are three times as wide
 _BLOCK_PX = 32
 _CROP_PX = 160  # of the second look: a thirtieth of a picture of 1280 x 720
-_LONGEST_PX = 1280  # of what is judged, so that a large photograph costs no more than a small one
+_LONGEST_PX = 640  # of what is judged, so that a large photograph costs no more than a small one
 _UNSEEN = 0.5  # levels: what rounding alone may do
 
 
@@ -56,7 +56,7 @@ class Signs:
 def look(rainy: Picture, derained: Picture, derain: Callable[[Picture], Picture]) -> Look:
     """Judges what a network did, uint8 RGB (H, W, 3) of any size; `derain` is the network itself.
 
-    It is run once more, on a crop of 160 x 160 pixels at most. Of what is longer than 1,280 pixels the
+    It is run once more, on a crop of 160 x 160 pixels at most. Of what is longer than 640 pixels the
     middle is judged.
     """
     window = tuple(

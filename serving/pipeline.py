@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from contextvars import Context
 from dataclasses import dataclass
 from functools import partial
+from itertools import count
 from threading import Event
 
 from derain.engine import Engine
@@ -74,6 +75,7 @@ class Pipeline:
         self.models = models
         self.settings = settings
         self._turns = Turns(settings.in_work, settings.queue, settings.queue_pixels)
+        self._numbers = count()
         self._threads = ThreadPoolExecutor(settings.in_work, thread_name_prefix="derain-picture")
         QUEUE_LIMIT_PICTURES.set(settings.queue)
         QUEUE_LIMIT_PIXELS.set(settings.queue_pixels)
@@ -151,7 +153,7 @@ class Pipeline:
             with _measured("infer", exchange):
                 derain = partial(engine.derain, given_up=given_up)
                 derained = derain_photo(derain, photo, parameters.strength)
-            looked = self._look(photo, derained, engine, exchange) if self.settings.look else None
+            looked = self._look(photo, derained, engine, exchange) if self._has_time_to_look() else None
         if parameters.explain:
             removed = rain_layer(to_8_bits(photo.picture), to_8_bits(derained.picture))
             derained = Photo(removed, None, False, None, None, photo.format)
@@ -167,6 +169,10 @@ class Pipeline:
         exchange.facts["model"] = name
         etag = f'"{hashlib.sha256(encoded).hexdigest()[:32]}"'
         return Derained(encoded, etag, target, name, looked)
+
+    def _has_time_to_look(self) -> bool:
+        """While nobody waits; else at one picture in four, for the monitor needs no more."""
+        return self.settings.look and (not self._turns.are_waited_for or next(self._numbers) % 4 == 0)
 
     @staticmethod
     def _look(photo: Photo, derained: Photo, engine: Engine, exchange: Exchange) -> Look:

@@ -66,6 +66,10 @@ class Turns:
         self._free += 1
         self._next()
 
+    @property
+    def are_waited_for(self) -> bool:
+        return bool(self._waiting)
+
     def wait_s(self) -> float:
         """About how long somebody who comes now would have to wait."""
         return (self._waiting_pixels + self._in_work_pixels / 2) / self._pixels_per_s

@@ -11,7 +11,7 @@ from training.backgrounds import BackgroundError
 from training.loop import Execution
 from training.options import read_options
 from training.rain.streaks import SMALL
-from training.recipes import base, fast, second, smoke, study
+from training.recipes import base, fast, smoke, study
 
 
 def test_nothing_said_is_the_recipe() -> None:
@@ -92,9 +92,9 @@ def test_help_gives_the_defaults_of_the_recipes(capsys: pytest.CaptureFixture[st
         read_options(["--help"])
     said = " ".join(capsys.readouterr().out.split())
     for words in (
-        f"(default: base {base().steps}, second {second().steps}, fast {fast().steps}, smoke {smoke().steps}",
-        f"(default: base all, second all, fast all, smoke {smoke().photograph_count}",
-        f"(default: base {base().learning_rate}, second {second().learning_rate}, fast",
+        f"(default: base {base().steps}, fast {fast().steps}, smoke {smoke().steps}",
+        f"(default: base all, fast all, smoke {smoke().photograph_count}",
+        f"(default: {base().learning_rate})",
         "E_R",
         "Not trained on: drizzle",
     ):
