@@ -53,11 +53,12 @@ serve: $(SERVE_READY)
 
 develop: $(DEV_READY)
 
+# Files are shared out among the cores.
 test: $(DEV_READY)
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses auto --dist loadfile
 
 quick: $(DEV_READY)
-	$(BIN)/python -m pytest -m "not slow"
+	$(BIN)/python -m pytest --numprocesses auto --dist loadfile -m "not slow"
 
 check: $(DEV_READY)
 	$(BIN)/ruff check .
