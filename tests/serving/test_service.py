@@ -10,6 +10,7 @@ import shutil
 import socket
 import subprocess
 import sys
+import time
 import zipfile
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -305,11 +306,23 @@ def test_a_request_keeps_its_name(client: httpx.Client, sent: str, given: bool) 
         assert re.fullmatch(r"[\w.:/+=-]{1,128}", named)
 
 
+def logged(server: Server, name: str) -> dict[str, Any]:
+    """The line of a request, which is written when the answer is out."""
+    deadline = time.monotonic() + 30
+    while True:
+        lines = [json.loads(line) for line in server.said().split("\n")[:-1] if line.startswith("{")]
+        found = [line for line in lines if line.get("id") == name]
+        if found:
+            assert len(found) == 1
+            return dict(found[0])
+        assert time.monotonic() < deadline, server.said()
+        time.sleep(0.05)
+
+
 def test_a_request_has_a_line_in_the_log(client: httpx.Client, server: Server) -> None:
     client.post("/v1/derain", content=RAINY, headers={"x-request-id": "a-line"})
     client.post("/v1/derain", content=b"rain", headers={"x-request-id": "another-line"})
-    lines = {line["id"]: line for line in map(json.loads, server.said().splitlines()) if "id" in line}
-    done, refused = lines["a-line"], lines["another-line"]
+    done, refused = logged(server, "a-line"), logged(server, "another-line")
     assert (done["route"], done["status"], done["model"]) == ("/v1/derain", 200, "tiny")
     assert (done["width"], done["height"], done["format"], done["received"]) == (130, 97, "PNG", len(RAINY))
     assert set(done["stages_ms"]) == {"queue", "decode", "infer", "look", "encode"}
@@ -324,8 +337,7 @@ def test_a_trace_is_continued(client: httpx.Client, server: Server) -> None:
     trace = "4bf92f3577b34da6a3ce929d0e0e4736"
     headers = {"traceparent": f"00-{trace}-00f067aa0ba902b7-01", "x-request-id": "traced"}
     client.post("/v1/derain", content=RAINY, headers=headers)
-    (line,) = (line for line in map(json.loads, server.said().splitlines()) if line.get("id") == "traced")
-    assert line["trace_id"] == trace
+    assert logged(server, "traced")["trace_id"] == trace
 
 
 @pytest.mark.parametrize(

@@ -164,7 +164,9 @@ class started:  # noqa: N801
         cells = ["--category", "flat=leaves:0", "--counts", "1", "2", "--seeds", "1", "--jobs", "2"]
         command = [sys.executable, "-m", "training.study", str(folder), *cells, "--steps", "100000"]
         command += [*QUICKLY, "--test", str(held_out), *options]
-        self.study = subprocess.Popen(command, stderr=subprocess.PIPE, start_new_session=True)
+        self.study = subprocess.Popen(
+            command, stderr=subprocess.PIPE, start_new_session=True, preexec_fn=_heed_interrupts
+        )
 
     def __enter__(self) -> "subprocess.Popen[bytes]":
         return self.study
@@ -175,6 +177,11 @@ class started:  # noqa: N801
         self.study.wait(60)
         if self.study.stderr:
             self.study.stderr.close()
+
+
+def _heed_interrupts() -> None:
+    """What a shell starts in the background ignores them, and so would all that it starts."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def group_is_alive(group: int) -> bool:
