@@ -4,7 +4,7 @@ import io
 import struct
 from dataclasses import dataclass
 
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from derain import boxes, jpeg, png, tiff
 from derain.errors import (
@@ -69,6 +69,8 @@ def read_header(data: bytes, max_pixels: int = DEFAULT_MAX_PIXELS) -> Header:
         width, height = _READERS[image_format.name](data)
     except ImageError:
         raise
+    except UnidentifiedImageError as error:  # its words are about our buffer
+        raise CorruptImageError(f"the {image_format.name} picture's header is damaged") from error
     except Exception as error:  # a damaged file makes Pillow's parsers raise whatever it happens to
         raise CorruptImageError(f"the {image_format.name} picture's header is damaged: {error}") from error
     if width * height > max_pixels:
