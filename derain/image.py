@@ -46,7 +46,6 @@ __all__ = [
     "ImageFormat",
     "check_size",
     "decode",
-    "decode_pixels",
     "encode",
     "is_picture",
     "read_header",
@@ -61,10 +60,10 @@ def decode(data: bytes, max_pixels: int = DEFAULT_MAX_PIXELS) -> tuple[Picture, 
     Raises what `read_header` raises, and CorruptImageError where the pixels are damaged.
     """
     header = read_header(data, max_pixels)
-    return decode_pixels(data, header), header.format
+    return _decode_pixels(data, header), header.format
 
 
-def decode_pixels(data: bytes, header: Header) -> Picture:
+def _decode_pixels(data: bytes, header: Header) -> Picture:
     """The picture whose header was read before; raises CorruptImageError."""
     if header.format in (AVIF, HEIC):
         return to_8_bits(decode_photo(data, header).picture)

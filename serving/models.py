@@ -169,7 +169,7 @@ class Models:
 
     def _open_one(self, name: str, folder: Path, before: Served | None) -> Served:
         """Verified against its manifest, warm, and tried out."""
-        if before is not None and _is_unchanged(folder, before):
+        if before is not None and load_manifest(folder) == before.manifest:
             return before
         settings = self._settings
         engine = Engine(folder, settings.provider, settings.threads, settings.tile_pixels)
@@ -210,10 +210,6 @@ def try_out(engine: Engine) -> None:
             raise ModelError(
                 f"{engine.manifest.name} changes a smooth picture without rain by {change:.0f} of 255"
             )
-
-
-def _is_unchanged(folder: Path, before: Served) -> bool:
-    return load_manifest(folder) == before.manifest
 
 
 def _close_new(opened: dict[str, Served], before: dict[str, Served]) -> None:

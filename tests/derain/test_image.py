@@ -219,6 +219,14 @@ SEEDS = [
 ]
 
 
+def damaged(data: bytes, changes: list[tuple[int, int]], end: int | None) -> bytes:
+    """With other values in some places, and cut short."""
+    changed = bytearray(data)
+    for place, value in changes:
+        changed[place % len(changed)] = value
+    return bytes(changed[:end])
+
+
 @pytest.mark.filterwarnings("ignore::UserWarning:PIL.TiffImagePlugin")
 @settings(deadline=None, max_examples=300)
 @given(
@@ -229,11 +237,9 @@ SEEDS = [
 def test_damaged_bytes_raise_nothing_but_image_errors(
     seed: bytes, changes: list[tuple[int, int]], end: int | None
 ) -> None:
-    data = bytearray(seed)
-    for place, value in changes:
-        data[place % len(data)] = value
+    data = damaged(seed, changes, end)
     try:
-        picture, _ = decode(bytes(data[:end]), max_pixels=100_000)
+        picture, _ = decode(data, max_pixels=100_000)
     except ImageError as error:
         assert str(error)
     else:

@@ -26,7 +26,7 @@ from derain.formats import AVIF, BMP, FORMATS, HEIC, JPEG, PNG, TIFF, WEBP, Imag
 from derain.header import read_header
 from derain.photo import Photo, decode_photo, derain_photo, encode_photo
 from tests.conftest import scene
-from tests.derain.test_image import by_pillow, png_chunk
+from tests.derain.test_image import by_pillow, damaged, png_chunk
 
 Array = NDArray[Any]
 
@@ -671,11 +671,9 @@ SEEDS = [
 def test_damaged_bytes_raise_nothing_but_image_errors(
     seed: bytes, changes: list[tuple[int, int]], end: int | None
 ) -> None:
-    data = bytearray(seed)
-    for place, value in changes:
-        data[place % len(data)] = value
+    data = damaged(seed, changes, end)
     try:
-        photo = decode_photo(bytes(data[:end]), read_header(bytes(data[:end]), max_pixels=100_000))
+        photo = decode_photo(data, read_header(data, max_pixels=100_000))
     except ImageError as error:
         assert str(error)
         assert "0x" not in str(error)
