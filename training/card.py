@@ -73,7 +73,7 @@ SHA-256 `{manifest.file.sha256}`.
 - **Agreement with {_original(manifest)}**: {manifest.parity.max_difference:.1e} at most,
   on a scale of 0 to 1, over {len(manifest.parity.sizes)} sizes.
 - **Trained** by the recipe `{recipe["name"]}` of commit `{manifest.commit}`: {recipe["steps"]:,}
-  steps of {recipe["batch"]} patches of {recipe["patch_px"]} px, seed {recipe["seed"]}; rain of the
+  steps of {recipe["batch"]} patches of {recipe["patch_px"]} px, {_seeds(recipe)}; rain of the
   range `{recipe["rain"]["name"]}`{_early(recipe)}; backgrounds from {photographs} and
   {recipe["leaves_count"]} dead-leaves pictures.{_started(recipe)}
 {_mirrored(manifest)}
@@ -89,6 +89,16 @@ choices; those marked "test" have not.
 
 {evaluation_table(manifest.evaluations)}
 {_section("Known failures", remarks)}{_section("In pictures", _in_pictures(pictures))}"""
+
+
+def _seeds(recipe: dict[str, Any]) -> str:
+    """Recipes of earlier versions have one network each."""
+    first, members = recipe["seed"], recipe.get("members", 1)
+    if members == 1:
+        return f"seed {first}"
+    return (
+        f"once for each of {members} networks, whose mean it returns, seeds {first} to {first + members - 1}"
+    )
 
 
 def _early(recipe: dict[str, Any]) -> str:

@@ -17,7 +17,7 @@ from torch import nn
 from derain.arrays import FloatArray
 from derain.errors import DerainError
 from derain.manifest import InputContract, Manifest, Parity, describe_file
-from training.network import DerainNetwork
+from training.network import Network
 from training.recipes import ROOT, Recipe, describe
 
 OPSET = 20
@@ -32,7 +32,7 @@ class ParityError(DerainError):
     """The exported file does not compute what the network computes."""
 
 
-def export(network: DerainNetwork, recipe: Recipe, commit: str, folder: Path, name: str) -> Manifest:
+def export(network: Network, recipe: Recipe, commit: str, folder: Path, name: str) -> Manifest:
     """Writes `model.onnx` to the folder; the manifest to go with it, with no evaluations yet."""
     path = folder / MODEL_FILE
     write_onnx(network, path)
@@ -51,7 +51,7 @@ def export(network: DerainNetwork, recipe: Recipe, commit: str, folder: Path, na
     )
 
 
-def write_onnx(network: DerainNetwork, path: Path) -> None:
+def write_onnx(network: Network, path: Path) -> None:
     """One self-contained file; batch, height and width are free."""
     alignment_px = network.shape.alignment_px
     height, width = (alignment_px * torch.export.Dim(name, min=1) for name in ("rows", "columns"))
@@ -90,7 +90,7 @@ def strip(message: Any) -> None:
 
 
 @torch.inference_mode()
-def measure_parity(network: DerainNetwork, path: Path) -> Parity:
+def measure_parity(network: Network, path: Path) -> Parity:
     """The largest difference between file and network; raises ParityError beyond the tolerance."""
     return compare(path, lambda rainy: network(torch.from_numpy(rainy)).numpy(), network.shape.alignment_px)
 
@@ -120,7 +120,7 @@ def computed_by(path: Path) -> Compute:
 
 
 @torch.inference_mode()
-def kmac_per_pixel(network: DerainNetwork) -> float:
+def kmac_per_pixel(network: Network) -> float:
     """Thousands of multiply-adds that an input pixel costs in the convolutions."""
     side = 16 * network.shape.alignment_px
     total = 0

@@ -5,6 +5,7 @@ so an output pixel depends on a bounded neighbourhood of input pixels and a pict
 processed in tiles with the same result.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -97,6 +98,29 @@ class DerainNetwork(nn.Module):
             x = decode(skipped.pop() + self.shuffle(up(x)))
         clean: Tensor = rainy + self.shuffle(self.tail(x))
         return clean
+
+
+class MeanNetwork(nn.Module):
+    """What several networks of one shape return, averaged: each is wrong in places of its own.
+
+    Takes and returns what they do.
+    """
+
+    def __init__(self, members: Sequence[DerainNetwork]) -> None:
+        super().__init__()
+        self.shape = members[0].shape
+        self.members = nn.ModuleList(members)
+
+    def forward(self, rainy: Tensor) -> Tensor:
+        # One after the other, so that the insides of one at a time take memory.
+        total = self.members[0](rainy)
+        for member in self.members[1:]:
+            total = total + member(rainy)
+        clean: Tensor = total / len(self.members)
+        return clean
+
+
+Network = DerainNetwork | MeanNetwork
 
 
 def _blocks(channels: int, count: int) -> nn.Sequential:

@@ -123,6 +123,12 @@ def _parser() -> argparse.ArgumentParser:
         ),
         ("--learning-rate", "learning_rate", _rate, "after the warm-up and until the decay"),
         ("--seed", "seed", at_least(0), "decides weights, samples and which photographs"),
+        (
+            "--members",
+            "members",
+            at_least(1),
+            "networks trained one after the other, by seeds that follow; the model is their mean",
+        ),
     ):
         course.add_argument(
             option,
@@ -219,7 +225,7 @@ def _patch(text: str) -> int:
 
 
 def _override(recipe: Recipe, options: argparse.Namespace) -> Recipe:
-    course = ("steps", "batch", "patch_px", "learning_rate", "seed")
+    course = ("steps", "batch", "patch_px", "learning_rate", "seed", "members")
     given = {name: getattr(options, name) for name in course if getattr(options, name) is not None}
     recipe = replace(recipe, **given)
     if options.start is not None:

@@ -25,13 +25,13 @@ from training.export import current_commit, export
 from training.interruption import GOES_ON, Interrupted, ends_on_sigterm
 from training.loop import CHECKPOINT, train
 from training.model_folder import check_replaceable, make_model, restore
-from training.network import DerainNetwork, derain_picture
+from training.network import DerainNetwork, MeanNetwork, Network, derain_picture
 from training.options import Options, read_options
 from training.pairs import Pair
 from training.processes import Processes, SaidByTheFirstError, alone_in, current, joined
 from training.progress import SAMPLES, TENSORBOARD, Row
 from training.rain.drawn import SHOWER
-from training.recipes import describe
+from training.recipes import Recipe, describe
 
 
 def run(options: Options, processes: Processes) -> Path:
@@ -49,14 +49,25 @@ def run(options: Options, processes: Processes) -> Path:
     trained_on = rained_on(recipe.rain, 3, list(backgrounds.items())[3])
     shown = {f"unseen {SHOWER.name} {i + 1}": pair for i, pair in enumerate(pairs[:3])}
     shown[f"trained on: {recipe.rain.name}"] = trained_on
-    network = train(
-        recipe,
-        run_folder,
-        lambda network: _validate(network, pairs),
-        lambda network: _show(network, shown),
-        options.execution,
-    )
+    members = [
+        train(
+            recipe.member(number),
+            folder,
+            lambda network: _validate(network, pairs),
+            lambda network: _show(network, shown),
+            options.execution,
+        )
+        for number, folder in enumerate(_member_folders(recipe, run_folder))
+    ]
+    network = MeanNetwork(members) if recipe.members > 1 else members[0]
     return processes.from_the_first(lambda: _finish(network, commit, options, run_folder))
+
+
+def _member_folders(recipe: Recipe, run_folder: Path) -> list[Path]:
+    """Where each of the model's networks is trained."""
+    if recipe.members == 1:
+        return [run_folder]
+    return [run_folder / f"member-{number}" for number in range(recipe.members)]
 
 
 def _begin(options: Options, run_folder: Path) -> str:
@@ -69,7 +80,7 @@ def _begin(options: Options, run_folder: Path) -> str:
         restore(model)
         started = run_folder / "run.json"
         commit = current_commit()
-        if (run_folder / CHECKPOINT).exists():
+        if any((folder / CHECKPOINT).exists() for folder in _member_folders(options.recipe, run_folder)):
             with suppress(OSError, ValueError, KeyError, TypeError):
                 return str(json.loads(started.read_text())["commit"])
             print(f"{started} is missing or damaged: written anew, its commit unknown", file=sys.stderr)
@@ -89,7 +100,7 @@ def _check_place(folder: Path, option: str) -> None:
         raise DerainError(f"{option} {folder} cannot be written to")
 
 
-def _finish(network: DerainNetwork, commit: str, options: Options, run_folder: Path) -> Path:
+def _finish(network: Network, commit: str, options: Options, run_folder: Path) -> Path:
     """Exports beside the final place, scores the exported file, and only then puts it in place."""
     recipe, name = options.recipe, options.name
     with alone_in(run_folder):

@@ -28,6 +28,7 @@ class Start:
 
     folder: Path
     sha256: str  # of its ONNX file
+    member: int = 0  # which of its networks, where it is the mean of several; counted round and round
 
 
 def start_from(folder: Path) -> Start:
@@ -57,11 +58,16 @@ def _read_weights(start: Start) -> dict[str, Tensor]:
     if manifest.file.sha256 != start.sha256:
         raise StartError(f"{start.folder} is not the model that the training was to begin from")
     model = onnx.load(start.folder / manifest.file.name)
-    return {
+    weights = {
         stored.name: torch.from_numpy(np.array(onnx.numpy_helper.to_array(stored)))
         for stored in model.graph.initializer
         if stored.name.endswith((".weight", ".bias"))
     }
+    members = {name.split(".")[1] for name in weights if name.startswith("members.")}
+    if not members:
+        return weights
+    prefix = f"members.{start.member % len(members)}."
+    return {name.removeprefix(prefix): weight for name, weight in weights.items() if name.startswith(prefix)}
 
 
 def _widen(parameter: Tensor, weight: Tensor, what: str) -> None:

@@ -6,7 +6,7 @@ from torch import Tensor
 
 from derain.tiling import cut
 from tests.training.conftest import with_random_weights
-from training.network import DerainNetwork, NetworkShape
+from training.network import DerainNetwork, MeanNetwork, NetworkShape
 
 SHAPES = [NetworkShape(width=2, blocks=(2,)), NetworkShape(width=3, blocks=(1, 2), dilations=(1, 3))]
 SMALL = NetworkShape(width=4, blocks=(1,), dilations=(1, 2))
@@ -15,6 +15,13 @@ SMALL = NetworkShape(width=4, blocks=(1,), dilations=(1, 2))
 def test_untrained_network_is_the_identity() -> None:
     rainy = torch.rand(2, 3, 12, 20)
     assert torch.equal(DerainNetwork(SMALL)(rainy), rainy)
+
+
+def test_mean_network_returns_the_mean_of_its_members() -> None:
+    members = [with_random_weights(DerainNetwork(SMALL), seed) for seed in range(3)]
+    rainy = torch.rand(2, 3, 12, 20)
+    mean = torch.stack([member(rainy) for member in members]).mean(dim=0)
+    torch.testing.assert_close(MeanNetwork(members)(rainy), mean)
 
 
 def test_default_shape_has_not_changed_its_size() -> None:

@@ -16,6 +16,7 @@ from derain.engine import Engine
 from derain.manifest import load_manifest
 from tests.conftest import files_in
 from training.card import write_model_texts
+from training.export import computed_by
 from training.recipes import ROOT
 from training.run import main
 
@@ -249,3 +250,25 @@ def test_help_as_a_module() -> None:
     )
     assert "torchrun --nproc-per-node 2 training/run.py base" in done.stdout
     assert not done.stderr
+
+
+def test_members_are_trained_by_seeds_that_follow_and_averaged(tmp_path: Path) -> None:
+    """The model of two is the mean of those that are trained alone by either seed."""
+    assert main([*SMOKE, "--members", "2", *in_folder(tmp_path)]) == 0
+    for seed in (0, 1):
+        assert main([*SMOKE, "--seed", str(seed), "--name", f"seed{seed}", *in_folder(tmp_path)]) == 0
+    rainy = np.random.default_rng(0).random((1, 3, 32, 48), dtype=np.float32)
+    models = tmp_path / "models"
+    both, *alone = (computed_by(models / name / "model.onnx")(rainy) for name in ("smoke", "seed0", "seed1"))
+    assert np.abs(alone[0] - alone[1]).max() > 1e-3, "the seeds differ"
+    np.testing.assert_allclose(both, np.mean(alone, axis=0), atol=1e-6)
+    manifest = load_manifest(models / "smoke")
+    assert manifest.kmac_per_pixel == pytest.approx(
+        2 * load_manifest(models / "seed0").kmac_per_pixel, abs=0.2
+    )
+    assert "2 networks, whose mean it returns, seeds 0 to 1" in (models / "smoke" / "README.md").read_text()
+    # All is there: the same command trains nothing anew.
+    before = {path: path.stat().st_mtime_ns for path in (tmp_path / "runs" / "smoke").rglob("checkpoint.pt")}
+    assert len(before) == 2
+    assert main([*SMOKE, "--members", "2", *in_folder(tmp_path)]) == 0
+    assert {path: path.stat().st_mtime_ns for path in before} == before

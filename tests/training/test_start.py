@@ -12,9 +12,11 @@ import torch
 from derain.arrays import Picture
 from derain.engine import Engine
 from derain.errors import ModelError
-from tests.training.conftest import TINY_SHAPE, ExportedModel
+from tests.training.conftest import TINY_SHAPE, ExportedModel, with_random_weights
+from training.card import write_model_texts
+from training.export import export
 from training.loop import train
-from training.network import DerainNetwork, NetworkShape, derain_picture
+from training.network import DerainNetwork, MeanNetwork, NetworkShape, derain_picture
 from training.options import read_options
 from training.recipes import Recipe
 from training.start import StartError, begin, start_from
@@ -92,6 +94,24 @@ def test_training_begins_there_and_needs_the_model_no_more_once_begun(
     train(still, tmp_path / "run", lambda _: {})
     with pytest.raises(ModelError, match=r"manifest\.json is missing"):
         train(still, tmp_path / "other", lambda _: {})
+
+
+def test_each_member_begins_from_one_of_the_model_s(tiny_recipe: Recipe, tmp_path: Path) -> None:
+    """A model of two networks, and a recipe of three: the third one begins where the first did."""
+    members = [with_random_weights(DerainNetwork(TINY_SHAPE), seed) for seed in range(2)]
+    folder = tmp_path / "two"
+    folder.mkdir()
+    recipe = replace(tiny_recipe, members=2)
+    write_model_texts(folder, export(MeanNetwork(members), recipe, "abc", folder, "two"))
+    begun = [DerainNetwork(TINY_SHAPE) for _ in range(3)]
+    three = replace(tiny_recipe, members=3, start=start_from(folder))
+    for number, network in enumerate(begun):
+        start = three.member(number).start
+        assert start is not None
+        begin(network, start)
+    for network, member in zip(begun, [*members, members[0]], strict=True):
+        for parameter, expected in zip(network.parameters(), member.parameters(), strict=True):
+            assert torch.equal(parameter, expected)
 
 
 def test_option_pins_the_model(exported: ExportedModel, capsys: pytest.CaptureFixture[str]) -> None:
