@@ -9,8 +9,7 @@ many runs at once as there are threads, each on one, or all threads on one run a
 whichever is faster; for the latency of a picture alone, all threads on one run. A run of onnxruntime
 that would need more than half of the memory is left out.
 
-The second table is of one thread, by `session.run`; the third says whether it pays to put tiles of several
-pictures into one run. All that one table compares takes turns, and
+The second table is of one thread, by `session.run`. All that one table compares takes turns, and
 what is printed is the median of the turns. CPU times bear a busy machine better than the others.
 """
 
@@ -36,7 +35,6 @@ from derain.manifest import load_manifest
 
 SIZES = ("480x320", "1280x720", "1920x1080", "4000x3000", "6000x4000")
 _PLAIN_SIZE = "480x320"
-_BATCHES = ((64, 8), (256, 4), (512, 4))  # side of a tile, and how many
 
 # In one turn a thread is given this many pixels, in one picture or in several.
 _PIXELS_A_TURN = 6_000_000
@@ -182,35 +180,6 @@ def network_table(folders: Sequence[Path], size: Size, turns: int) -> list[str]:
     return rows
 
 
-def batch_table(folder: Path, turns: int) -> list[str]:
-    """Tiles of several pictures in one run, against the same tiles one after the other; one thread."""
-    manifest = load_manifest(folder)
-    session = _session(folder / manifest.file.name, 1)
-    name = session.get_inputs()[0].name
-    rows = [
-        f"| {folder}, one thread: tiles | ms one by one | ms as one batch | ratio | ratio of CPU times |",
-        "|---|---|---|---|---|",
-    ]
-    for side_px, count in _BATCHES:
-        tiles = np.random.default_rng(0).random((count, 3, side_px, side_px), dtype=np.float32)
-
-        def one_by_one(tiles: FloatArray = tiles) -> None:
-            for tile in tiles:
-                session.run(None, {name: tile[None]})
-
-        def as_one(tiles: FloatArray = tiles) -> None:
-            session.run(None, {name: tiles})
-
-        taken = take_turns({"alone": one_by_one, "batch": as_one}, turns)
-        alone, batch = median_wall(taken["alone"]), median_wall(taken["batch"])
-        by_cpu = median_cpu(taken["batch"]) / median_cpu(taken["alone"])
-        rows.append(
-            f"| {count} of {side_px} x {side_px} | {1000 * alone:.0f} | {1000 * batch:.0f} "
-            f"| {batch / alone:.2f} | {by_cpu:.2f} |"
-        )
-    return rows
-
-
 def _as_input(picture: Picture, alignment_px: int) -> FloatArray:
     """(1, 3, H, W), padded as the network needs it."""
     height, width = picture.shape[:2]
@@ -226,7 +195,7 @@ def _session(path: Path, threads: int) -> ort.InferenceSession:
     return ort.InferenceSession(path, options, providers=["CPUExecutionProvider"])
 
 
-def _size(text: str) -> Size:
+def parse_size(text: str) -> Size:
     sides = text.split("x")
     if len(sides) != 2 or not all(side.isdecimal() and int(side) for side in sides):
         raise argparse.ArgumentTypeError(f"{text!r} is no size such as 480x320")
@@ -242,8 +211,10 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("models", nargs="+", type=Path, metavar="MODEL", help="model folders")
     parser.add_argument("--threads", type=at_least(1), help="default: the cores")
     parser.add_argument("--repeats", type=at_least(1), default=5, metavar="N", help="turns (default: 5)")
-    parser.add_argument("--sizes", nargs="+", type=_size, metavar="WxH", default=[_size(s) for s in SIZES])
-    parser.add_argument("--plain-size", type=_size, metavar="WxH", default=_size(_PLAIN_SIZE))
+    parser.add_argument(
+        "--sizes", nargs="+", type=parse_size, metavar="WxH", default=[parse_size(s) for s in SIZES]
+    )
+    parser.add_argument("--plain-size", type=parse_size, metavar="WxH", default=parse_size(_PLAIN_SIZE))
     options = parser.parse_args(arguments)
     return run_command(lambda: _show(options))
 
@@ -255,8 +226,6 @@ def _show(options: argparse.Namespace) -> int:
     print(*engine_table(options.models[0], options.sizes, threads, options.repeats), sep="\n")
     print()
     print(*plain, sep="\n")
-    print()
-    print(*batch_table(options.models[0], options.repeats), sep="\n")
     return 0
 
 

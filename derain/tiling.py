@@ -28,6 +28,10 @@ class Tile:
     rows: Span
     columns: Span
 
+    @property
+    def shape(self) -> tuple[int, int]:
+        return self.rows.stop - self.rows.start, self.columns.stop - self.columns.start
+
 
 def cut(
     height: int, width: int, threads: int, tile_pixels: int, overlap_px: int, alignment_px: int

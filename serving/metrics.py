@@ -11,6 +11,7 @@ from derain.engine import usable_memory
 
 _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300)
 _SHARES = tuple(tenth / 10 for tenth in range(1, 11))
+_TILES = (1, 2, 3, 4, 6, 8, 12, 16, 32)
 _LEVELS = (0.1, 0.25, 0.5, 1, 2, 4, 8, 16, 32, 64)  # of 255
 
 REQUESTS = Counter("derain_http_requests_total", "Requests answered", ["route", "method", "status"])
@@ -23,6 +24,7 @@ SENT = Counter("derain_sent_bytes_total", "Bytes of response bodies")
 STAGE_SECONDS = Histogram(
     "derain_stage_seconds", "Time a picture spends in a stage", ["stage"], buckets=_SECONDS
 )
+RUN_TILES = Histogram("derain_run_tiles", "Tiles in one run of the network", buckets=_TILES)
 PIXELS = Counter("derain_pixels_total", "Pixels derained", ["model"])
 REJECTED = Counter("derain_rejected_total", "Pictures not derained, by reason", ["reason"])
 

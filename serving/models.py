@@ -14,7 +14,7 @@ from derain.engine import Engine
 from derain.errors import DerainError, ModelError
 from derain.manifest import Manifest, load_manifest
 from derain.registry import Registry
-from serving.metrics import MODEL, RELOADS
+from serving.metrics import MODEL, RELOADS, RUN_TILES
 from serving.problems import RefusedReloadError, UnknownModelError
 from serving.settings import Settings
 
@@ -172,7 +172,14 @@ class Models:
         if before is not None and load_manifest(folder) == before.manifest:
             return before
         settings = self._settings
-        engine = Engine(folder, settings.provider, settings.threads, settings.tile_pixels)
+        engine = Engine(
+            folder,
+            settings.provider,
+            settings.threads,
+            settings.tile_pixels,
+            settings.tile_batch,
+            RUN_TILES.observe,
+        )
         try:
             try_out(engine)
         except BaseException:

@@ -18,6 +18,9 @@ class Settings(BaseSettings):
     provider: Provider = Field(Provider.AUTO, description="auto, cpu, cuda or tensorrt")
     threads: int | None = Field(None, ge=1, description="tiles computed at once on the CPU")
     tile_pixels: int | None = Field(None, ge=1, description="largest tile, width times height")
+    tile_batch: int | None = Field(
+        None, ge=1, description="most tiles of one shape in one run of the network"
+    )
     workers: int = Field(1, ge=1, description="processes that serve, each with models and limits of its own")
 
     max_bytes: int = Field(100_000_000, ge=1, description="largest upload")

@@ -126,6 +126,12 @@ SECTIONS: dict[str, tuple[Panel, ...]] = {
     "Where does the time go?": (
         Panel("Stages, 95%", "s", (_quantiles("derain_stage_seconds", by=", stage")[1],)),
         Panel(
+            "Tiles a run",
+            "short",
+            (_mean("derain_run_tiles"),),
+            "Tiles in one run of the network; 1 on the CPU, where batches gain nothing.",
+        ),
+        Panel(
             "Pixels a second",
             "short",
             (Query(f"sum by (model) ({_rate('derain_pixels_total')})", "{{model}}"),),

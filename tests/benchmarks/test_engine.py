@@ -50,19 +50,17 @@ def test_plain_networks_return_a_picture(network: PlainNetwork, tmp_path: Path) 
     assert values.std() > 0
 
 
-def test_it_prints_three_tables(
+def test_it_prints_two_tables(
     model: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("benchmarks.engine._PIXELS_A_TURN", 3000)
-    monkeypatch.setattr("benchmarks.engine._BATCHES", ((8, 8), (16, 2)))
     tiny = ["--threads", "2", "--repeats", "1", "--sizes", "40x30", "47x33", "--plain-size", "32x24"]
     assert main([str(model), str(model), *tiny]) == 0
     rows = [line.split(" | ") for line in capsys.readouterr().out.splitlines() if line.startswith("|")]
-    engine, networks, batches = rows[:4], rows[4:9], rows[9:]
+    engine, networks = rows[:4], rows[4:]
     assert [row[0] for row in engine[2:]] == ["| 40x30", "| 47x33"]
     assert {len(row) for row in (engine[0], *engine[2:])} == {8}
     assert [row[0] for row in networks[2:]] == ["| " + str(n) for n in (*NETWORKS[:2], model)]
-    assert [row[0] for row in batches[2:]] == ["| 8 of 8 x 8", "| 2 of 16 x 16"]
 
 
 def test_a_folder_that_is_no_model(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

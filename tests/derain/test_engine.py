@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from derain import engine as engine_module
-from derain.arrays import Picture
+from derain.arrays import AnyPicture, Picture
 from derain.engine import Engine, Provider, available_providers, usable_memory
 from derain.errors import ProviderError
 from derain.tiling import Tile, cut
@@ -31,7 +31,7 @@ def untiled(model: Path, picture: Picture) -> Picture:
     return levels.transpose(1, 2, 0)[:height, :width]
 
 
-def levels_apart(one: Picture, other: Picture) -> int:
+def levels_apart(one: AnyPicture, other: AnyPicture) -> int:
     assert one.shape == other.shape
     return int(np.abs(one.astype(int) - other).max())
 

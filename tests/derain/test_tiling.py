@@ -42,7 +42,7 @@ def cases(draw: st.DrawFn) -> Case:
 
 def size(tiles: list[Tile]) -> tuple[int, int]:
     """Height and width of all tiles."""
-    ((height, width),) = {(t.rows.stop - t.rows.start, t.columns.stop - t.columns.start) for t in tiles}
+    ((height, width),) = {tile.shape for tile in tiles}
     return height, width
 
 

@@ -288,6 +288,23 @@ def test_a_caller_who_hangs_up_leaves_the_queue(tmp_path: Path) -> None:
         assert "Traceback" not in server.said()
 
 
+def test_pictures_that_meet_are_one_run_where_that_is_asked_for(model: Path, tmp_path: Path) -> None:
+    with serving(model, tmp_path, tile_batch=8, threads=1, parallel=8, look=False) as server:
+        with server.client() as client:
+
+            def runs(up_to: str) -> float:
+                text = client.get("/metrics").text
+                (count,) = re.findall(
+                    rf'^derain_run_tiles_bucket{{le="{re.escape(up_to)}"}} (.+)$', text, re.M
+                )
+                return float(count)
+
+            with traffic(server, RAINY, callers=8) as answers:
+                until(lambda: runs("+Inf") > runs("1.0"))
+        assert {answer.status_code for answer in answers} == {200}
+        assert len({answer.content for answer in answers}) == 1
+
+
 def test_the_private_port(model: Path, keys: Path, tmp_path: Path) -> None:
     port = free_port()
     with started(model, tmp_path, private_port=port, keys=keys) as server:

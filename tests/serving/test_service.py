@@ -130,6 +130,7 @@ def test_the_metrics(client: httpx.Client) -> None:
         r'derain_http_requests_total\{method="POST",route="/v1/derain",status="415"\} [1-9].*',
         r'derain_http_requests_total\{method="GET",route="other",status="404"\} [1-9].*',
         r'derain_http_request_seconds_count\{route="/v1/derain"\} [1-9].*',
+        r'derain_run_tiles_bucket\{le="1\.0"\} [1-9].*',
         r'derain_pixels_total\{model="tiny"\} [1-9].*',
         r'derain_slacking_score_count\{key="none"\} [1-9].*',
         r"derain_received_bytes_total [1-9].*",

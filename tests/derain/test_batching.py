@@ -1,0 +1,322 @@
+"""Tiles that wait together run together, and what befalls one of them is no affair of the others."""
+
+import logging
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from threading import Event
+
+import numpy as np
+import onnx
+import onnxruntime as ort
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from onnx import TensorProto, helper, numpy_helper
+
+from derain.arrays import AnyPicture
+from derain.batching import Batcher
+from derain.engine import Engine
+from derain.errors import GivenUpError
+from tests.conftest import ROOT, describe_model, noise, write_model
+from tests.derain.test_engine import levels_apart
+
+LONGEST_S = 60
+SHAPE, OTHER = (4, 5), (5, 4)
+
+
+def until(true: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + LONGEST_S
+    while not true():
+        assert time.monotonic() < deadline
+        time.sleep(0.001)
+
+
+class Crowd:
+    """Callers of a batcher whose threads are all busy until `begin`; tiles are words."""
+
+    def __init__(self, threads: int, most_tiles: int, most_pixels: int) -> None:
+        self.batcher: Batcher[str] = Batcher(self._run, threads, most_tiles, most_pixels)
+        self.runs: list[list[str]] = []
+        self.done: list[str] = []
+        self._busy = 0
+        self._can_begin = Event()
+        self._callers = ThreadPoolExecutor(20)
+        for _ in range(threads):
+            self._callers.submit(self.batcher.run_all, ["busy"], (1, 1), None)
+        until(lambda: self._busy == threads)
+
+    def _run(self, jobs: Sequence[str]) -> None:
+        if "busy" in jobs:
+            self._busy += 1
+            assert self._can_begin.wait(LONGEST_S)
+            return
+        self.runs.append(list(jobs))
+        if "poison" in jobs:
+            raise ValueError("poison")
+        self.done += jobs
+
+    def send(self, *jobs: str, shape: tuple[int, int] = SHAPE, given_up: Event | None = None) -> Future[None]:
+        """A caller with these tiles, which wait now."""
+        before = len(self.batcher._pictures)
+        sent = self._callers.submit(self.batcher.run_all, jobs, shape, given_up)
+        until(lambda: len(self.batcher._pictures) > before)
+        return sent
+
+    def begin(self) -> None:
+        self._can_begin.set()
+
+    def close(self) -> None:
+        self.begin()
+        self.batcher.close()
+        self._callers.shutdown()
+
+
+@contextmanager
+def crowd(threads: int = 1, most_tiles: int = 4, most_pixels: int = 1000) -> Iterator[Crowd]:
+    made = Crowd(threads, most_tiles, most_pixels)
+    try:
+        yield made
+    finally:
+        made.close()
+
+
+def test_what_waits_at_the_same_moment_and_has_one_shape_is_one_run() -> None:
+    with crowd() as callers:
+        callers.send("a")
+        callers.send("b", shape=OTHER)
+        callers.send("c")
+        callers.send("d", "e", "f")
+    assert callers.runs == [["a", "c", "d", "e"], ["b"], ["f"]]
+
+
+def test_a_run_of_one_is_not_waited_for() -> None:
+    with crowd() as callers:
+        callers.begin()
+        callers.batcher.run_all(["a"], SHAPE, None)
+        callers.batcher.run_all(["b"], SHAPE, None)
+    assert callers.runs == [["a"], ["b"]]
+
+
+@pytest.mark.parametrize(
+    ("most_tiles", "most_pixels", "sizes"),
+    [(1, 1000, [1] * 6), (4, 1000, [4, 2]), (4, 60, [3, 3]), (4, 59, [2, 2, 2]), (4, 1, [1] * 6)],
+)
+def test_no_run_has_more_than_it_may(most_tiles: int, most_pixels: int, sizes: list[int]) -> None:
+    with crowd(most_tiles=most_tiles, most_pixels=most_pixels) as callers:
+        callers.send(*"abcdef")
+    assert [len(run) for run in callers.runs] == sizes
+
+
+def test_each_thread_has_its_share() -> None:
+    with crowd(threads=2, most_tiles=8) as callers:
+        callers.send(*"abcd")
+    assert sorted(map(len, callers.runs)) == [1, 1, 2]
+
+
+@pytest.mark.parametrize(
+    ("most_tiles", "shape", "runs"),
+    [
+        (1, SHAPE, [["a"], ["z"], ["b"], ["c"], ["d"], ["e"]]),
+        (1, OTHER, [["a"], ["z"], ["b"], ["c"], ["d"], ["e"]]),
+        (4, SHAPE, [["a", "z", "b", "c"], ["d", "e"]]),
+        (4, OTHER, [["a", "b", "c", "d"], ["z"], ["e"]]),
+    ],
+)
+def test_many_tiles_do_not_keep_one_waiting(
+    most_tiles: int, shape: tuple[int, int], runs: list[list[str]]
+) -> None:
+    with crowd(most_tiles=most_tiles) as callers:
+        callers.send(*"abcde")
+        callers.send("z", shape=shape)
+    assert callers.runs == runs
+
+
+def test_one_poisoned_tile_fails_its_picture_alone(caplog: pytest.LogCaptureFixture) -> None:
+    with crowd(most_tiles=3) as callers:
+        ill = callers.send("a", "poison", "b", "c")
+        well = callers.send("x", "y", "z")
+        callers.begin()
+        well.result(LONGEST_S)
+        with pytest.raises(ValueError, match="poison"):
+            ill.result(LONGEST_S)
+    assert {"x", "y", "z"} <= set(callers.done)
+    assert "a run of 3 tiles failed, they are run one by one: poison" in caplog.text
+
+
+def test_who_gives_up_leaves_the_queue_and_disturbs_nobody() -> None:
+    given_up = Event()
+    with crowd() as callers:
+        stays = callers.send("a", "b", "c")
+        leaves = callers.send("x", "y", given_up=given_up)
+        also_stays = callers.send("d", given_up=Event())
+        given_up.set()
+        callers.begin()
+        with pytest.raises(GivenUpError):
+            leaves.result(LONGEST_S)
+        stays.result(LONGEST_S)
+        also_stays.result(LONGEST_S)
+    assert sorted(callers.done) == ["a", "b", "c", "d"]
+
+
+def test_who_gives_up_midway_runs_no_further_tile() -> None:
+    given_up = Event()
+    ran: list[str] = []
+
+    def run(jobs: Sequence[str]) -> None:
+        ran.extend(jobs)
+        given_up.set()
+
+    batcher = Batcher(run, threads=1, most_tiles=1, most_pixels=1)
+    with pytest.raises(GivenUpError):
+        batcher.run_all(["a", "b", "c"], SHAPE, given_up)
+    batcher.close()
+    assert ran == ["a"]
+
+
+def test_closing_waits_for_all_that_wait() -> None:
+    with crowd() as callers:
+        sent = [callers.send(*word) for word in ("abc", "defgh", "i")]
+        callers.begin()
+        callers.batcher.close()
+        assert sorted(callers.done) == list("abcdefghi")
+        for each in sent:
+            each.result(LONGEST_S)
+        with pytest.raises(RuntimeError):
+            callers.batcher.run_all(["late"], SHAPE, None)
+    assert "late" not in callers.done
+
+
+@pytest.fixture(scope="module")
+def straight(model: Path) -> Iterator[Engine]:
+    engine = Engine(model, threads=1, tile_pixels=80 * 80)
+    yield engine
+    engine.close()
+
+
+@pytest.fixture(scope="module")
+def runs() -> list[int]:
+    """How many tiles were in each run of the engine below."""
+    return []
+
+
+@pytest.fixture(scope="module")
+def batching(model: Path, runs: list[int]) -> Iterator[Engine]:
+    engine = Engine(model, threads=1, tile_pixels=80 * 80, tile_batch=8, note_run=runs.append)
+    yield engine
+    engine.close()
+
+
+@settings(deadline=None, max_examples=50)
+@given(
+    sizes=st.lists(st.tuples(st.integers(1, 40) | st.just(200), st.integers(1, 40)), min_size=1, max_size=3)
+)
+def test_a_batch_changes_nothing(batching: Engine, straight: Engine, sizes: list[tuple[int, int]]) -> None:
+    """Of each size several pictures, of 8 and of 16 bits, all at once."""
+    pictures: list[AnyPicture] = []
+    for seed in range(3):
+        for size in sizes:
+            eight_bits = noise(*size, seed=seed)
+            pictures += [eight_bits, eight_bits.astype(np.uint16) * 257]
+    with ThreadPoolExecutor(len(pictures)) as callers:
+        together = list(callers.map(batching.derain, pictures))
+    for picture, derained in zip(pictures, together, strict=True):
+        alone = straight.derain(picture)
+        assert derained.dtype == alone.dtype == picture.dtype
+        assert levels_apart(derained, alone) <= 1
+
+
+def test_batches_form_under_concurrency(batching: Engine, straight: Engine, runs: list[int]) -> None:
+    runs.clear()
+    pictures = [noise(40, 60, seed) for seed in range(16)]
+    deadline = time.monotonic() + LONGEST_S
+    with ThreadPoolExecutor(16) as callers:
+        while max(runs, default=0) < 2:  # at once, unless the threads of a busy machine come one by one
+            assert time.monotonic() < deadline
+            together = list(callers.map(batching.derain, pictures))
+    assert max(runs) <= 2  # of these, the pixels of the largest tile have room for so many
+    for picture, derained in zip(pictures, together, strict=True):
+        assert levels_apart(derained, straight.derain(picture)) <= 1
+
+
+def test_on_the_cpu_nothing_is_batched_unless_asked_for(model: Path) -> None:
+    runs: list[int] = []
+    engine = Engine(model, threads=1, note_run=runs.append)
+    with ThreadPoolExecutor(8) as callers:
+        list(callers.map(engine.derain, [noise(8, 8)] * 40))
+    engine.close()
+    assert engine.tile_batch == 1
+    assert runs == [1] * 40
+
+
+def write_allergic_model(folder: Path) -> Path:
+    """Returns the picture; but one with a white value makes the whole run fail, as onnxruntime sees it."""
+    shape: list[str | int | None] = ["N", 3, "H", "W"]
+    graph = helper.make_graph(
+        [
+            helper.make_node("ReduceMax", ["rainy"], ["brightest"], keepdims=0),
+            helper.make_node("Floor", ["brightest"], ["is_white"]),
+            helper.make_node("Cast", ["is_white"], ["index"], to=TensorProto.INT64),
+            helper.make_node("Gather", ["table", "index"], ["nothing"]),  # there is no second row
+            helper.make_node("Add", ["rainy", "nothing"], ["derained"]),
+        ],
+        "allergic",
+        [helper.make_tensor_value_info("rainy", TensorProto.FLOAT, shape)],
+        [helper.make_tensor_value_info("derained", TensorProto.FLOAT, shape)],
+        [numpy_helper.from_array(np.zeros(1, np.float32), "table")],
+    )
+    folder.mkdir()
+    opsets = [helper.make_opsetid("", 20)]
+    onnx.save(helper.make_model(graph, opset_imports=opsets, ir_version=10), folder / "model.onnx")
+    describe_model(folder)
+    return folder
+
+
+def test_a_poisoned_picture_never_fails_its_neighbours(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """In onnxruntime: the picture fails each run that it is in, until it is alone."""
+    caplog.set_level(logging.WARNING)
+    engine = Engine(write_allergic_model(tmp_path / "allergic"), threads=1, tile_batch=8)
+    well = [np.full((64, 64, 3), level, np.uint8) for level in range(12)]
+    white = np.full((64, 64, 3), 255, np.uint8)
+    deadline = time.monotonic() + LONGEST_S
+    with ThreadPoolExecutor(13) as callers:
+        while "they are run one by one" not in caplog.text:
+            assert time.monotonic() < deadline
+            sent = [callers.submit(engine.derain, picture) for picture in (*well[:6], white, *well[6:])]
+            ill = sent.pop(6)
+            for picture, derained in zip(well, sent, strict=True):
+                assert np.array_equal(derained.result(LONGEST_S), picture)
+            with pytest.raises(Exception, match="out of data bounds"):
+                ill.result(LONGEST_S)
+    engine.close()
+
+
+def test_a_network_of_one_picture_at_a_time_is_given_no_more(tmp_path: Path) -> None:
+    folder = write_model(tmp_path / "one")
+    network = onnx.load(folder / "model.onnx")
+    for value in (*network.graph.input, *network.graph.output):
+        value.type.tensor_type.shape.dim[0].dim_value = 1
+    onnx.save(network, folder / "model.onnx")
+    describe_model(folder)
+    engine = Engine(folder, threads=1, tile_batch=8)
+    assert engine.tile_batch == 1
+    with ThreadPoolExecutor(8) as callers:
+        list(callers.map(engine.derain, [noise(8, 8)] * 40))
+    engine.close()
+
+
+@pytest.mark.parametrize("name", ["base", "fast", "best"])
+def test_the_shipped_models_take_several_pictures(name: str) -> None:
+    folder = ROOT / "models" / name
+    engine = Engine(folder, threads=1, tile_batch=2)
+    engine.close()
+    assert engine.tile_batch == 2
+    session = ort.InferenceSession(folder / "model.onnx", providers=["CPUExecutionProvider"])
+    pictures = np.random.default_rng(0).random((2, 3, 32, 40), dtype=np.float32)
+    (together,) = session.run(None, {engine.input_name: pictures})
+    alone = [session.run(None, {engine.input_name: picture[None]})[0] for picture in pictures]
+    np.testing.assert_allclose(together, np.concatenate(alone), rtol=0, atol=1e-6)
