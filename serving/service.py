@@ -28,7 +28,7 @@ from serving.problems import ProblemResponses
 from serving.routes import admin_route, metrics_route, model_routes, probe_routes
 from serving.settings import Settings, settings_or_exit
 from serving.uploads import ROUTE, Buffer, Limits, Uploads
-from serving.workers import Announcements
+from serving.workers import Announcements, reload_on_hangup
 
 settings = settings_or_exit()
 set_up_logs(settings.log)
@@ -81,15 +81,16 @@ class DerainService:
     @staticmethod
     def check() -> None:
         """Before any worker starts: BentoML would start one that fails again and again, for ever."""
+        reload_on_hangup()
         try:
             Models(settings).close()
         except DerainError as error:
             raise SystemExit(f"derain: {error}") from None
 
     def __init__(self) -> None:
+        self._announcements = Announcements()
         self._models = Models(settings)
         self._pipeline = Pipeline(self._models, settings)
-        self._announcements = Announcements()
         application.state.service = self
         operating = [
             metrics_route(),
@@ -121,7 +122,6 @@ class DerainService:
             yield
         finally:
             watching.cancel()
-            self._announcements.close()
             if private is not None:
                 private.close()
             self._models.close()

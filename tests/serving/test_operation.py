@@ -226,6 +226,38 @@ def test_a_worker_that_is_killed_comes_back(registry: Registry, keys: Path, tmp_
         until(lambda: answered() == {"new"})
 
 
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="looks for workers in /proc")
+def test_sighup_reloads_all_workers_without_losing_a_request(
+    registry: Registry, keys: Path, tmp_path: Path
+) -> None:
+    models = registry.folder("old").parent
+    with serving(None, tmp_path, models=models, keys=keys, workers=2) as server:
+
+        def log_has(line: str, times: int) -> None:
+            until(lambda: server.said().count(line) == times)
+
+        log_has("model old ", 2)
+        workers = children(server.process)
+        with traffic(server, RAINY) as answers:
+            registry.promote("new", "better")
+            server.process.send_signal(signal.SIGHUP)
+            log_has("model new ", 2)
+            registry.promote("old", "better still")
+            os.kill(workers[0], signal.SIGHUP)
+            log_has("model old ", 4)
+
+            registry.promote("new", "as it was")
+            truncate(models / "new")
+            server.process.send_signal(signal.SIGHUP)
+            log_has("reload refused, the old model stays: ", 2)
+        assert {answer.status_code for answer in answers} == {200}
+        assert {answer.headers["x-derain-model"] for answer in answers} == {"old", "new"}
+        assert answers[-1].headers["x-derain-model"] == "old"
+        assert children(server.process) == workers
+        assert "is not the file its manifest describes" in server.said()
+        assert "Traceback" not in server.said()
+
+
 def test_a_picture_in_work_is_delivered_when_the_server_is_told_to_end(tmp_path: Path) -> None:
     model = write_model(tmp_path / "models" / "slow", channels=64)
     with serving(model, tmp_path, threads=1) as server, ThreadPoolExecutor(1) as caller:
