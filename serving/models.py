@@ -145,8 +145,8 @@ class Models:
         """Of models that have not changed, the engines of before."""
         opened: dict[str, Served] = {}
         try:
-            name, folder = self._default_folder()
-            opened[name] = self._open_one(name, folder, before.get(name))
+            name, folder = _default_folder(self._settings, self._registry)
+            opened[name] = _open_one(name, folder, self._settings, before.get(name))
             for other in self._registry.names():
                 if other not in opened:
                     self._open_other(other, opened, before)
@@ -157,28 +157,10 @@ class Models:
 
     def _open_other(self, name: str, opened: dict[str, Served], before: dict[str, Served]) -> None:
         try:
-            opened[name] = self._open_one(name, self._registry.folder(name), before.get(name))
+            folder = self._registry.folder(name)
+            opened[name] = _open_one(name, folder, self._settings, before.get(name))
         except (DerainError, OSError) as error:
             logger.error("model %s is not served: %s", name, error)
-
-    def _default_folder(self) -> tuple[str, Path]:
-        if self._settings.model is not None:
-            return self._settings.model.resolve().name, self._settings.model
-        name = self._registry.current().model
-        return name, self._registry.folder(name)
-
-    def _open_one(self, name: str, folder: Path, before: Served | None) -> Served:
-        """Verified against its manifest, warm, and tried out."""
-        if before is not None and load_manifest(folder) == before.manifest:
-            return before
-        settings = self._settings
-        engine = Engine(folder, settings.provider, settings.threads, settings.tile_pixels)
-        try:
-            try_out(engine)
-        except BaseException:
-            engine.close()
-            raise
-        return Served(name, engine)
 
     def _tell(self, old: Catalogue | None = None) -> None:
         if old is not None:
@@ -193,6 +175,35 @@ class Models:
             served.engine.threads,
             ", ".join(name for name in self.names() if name != self.default_name) or "no other",
         )
+
+
+def check_default(settings: Settings) -> None:
+    """Raises ModelError or ProviderError where the default model cannot be served.
+
+    The others are not opened: of those, one that cannot be served keeps nobody from serving.
+    """
+    name, folder = _default_folder(settings, Registry(settings.models))
+    _open_one(name, folder, settings).retire()
+
+
+def _default_folder(settings: Settings, registry: Registry) -> tuple[str, Path]:
+    if settings.model is not None:
+        return settings.model.resolve().name, settings.model
+    name = registry.current().model
+    return name, registry.folder(name)
+
+
+def _open_one(name: str, folder: Path, settings: Settings, before: Served | None = None) -> Served:
+    """Verified against its manifest, warm, and tried out; the one of before where it has not changed."""
+    if before is not None and load_manifest(folder) == before.manifest:
+        return before
+    engine = Engine(folder, settings.provider, settings.threads, settings.tile_pixels)
+    try:
+        try_out(engine)
+    except BaseException:
+        engine.close()
+        raise
+    return Served(name, engine)
 
 
 def try_out(engine: Engine) -> None:

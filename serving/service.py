@@ -18,7 +18,7 @@ from serving.exchange import Exchanges, exchange_of, reject
 from serving.keys import Access, keys_or_exit
 from serving.logs import set_up_logs
 from serving.memory import give_memory_back
-from serving.models import Models
+from serving.models import Models, check_default
 from serving.openapi import TEMPLATES
 from serving.pages import page_routes
 from serving.parameters import read_parameters
@@ -83,8 +83,8 @@ class DerainService:
         """Before any worker starts: BentoML would start one that fails again and again, for ever."""
         reload_on_hangup()
         try:
-            Models(settings).close()
-        except DerainError as error:
+            check_default(settings)
+        except (DerainError, OSError) as error:
             raise SystemExit(f"derain: {error}") from None
 
     def __init__(self) -> None:

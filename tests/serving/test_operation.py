@@ -174,7 +174,8 @@ def test_other_models_that_are_broken_do_not_keep_the_default_from_serving(
         said = assert_problem(client.post("/v1/derain?model=truncate", content=RAINY), 404)
         assert "but new, old" in said
         assert client.post("/v1/derain?model=new", content=RAINY).status_code == 200
-        assert "model truncate is not served: " in server.said()
+        # Said once, by the worker: the process that starts it looks at the default alone.
+        assert server.said().count("model truncate is not served: ") == 1
 
 
 def children(process: subprocess.Popen[bytes]) -> list[int]:
