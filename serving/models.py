@@ -7,22 +7,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock
 
-import numpy as np
-
-from derain.arrays import Picture
 from derain.engine import Engine
-from derain.errors import DerainError, ModelError
+from derain.errors import DerainError
 from derain.manifest import Manifest, load_manifest
 from derain.registry import Registry
+from derain.trial import open_sound
 from serving.metrics import MODEL, RELOADS
 from serving.problems import RefusedReloadError, UnknownModelError
 from serving.settings import Settings
 
 logger = logging.getLogger("derain.models")
-
-# How much a model may change smooth light and shade, which have no rain in them.
-_MOST_CHANGE = 40  # mean, of 255
-_TRIAL_PX = 96
 
 
 class Served:
@@ -197,30 +191,7 @@ def _open_one(name: str, folder: Path, settings: Settings, before: Served | None
     """Verified against its manifest, warm, and tried out; the one of before where it has not changed."""
     if before is not None and load_manifest(folder) == before.manifest:
         return before
-    engine = Engine(folder, settings.provider, settings.threads, settings.tile_pixels)
-    try:
-        try_out(engine)
-    except BaseException:
-        engine.close()
-        raise
-    return Served(name, engine)
-
-
-def try_out(engine: Engine) -> None:
-    """Derains light and shade of several sizes; raises ModelError where rubbish comes back."""
-    rows, columns = np.mgrid[0:_TRIAL_PX, 0:_TRIAL_PX].astype(np.float32) / _TRIAL_PX
-    shade = 40 + 120 * rows + 60 * np.sin(3 * columns)
-    picture: Picture = np.stack([shade, 0.8 * shade, 0.6 * shade], -1).astype(np.uint8)
-    for tried in (picture, picture[:1, :1], picture[:, : _TRIAL_PX // 2 + 1]):
-        try:
-            derained = engine.derain(tried)
-        except Exception as error:  # whatever onnxruntime raises of a network that is of another contract
-            raise ModelError(f"{engine.manifest.name} does not run: {error}") from error
-        change = float(np.abs(derained.astype(np.float32) - tried).mean())
-        if not change <= _MOST_CHANGE:
-            raise ModelError(
-                f"{engine.manifest.name} changes a smooth picture without rain by {change:.0f} of 255"
-            )
+    return Served(name, open_sound(folder, settings.provider, settings.threads, settings.tile_pixels))
 
 
 def _close_new(opened: dict[str, Served], before: dict[str, Served]) -> None:

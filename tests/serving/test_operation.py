@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import httpx
+import onnx
 import pytest
 
 from derain.image import JPEG, PNG, encode
@@ -114,11 +115,20 @@ def break_contract(model: Path) -> None:
     describe_model(model)
 
 
+def fix_size(model: Path) -> None:
+    """The manifest fits, but the network takes pictures of one size only."""
+    network = onnx.load(model / "model.onnx")
+    for side in network.graph.input[0].type.tensor_type.shape.dim[2:]:
+        side.dim_value = 64
+    onnx.save(network, model / "model.onnx")
+    describe_model(model)
+
+
 def lose_manifest(model: Path) -> None:
     (model / "manifest.json").unlink()
 
 
-FAULTS = [truncate, tamper, break_contract, lose_manifest]
+FAULTS = [truncate, tamper, break_contract, fix_size, lose_manifest]
 
 
 def test_a_model_that_cannot_be_served_is_refused_and_the_old_one_stays(
