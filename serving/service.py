@@ -27,6 +27,7 @@ from serving.private import NotPublic, private_routes, serve_privately
 from serving.problems import ProblemResponses
 from serving.routes import admin_route, metrics_route, model_routes, probe_routes
 from serving.settings import Settings, settings_or_exit
+from serving.traces import set_up_traces
 from serving.uploads import ROUTE, Buffer, Limits, Uploads
 from serving.workers import Announcements, reload_on_hangup
 
@@ -88,6 +89,7 @@ class DerainService:
             raise SystemExit(f"derain: {error}") from None
 
     def __init__(self) -> None:
+        self._traces = set_up_traces(settings)
         self._announcements = Announcements()
         self._models = Models(settings)
         self._pipeline = Pipeline(self._models, settings)
@@ -125,6 +127,9 @@ class DerainService:
             if private is not None:
                 private.close()
             self._models.close()
+            if self._traces is not None:
+                # What has not been sent yet: uvicorn ends the process by its signal, without a farewell.
+                await asyncio.to_thread(self._traces.shutdown)
 
     @bentoml.api(route=ROUTE)  # type: ignore[untyped-decorator]
     async def derain(
