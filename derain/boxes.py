@@ -7,6 +7,16 @@ from dataclasses import dataclass
 from derain.errors import CorruptImageError
 
 _MOST_BOXES = 10_000  # in one other; a picture has a few dozen
+_MOST_STREAMS = 1024  # a grid of so many tiles is larger than we take
+_AV1 = int.from_bytes(b"av01", "big")
+
+
+@dataclass(frozen=True)
+class CodedStream:
+    """What a decoder gets of an item."""
+
+    data: memoryview
+    is_primary: bool
 
 
 @dataclass(frozen=True)
@@ -16,6 +26,7 @@ class ItemHead:
     width: int
     height: int
     has_profile: bool
+    streams: tuple["CodedStream", ...]  # of all AV1 items, this one and its parts among them
     code_points: tuple[int, int] | None  # colour primaries and transfer characteristics, as in H.273
 
 
@@ -25,6 +36,10 @@ def brands(data: bytes) -> tuple[bytes, ...]:
         return ()
     end = min(int.from_bytes(data[:4], "big"), len(data), 1024)
     return (data[8:12], *(data[place : place + 4] for place in range(16, end - 3, 4)))
+
+
+def has_tracks(data: bytes) -> bool:
+    return any(name == b"moov" for name, _ in _boxes(memoryview(data)))
 
 
 def read_item(data: bytes) -> ItemHead:
@@ -51,7 +66,67 @@ def _read_item(data: memoryview) -> ItemHead:
     colours = [content for name, content in own if name == b"colr"]
     points = [struct.unpack_from(">HH", colour, 4) for colour in colours if bytes(colour[:4]) == b"nclx"]
     has_profile = any(bytes(colour[:4]) in (b"prof", b"rICC") for colour in colours)
-    return ItemHead(width, height, has_profile, points[0] if points else None)
+    streams = tuple(_av1_streams(data, meta, item))
+    return ItemHead(width, height, has_profile, streams, points[0] if points else None)
+
+
+def _av1_streams(data: memoryview, meta: dict[bytes, memoryview], primary: int) -> Iterator[CodedStream]:
+    infos = meta[b"iinf"]
+    of_av1 = set()
+    for name, info in _boxes(infos[8 if infos[0] else 6 :]):
+        if name == b"infe" and info[0] >= 2:
+            number, kind = struct.unpack_from(">HxxI" if info[0] == 2 else ">IxxI", info, 4)
+            if kind == _AV1:
+                of_av1.add(number)
+    if len(of_av1) > _MOST_STREAMS:
+        raise CorruptImageError(f"the picture is in {len(of_av1):,} pieces: at most {_MOST_STREAMS} are read")
+    joined = 0
+    for number, method, extents in _locations(meta[b"iloc"]):
+        if number not in of_av1:
+            continue
+        if method > 1:
+            raise CorruptImageError("the picture's header is damaged: its data is nowhere")
+        source = meta[b"idat"] if method else data
+        parts = [source[start : start + length] for start, length in extents]
+        if len(parts) == 1:
+            yield CodedStream(parts[0], number == primary)
+            continue
+        joined += sum(map(len, parts))
+        if joined > len(data):
+            raise CorruptImageError("the picture's header is damaged: more data than there is")
+        yield CodedStream(memoryview(b"".join(parts)), number == primary)
+
+
+def _locations(content: memoryview) -> Iterator[tuple[int, int, list[tuple[int, int]]]]:
+    """Number, construction method and extents of items."""
+    version = content[0]
+    offset_bytes, length_bytes = content[4] >> 4, content[4] & 15
+    base_bytes, index_bytes = content[5] >> 4, content[5] & 15 if version else 0
+    position = 6
+
+    def read(count: int) -> int:
+        nonlocal position
+        position += count
+        if position > len(content):
+            raise IndexError("behind the end")
+        return int.from_bytes(content[position - count : position], "big")
+
+    wide = 4 if version == 2 else 2
+    extents_left = _MOST_BOXES
+    for _ in range(min(read(wide), _MOST_BOXES)):
+        number = read(wide)
+        method = read(2) & 15 if version else 0
+        read(2)
+        base = read(base_bytes)
+        extents = []
+        extents_left -= (count := read(2))
+        if extents_left < 0:
+            raise CorruptImageError("the picture's header is damaged: its data is in too many pieces")
+        for _ in range(count):
+            read(index_bytes)
+            start = base + read(offset_bytes)
+            extents.append((start, read(length_bytes)))
+        yield number, method, extents
 
 
 def _boxes(data: memoryview) -> Iterator[tuple[bytes, memoryview]]:

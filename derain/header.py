@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from PIL import Image, UnidentifiedImageError
 
-from derain import boxes, jpeg, png, tiff
+from derain import av1, boxes, jpeg, png, tiff
 from derain.errors import (
     CorruptImageError,
     EmptyImageError,
@@ -44,6 +44,8 @@ _USUAL_PRIMARIES = {1, 2, 5, 6, 7}
 _USUAL_TRANSFERS = {1, 2, 6, 13, 14, 15}
 
 _MOST_EXIF = 16  # blocks of it in a file; one is usual
+
+_LARGEST_PART_PX = 1024  # a side of a tile, which may stand out over a smaller picture
 
 _SEVERAL = "several frames or pages: send them one by one as still pictures"
 
@@ -137,7 +139,28 @@ def _tiff_size(data: bytes) -> tuple[int, int]:
     return head.width, head.height
 
 
-def _item_size(data: bytes) -> tuple[int, int]:
+def _avif_size(data: bytes) -> tuple[int, int]:
+    """What the boxes say, and the frames do not exceed: those are decoded whole, whatever the boxes say."""
+    if boxes.brands(data)[0] != b"avif" and boxes.has_tracks(data):  # libavif would take the first track
+        raise UnsupportedFormatError(_SEVERAL)
+    head = _item_head(data)
+    for stream in head.streams:
+        spare_px = 0 if stream.is_primary else _LARGEST_PART_PX
+        for width, height in av1.frame_sizes(stream.data):
+            if width > max(head.width, spare_px) or height > max(head.height, spare_px):
+                raise CorruptImageError(
+                    f"the AVIF picture is larger than its header says: a frame of {width} x {height} "
+                    f"in a picture of {head.width} x {head.height}"
+                )
+    return head.width, head.height
+
+
+def _heic_size(data: bytes) -> tuple[int, int]:
+    head = _item_head(data)
+    return head.width, head.height
+
+
+def _item_head(data: bytes) -> boxes.ItemHead:
     """Of an AVIF or a HEIC."""
     if boxes.brands(data)[0] in _SEQUENCE_BRANDS:
         raise UnsupportedFormatError(_SEVERAL)
@@ -150,7 +173,7 @@ def _item_size(data: bytes) -> tuple[int, int]:
                 "would not come back right: send it as sRGB, or with a profile"
             )
     _check_tags(data)
-    return head.width, head.height
+    return head
 
 
 def _check_tags(data: bytes) -> None:
@@ -173,6 +196,6 @@ _READERS = {
     WEBP.name: lambda data: _pillow_size(data, "WEBP"),
     TIFF.name: _tiff_size,
     BMP.name: lambda data: _pillow_size(data, "BMP"),
-    AVIF.name: _item_size,
-    HEIC.name: _item_size,
+    AVIF.name: _avif_size,
+    HEIC.name: _heic_size,
 }

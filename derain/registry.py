@@ -13,12 +13,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal
 
-import numpy as np
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
 
-from derain.engine import Engine, Provider
 from derain.errors import DerainError, ModelError
 from derain.manifest import MANIFEST_NAME, Manifest, load_manifest
+from derain.trial import check_model
 
 DEFAULT_MODELS = Path(__file__).parent.parent / "models"
 POINTER_NAME = "serving.json"
@@ -90,7 +89,7 @@ class Registry:
         is no sound model folder, or is another model than the one that was promoted.
         """
         choice = self.history()[-1]
-        self._verify(choice)
+        self._verify(choice, load_manifest(self.folder(choice.model)))
         return choice
 
     def history(self) -> list[Choice]:
@@ -126,13 +125,13 @@ class Registry:
             if len(served) < 2:
                 raise PromotionError(f"nothing was served before {served[-1]}: there is no way back")
             left, target = served[-1], served[-2]
-            self._verify(target)
-            check_model(self.folder(target.model))
+            self._verify(target, check_model(self.folder(target.model)))
             reason = f"back from {left}"
             return self._append(history, _choice(target.model, target.sha256, reason, goes_back=True))
 
-    def _verify(self, choice: Choice) -> None:
-        found = load_manifest(self.folder(choice.model)).file.sha256
+    def _verify(self, choice: Choice, manifest: Manifest) -> None:
+        """Raises ModelError where what is in the folder now is not what was chosen."""
+        found = manifest.file.sha256
         if found != choice.sha256:
             raise ModelError(
                 f"{self.path / choice.model} is another model than the one that was promoted: "
@@ -188,27 +187,6 @@ class Registry:
                         ) from error
                     time.sleep(0.01)
             yield
-
-
-def check_model(folder: Path) -> Manifest:
-    """The manifest of a model that runs; raises ModelError for any other.
-
-    More than `load_manifest`, which reads: an odd picture goes through the engine, on the CPU.
-    """
-    manifest = load_manifest(folder)
-    side_px = 2 * manifest.input.alignment_px + 1
-    picture = np.random.default_rng(0).integers(0, 256, (side_px, side_px + 2, 3), dtype=np.uint8)
-    try:
-        engine = Engine(folder, Provider.CPU, threads=1)
-        try:
-            engine.derain(picture)
-        finally:
-            engine.close()
-    except ModelError:
-        raise
-    except Exception as error:  # a network of another contract makes onnxruntime raise whatever it happens to
-        raise ModelError(f"{folder} does not run as its manifest says: {error}") from error
-    return manifest
 
 
 def _choice(model: str, sha256: str, reason: str, goes_back: bool = False) -> Choice:

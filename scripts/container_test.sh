@@ -107,6 +107,15 @@ derain "$work/rain.jpg" "$work/derained.jpg" || fail "no picture came back"
 check_derained rain.jpg derained.jpg
 say "derained examples/rain.jpg"
 
+reloads() { curl --silent --max-time 5 $private/metrics | grep '^derain_model_reloads_total{outcome="unchanged"}' || true; }
+podman kill --signal HUP $CONTAINER > /dev/null 2>&1
+for _ in $(seq 50); do
+    [ -z "$(reloads)" ] || break
+    sleep 0.1
+done
+[ -n "$(reloads)" ] || fail "SIGHUP made it reload nothing"
+say "reloaded on SIGHUP"
+
 # Told to end while a large picture is in work, it delivers it first.
 python_on_work <<'P' || fail "no large picture"
 import cv2

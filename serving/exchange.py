@@ -12,12 +12,14 @@ from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import Any
 
+from opentelemetry.trace import SpanContext
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from derain.errors import DerainError
 from serving.metrics import RECEIVED, REJECTED, REQUEST_SECONDS, REQUESTS, SENT
 from serving.problems import Problem, problem_of
+from serving.traces import current_span
 
 logger = logging.getLogger("derain.requests")
 
@@ -35,6 +37,7 @@ class Exchange:
     key: str = "none"  # the name of the caller's
     stages_ms: dict[str, float] = field(default_factory=dict)  # in the order they were spent
     facts: dict[str, Any] = field(default_factory=dict)  # for the log
+    span: SpanContext = field(default_factory=current_span)  # the request's
 
 
 def exchange_of(scope: Scope) -> Exchange:

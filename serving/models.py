@@ -7,22 +7,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock
 
-import numpy as np
-
-from derain.arrays import Picture
 from derain.engine import Engine
-from derain.errors import DerainError, ModelError
+from derain.errors import DerainError
 from derain.manifest import Manifest, load_manifest
 from derain.registry import Registry
+from derain.trial import open_sound
 from serving.metrics import MODEL, RELOADS, RUN_TILES
 from serving.problems import RefusedReloadError, UnknownModelError
 from serving.settings import Settings
 
 logger = logging.getLogger("derain.models")
-
-# How much a model may change smooth light and shade, which have no rain in them.
-_MOST_CHANGE = 40  # mean, of 255
-_TRIAL_PX = 96
 
 
 class Served:
@@ -145,8 +139,8 @@ class Models:
         """Of models that have not changed, the engines of before."""
         opened: dict[str, Served] = {}
         try:
-            name, folder = self._default_folder()
-            opened[name] = self._open_one(name, folder, before.get(name))
+            name, folder = _default_folder(self._settings, self._registry)
+            opened[name] = _open_one(name, folder, self._settings, before.get(name))
             for other in self._registry.names():
                 if other not in opened:
                     self._open_other(other, opened, before)
@@ -157,35 +151,10 @@ class Models:
 
     def _open_other(self, name: str, opened: dict[str, Served], before: dict[str, Served]) -> None:
         try:
-            opened[name] = self._open_one(name, self._registry.folder(name), before.get(name))
+            folder = self._registry.folder(name)
+            opened[name] = _open_one(name, folder, self._settings, before.get(name))
         except (DerainError, OSError) as error:
             logger.error("model %s is not served: %s", name, error)
-
-    def _default_folder(self) -> tuple[str, Path]:
-        if self._settings.model is not None:
-            return self._settings.model.resolve().name, self._settings.model
-        name = self._registry.current().model
-        return name, self._registry.folder(name)
-
-    def _open_one(self, name: str, folder: Path, before: Served | None) -> Served:
-        """Verified against its manifest, warm, and tried out."""
-        if before is not None and load_manifest(folder) == before.manifest:
-            return before
-        settings = self._settings
-        engine = Engine(
-            folder,
-            settings.provider,
-            settings.threads,
-            settings.tile_pixels,
-            settings.tile_batch,
-            RUN_TILES.observe,
-        )
-        try:
-            try_out(engine)
-        except BaseException:
-            engine.close()
-            raise
-        return Served(name, engine)
 
     def _tell(self, old: Catalogue | None = None) -> None:
         if old is not None:
@@ -202,21 +171,35 @@ class Models:
         )
 
 
-def try_out(engine: Engine) -> None:
-    """Derains light and shade of several sizes; raises ModelError where rubbish comes back."""
-    rows, columns = np.mgrid[0:_TRIAL_PX, 0:_TRIAL_PX].astype(np.float32) / _TRIAL_PX
-    shade = 40 + 120 * rows + 60 * np.sin(3 * columns)
-    picture: Picture = np.stack([shade, 0.8 * shade, 0.6 * shade], -1).astype(np.uint8)
-    for tried in (picture, picture[:1, :1], picture[:, : _TRIAL_PX // 2 + 1]):
-        try:
-            derained = engine.derain(tried)
-        except Exception as error:  # whatever onnxruntime raises of a network that is of another contract
-            raise ModelError(f"{engine.manifest.name} does not run: {error}") from error
-        change = float(np.abs(derained.astype(np.float32) - tried).mean())
-        if not change <= _MOST_CHANGE:
-            raise ModelError(
-                f"{engine.manifest.name} changes a smooth picture without rain by {change:.0f} of 255"
-            )
+def check_default(settings: Settings) -> None:
+    """Raises ModelError or ProviderError where the default model cannot be served.
+
+    The others are not opened: of those, one that cannot be served keeps nobody from serving.
+    """
+    name, folder = _default_folder(settings, Registry(settings.models))
+    _open_one(name, folder, settings).retire()
+
+
+def _default_folder(settings: Settings, registry: Registry) -> tuple[str, Path]:
+    if settings.model is not None:
+        return settings.model.resolve().name, settings.model
+    name = registry.current().model
+    return name, registry.folder(name)
+
+
+def _open_one(name: str, folder: Path, settings: Settings, before: Served | None = None) -> Served:
+    """Verified against its manifest, warm, and tried out; the one of before where it has not changed."""
+    if before is not None and load_manifest(folder) == before.manifest:
+        return before
+    engine = open_sound(
+        folder,
+        settings.provider,
+        settings.threads,
+        settings.tile_pixels,
+        settings.tile_batch,
+        RUN_TILES.observe,
+    )
+    return Served(name, engine)
 
 
 def _close_new(opened: dict[str, Served], before: dict[str, Served]) -> None:

@@ -37,6 +37,7 @@ from serving.negotiation import choose_format
 from serving.parameters import Parameters
 from serving.problems import DeadlineError
 from serving.settings import Settings
+from serving.traces import stage_span
 from serving.turns import Turns
 
 
@@ -190,7 +191,8 @@ class Pipeline:
 @contextmanager
 def _measured(stage: str, exchange: Exchange) -> Iterator[None]:
     started = time.perf_counter()
-    yield
+    with stage_span(stage, exchange.span):
+        yield
     seconds = time.perf_counter() - started
     STAGE_SECONDS.labels(stage).observe(seconds)
     exchange.stages_ms[stage] = 1000 * seconds

@@ -18,7 +18,7 @@ from serving.exchange import Exchanges, exchange_of, reject
 from serving.keys import Access, keys_or_exit
 from serving.logs import set_up_logs
 from serving.memory import give_memory_back
-from serving.models import Models
+from serving.models import Models, check_default
 from serving.openapi import TEMPLATES
 from serving.pages import page_routes
 from serving.parameters import read_parameters
@@ -27,8 +27,9 @@ from serving.private import NotPublic, private_routes, serve_privately
 from serving.problems import ProblemResponses
 from serving.routes import admin_route, metrics_route, model_routes, probe_routes
 from serving.settings import Settings, settings_or_exit
+from serving.traces import set_up_traces
 from serving.uploads import ROUTE, Buffer, Limits, Uploads
-from serving.workers import Announcements
+from serving.workers import Announcements, reload_on_hangup
 
 settings = settings_or_exit()
 set_up_logs(settings.log)
@@ -81,15 +82,17 @@ class DerainService:
     @staticmethod
     def check() -> None:
         """Before any worker starts: BentoML would start one that fails again and again, for ever."""
+        reload_on_hangup()
         try:
-            Models(settings).close()
-        except DerainError as error:
+            check_default(settings)
+        except (DerainError, OSError) as error:
             raise SystemExit(f"derain: {error}") from None
 
     def __init__(self) -> None:
+        self._traces = set_up_traces(settings)
+        self._announcements = Announcements()
         self._models = Models(settings)
         self._pipeline = Pipeline(self._models, settings)
-        self._announcements = Announcements()
         application.state.service = self
         operating = [
             metrics_route(),
@@ -121,10 +124,12 @@ class DerainService:
             yield
         finally:
             watching.cancel()
-            self._announcements.close()
             if private is not None:
                 private.close()
             self._models.close()
+            if self._traces is not None:
+                # What has not been sent yet: uvicorn ends the process by its signal, without a farewell.
+                await asyncio.to_thread(self._traces.shutdown)
 
     @bentoml.api(route=ROUTE)  # type: ignore[untyped-decorator]
     async def derain(

@@ -18,7 +18,7 @@ from training.showcase import LARGEST_BYTES
     [
         ("derain.cli", ("torch", "bentoml", "onnx")),
         ("serving.service", ("torch", "onnx")),
-        ("training.run", ("bentoml", "starlette")),
+        pytest.param("training.run", ("bentoml", "starlette"), marks=pytest.mark.slow),  # loads torch
     ],
 )
 def test_a_side_loads_nothing_of_the_other(module: str, forbidden: tuple[str, ...]) -> None:
@@ -74,7 +74,7 @@ def test_the_shipped_model_is_small_enough_to_ship() -> None:
     assert (ROOT / "models" / "base" / "model.onnx").stat().st_size < 8_000_000
 
 
-@pytest.mark.parametrize("module", ["derain.engine", "training.export"])
+@pytest.mark.parametrize("module", ["derain.engine", pytest.param("training.export", marks=pytest.mark.slow)])
 def test_nothing_is_reported_to_anyone(module: str, tmp_path: Path) -> None:
     """onnxruntime's reports leave an identifier in the home folder, as soon as a model is loaded."""
     kept_from_reporting = ("ORT_DISABLE_TELEMETRY", "CI", "XDG_CACHE_HOME")

@@ -39,7 +39,8 @@ from derain.engine import Engine, Provider
 from derain.errors import DerainError
 from derain.image import read_picture, write_atomically
 from derain.manifest import Manifest
-from derain.registry import Registry, check_model
+from derain.registry import Registry
+from derain.trial import check_model
 from training.backgrounds import HELD_OUT_PHOTOGRAPHS, Leaves, draw_leaves
 from training.comparison import (
     Outcome,

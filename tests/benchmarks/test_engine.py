@@ -50,6 +50,7 @@ def test_plain_networks_return_a_picture(network: PlainNetwork, tmp_path: Path) 
     assert values.std() > 0
 
 
+@pytest.mark.slow
 def test_it_prints_two_tables(
     model: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -46,7 +46,9 @@ def test_what_is_made_is_up_to_date(path: Path) -> None:
     [
         ("promtool", "check", "config", "prometheus.yaml"),
         ("promtool", "check", "rules", "rules.yaml"),
-        ("promtool", "test", "rules", "rules_test.yaml", "rules_days_test.yaml"),
+        pytest.param(
+            ("promtool", "test", "rules", "rules_test.yaml", "rules_days_test.yaml"), marks=pytest.mark.slow
+        ),
         ("amtool", "check-config", "alertmanager.yaml"),
     ],
     ids=" ".join,

@@ -6,14 +6,11 @@ import math
 import os
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
-from queue import Empty, SimpleQueue
-from typing import Any
+from queue import Empty
 
 import httpx
 import pytest
@@ -22,6 +19,7 @@ import yaml
 from tests.conftest import ROOT, free_port, wait_until_ready
 from tests.deploy.conftest import debian_program
 from tests.deploy.test_monitoring import MONITORING, dashboard_expressions, scaler_expression
+from tests.receiver import receiving
 from tests.serving.server import Server, started
 
 pytestmark = pytest.mark.slow
@@ -55,31 +53,6 @@ def _until(holds: Callable[[], bool], what: str, longest_s: float) -> None:
     while not holds():
         assert time.monotonic() < deadline, f"not within {longest_s} s: {what}"
         time.sleep(0.2)
-
-
-@contextmanager
-def webhook() -> Iterator[tuple[str, SimpleQueue[tuple[str, dict[str, Any]]]]]:
-    """A receiver of notifications: its address, and what came, by path."""
-    came: SimpleQueue[tuple[str, dict[str, Any]]] = SimpleQueue()
-
-    class Receiver(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            came.put((self.path, json.loads(self.rfile.read(int(self.headers["content-length"])))))
-            self.send_response(200)
-            self.end_headers()
-
-        def log_message(self, format: str, *arguments: object) -> None:
-            pass
-
-    server = HTTPServer(("127.0.0.1", 0), Receiver)
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{server.server_port}", came
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
 
 
 def configure(folder: Path, scraped: str, alertmanager: str, receiver: str) -> None:
@@ -141,7 +114,7 @@ def test_every_query_has_an_answer_and_an_alert_arrives(tmp_path: Path) -> None:
     private = f"http://127.0.0.1:{private_port}"
 
     with ExitStack() as monitoring:
-        receiver, came = monitoring.enter_context(webhook())
+        receiver, came = monitoring.enter_context(receiving())
         configure(tmp_path, f"127.0.0.1:{private_port}", alertmanager, receiver)
         monitoring.enter_context(
             running(
@@ -182,9 +155,9 @@ def test_every_query_has_an_answer_and_an_alert_arrives(tmp_path: Path) -> None:
         # The service is gone.
         assert not is_healthy(private_port)
         try:
-            path, notification = came.get(timeout=60)
+            path, body = came.get(timeout=60)
         except Empty:
             pytest.fail((tmp_path / "alertmanager.log").read_text())
-        (alert,) = notification["alerts"]
+        (alert,) = json.loads(body)["alerts"]
         assert (path, alert["status"], alert["labels"]["alertname"]) == ("/page", "firing", "DerainDown")
         assert alert["annotations"]["runbook"] == "docs/operations.md#deraindown"

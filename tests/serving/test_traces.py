@@ -1,18 +1,17 @@
-"""Traces reach a collector: a receiver of OTLP over HTTP, as small as can be."""
+"""Traces reach a collector: a receiver of OTLP over HTTP."""
 
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from itertools import pairwise
 from pathlib import Path
-from queue import Queue
+from queue import SimpleQueue
+from typing import Any
 
 import pytest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
 from derain.image import PNG, encode
-from tests.conftest import noise
+from tests.conftest import free_port, noise
+from tests.receiver import Sent, receiving
 from tests.serving.server import serving
 
 pytestmark = pytest.mark.slow
@@ -20,45 +19,66 @@ pytestmark = pytest.mark.slow
 TRACE, PARENT = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
 
 
-@contextmanager
-def collector() -> Iterator[tuple[str, "Queue[Span]"]]:
-    spans: Queue[Span] = Queue()
-
-    class Receiver(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            body = self.rfile.read(int(self.headers["content-length"]))
-            if self.headers.get("content-encoding") == "gzip":
-                raise AssertionError("not expected to be compressed")
-            for resource in ExportTraceServiceRequest.FromString(body).resource_spans:
-                for scope in resource.scope_spans:
-                    for span in scope.spans:
-                        spans.put(span)
-            self.send_response(200)
-            self.end_headers()
-
-        def log_message(self, *_: object) -> None:
-            pass
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), Receiver) as server:
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        try:
-            yield f"http://127.0.0.1:{server.server_port}/v1/traces", spans
-        finally:
-            server.shutdown()
-            thread.join()
+STAGES = ["queue", "decode", "infer", "look", "encode"]
+RAINY = encode(noise(40, 60), PNG)
 
 
-def test_a_trace_goes_on_in_the_service(model: Path, tmp_path: Path) -> None:
-    with collector() as (endpoint, spans):
-        with serving(model, tmp_path, trace_endpoint=endpoint) as server, server.client() as client:
-            headers = {"traceparent": f"00-{TRACE}-{PARENT}-01"}
-            client.post("/v1/derain", content=encode(noise(40, 60), PNG), headers=headers).raise_for_status()
-            while (span := spans.get(timeout=60)).trace_id.hex() != TRACE:
-                pass
-        assert span.name.startswith("POST")
-        names = {span.parent_span_id.hex()}
-        while span.parent_span_id.hex() != PARENT:
-            span = spans.get(timeout=60)
-            names.add(span.parent_span_id.hex())
-        assert PARENT in names
+def spans_of_our_trace(came: SimpleQueue[Sent]) -> list[Span]:
+    """All that came, in the order in which they began."""
+    spans = []
+    while not came.empty():
+        for resource in ExportTraceServiceRequest.FromString(came.get().body).resource_spans:
+            for scope in resource.scope_spans:
+                spans += [span for span in scope.spans if span.trace_id.hex() == TRACE]
+    return sorted(spans, key=lambda span: span.start_time_unix_nano)
+
+
+def traced(model: Path, folder: Path, path: str, flag: str = "01", **picture: Any) -> list[Span]:
+    """Of one request; the service is told to end at once, and sends before that what it has."""
+    with receiving() as (address, came):
+        with (
+            serving(model, folder, trace_endpoint=f"{address}/v1/traces") as server,
+            server.client() as client,
+        ):
+            headers = {"traceparent": f"00-{TRACE}-{PARENT}-{flag}"}
+            client.post(path, headers=headers, **picture).raise_for_status()
+        return spans_of_our_trace(came)
+
+
+def assert_within(span: Span, outer: Span) -> None:
+    assert span.parent_span_id == outer.span_id
+    assert outer.start_time_unix_nano <= span.start_time_unix_nano
+    assert span.end_time_unix_nano <= outer.end_time_unix_nano
+
+
+def test_a_trace_goes_on_in_the_service_with_a_span_for_each_stage(model: Path, tmp_path: Path) -> None:
+    spans = traced(model, tmp_path, "/v1/derain", content=RAINY)
+    (request,) = [span for span in spans if span.parent_span_id.hex() == PARENT]
+    assert request.name == "POST /v1/derain"
+    stages = [span for span in spans if span.name in STAGES]
+    assert [span.name for span in stages] == STAGES
+    for span in stages:
+        assert_within(span, request)
+    for before, after in pairwise(stages):
+        assert before.end_time_unix_nano <= after.start_time_unix_nano
+
+
+def test_each_picture_of_a_batch_has_spans(model: Path, tmp_path: Path) -> None:
+    files = [("images", (f"{number}.png", RAINY)) for number in range(2)]
+    spans = traced(model, tmp_path, "/v1/derain/batch", files=files)
+    (request,) = [span for span in spans if span.parent_span_id.hex() == PARENT]
+    stages = [span for span in spans if span.name in STAGES]
+    assert [span.name for span in stages] == STAGES * 2
+    for span in stages:
+        assert_within(span, request)
+
+
+def test_a_trace_that_its_caller_does_not_want_is_not_sent(model: Path, tmp_path: Path) -> None:
+    assert traced(model, tmp_path, "/v1/derain", flag="00", content=RAINY) == []
+
+
+def test_a_collector_that_is_not_there_keeps_nobody_waiting(model: Path, tmp_path: Path) -> None:
+    endpoint = f"http://127.0.0.1:{free_port()}/v1/traces"
+    with serving(model, tmp_path, trace_endpoint=endpoint) as server, server.client() as client:
+        client.post("/v1/derain", content=RAINY).raise_for_status()
+    assert server.process.returncode == 0

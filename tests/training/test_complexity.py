@@ -117,11 +117,13 @@ def test_what_comes_often_counts_no_more_than_what_comes_once() -> None:
 # Backgrounds
 
 
+@pytest.mark.slow
 def test_leaves_cost_more_the_more_complex_they_are() -> None:
     flat, middling, rich = (set_complexity(leaves(c, 12), patches=24) for c in (0.0, 0.5, 1.0))
     assert flat.kilobytes < 0.9 * middling.kilobytes < 0.81 * rich.kilobytes
 
 
+@pytest.mark.slow
 def test_complexity_grows_with_the_number_of_backgrounds() -> None:
     pictures = leaves(0.5, 32)
     few, more, all_ = (set_complexity(pictures[:count], patches=64).kilobytes for count in (2, 8, 32))
@@ -154,6 +156,7 @@ def test_the_seed_decides_where_patches_are_cut() -> None:
 # Rain
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", [0, 1])
 def test_the_paper_s_nested_ranges_come_in_order(seed: int) -> None:
     small, medium, large = (rain_complexity(rain, 96, seed) for rain in (SMALL, MEDIUM, LARGE))
@@ -161,6 +164,7 @@ def test_the_paper_s_nested_ranges_come_in_order(seed: int) -> None:
     assert small.kilobytes < 0.5 * medium.kilobytes < 0.25 * large.kilobytes
 
 
+@pytest.mark.slow
 def test_rain_of_one_kind_is_nearly_one_look_and_more_angles_are_more() -> None:
     one, fan, wide_fan = (rain_complexity(replace(ONE_RAIN, angle_deg=a), 96) for a in (0, 20, 60))
     assert one.looks < 1.5
@@ -266,6 +270,7 @@ def test_command_measures_a_folder_and_draws(
     assert ElementTree.parse(figure).getroot().tag.endswith("svg")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("suffix", [".svg", ".png"])
 def test_figures_are_the_same_bytes_again(suffix: str, tmp_path: Path) -> None:
     pictures = leaves(0.3, 3)

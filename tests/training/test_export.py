@@ -74,7 +74,9 @@ def test_engine_computes_what_the_network_computes(exported: ExportedModel) -> N
     np.testing.assert_allclose(derained, expected, rtol=0, atol=0.52)
 
 
-@pytest.mark.parametrize("recipe", RECIPES)
+@pytest.mark.parametrize(
+    "recipe", [pytest.param(name, marks=[] if name == "smoke" else pytest.mark.slow) for name in RECIPES]
+)
 def test_networks_of_every_recipe_export(recipe: str, tmp_path: Path) -> None:
     """Down to the smallest picture that each takes, a cell of its own size."""
     network = DerainNetwork(RECIPES[recipe]().network)

@@ -133,6 +133,7 @@ def outcome_of(
         candidate.close()
 
 
+@pytest.mark.slow
 def test_an_equal_candidate_passes(tmp_path: Path, current: Engine, few: SceneSet) -> None:
     outcome = outcome_of(tmp_path / "equal", current, few)
     assert outcome.refusals == []
@@ -141,6 +142,7 @@ def test_an_equal_candidate_passes(tmp_path: Path, current: Engine, few: SceneSe
     assert all(row.difference == Interval(0, 0, 0) and row.pictures == len(few.scenes) for row in judged)
 
 
+@pytest.mark.slow
 def test_one_that_damages_clean_pictures_is_refused(tmp_path: Path, current: Engine, few: SceneSet) -> None:
     outcome = outcome_of(tmp_path / "blurred", current, few, blur=0.7)
     (said,) = [refusal for refusal in outcome.refusals if "clean pictures come back" in refusal]
@@ -155,6 +157,7 @@ def test_one_that_damages_clean_pictures_is_refused(tmp_path: Path, current: Eng
     assert [refusal for refusal in outcome.refusals if "the error off the rain is" in refusal]
 
 
+@pytest.mark.slow
 def test_one_that_leaves_rain_is_refused(tmp_path: Path, current: Engine, few: SceneSet) -> None:
     outcome = outcome_of(tmp_path / "lazy", current, few, opening=0.1)
     assert [refusal for refusal in outcome.refusals if "the share of rain removed is" in refusal]
@@ -164,6 +167,7 @@ def test_one_that_leaves_rain_is_refused(tmp_path: Path, current: Engine, few: S
     assert family["– downpour"].allowed is None
 
 
+@pytest.mark.slow
 def test_a_better_one_passes(tmp_path: Path, current: Engine, few: SceneSet) -> None:
     lazy = Engine(write_filter(tmp_path / "lazy", opening=0.3, blur=0.7), Provider.CPU, threads=1)
     outcome = compare(current, lazy, [few], ANY_SPEED)
@@ -174,6 +178,7 @@ def test_a_better_one_passes(tmp_path: Path, current: Engine, few: SceneSet) -> 
     assert better["removal"] < 0
 
 
+@pytest.mark.slow
 def test_a_slower_one_is_refused(tmp_path: Path, current: Engine, few: SceneSet) -> None:
     scene = SceneSet(OWN_SET, few.scenes[:2])
     outcome = outcome_of(tmp_path / "slow", current, scene, Tolerances(), idle=150)
@@ -185,6 +190,7 @@ def test_a_slower_one_is_refused(tmp_path: Path, current: Engine, few: SceneSet)
     assert row.difference.low > 100
 
 
+@pytest.mark.slow
 def test_a_larger_one_is_refused(tmp_path: Path, current: Engine, few: SceneSet) -> None:
     scene = SceneSet(OWN_SET, few.scenes[:2])
     outcome = outcome_of(tmp_path / "large", current, scene, ballast=150_000)
@@ -207,6 +213,7 @@ def test_what_is_too_uncertain_is_refused_and_said_so() -> None:
     assert Row("mine", PSNR, 30.0, 30.1, Interval(-0.1, -0.4, 0.7), 5, 0.5).passes
 
 
+@pytest.mark.slow
 def test_the_pictures_are_those_held_out_and_the_same_each_time(own_scenes: list[Scene]) -> None:
     assert len(own_scenes) >= 40
     for scene, other in zip(own_scenes, held_out_scenes(), strict=True):
@@ -258,6 +265,7 @@ def quick(monkeypatch: pytest.MonkeyPatch, few: SceneSet) -> None:
     monkeypatch.setattr("training.gate.held_out_scenes", lambda: iter(few.scenes))
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("quick")
 def test_the_better_is_promoted_the_worse_refused_and_the_way_back_is_open(
     models: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
@@ -296,6 +304,7 @@ def test_the_better_is_promoted_the_worse_refused_and_the_way_back_is_open(
     assert registry.roll_back().model == "current"
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("quick")
 def test_sets_of_ones_own_are_judged_too(models: Path, tmp_path: Path, few: SceneSet) -> None:
     """With clean pictures alone, and with one pair, which is too few to tell."""

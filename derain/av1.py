@@ -1,0 +1,165 @@
+"""How large the frames of an AV1 bit stream are (AV1 specification, 5.3 to 5.9), before one is decoded."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from derain.errors import CorruptImageError, UnsupportedFormatError
+
+# Types of OBUs, which a stream is made of.
+_SEQUENCE_HEADER = 1
+_FRAME_HEADERS = (3, 6, 7)  # alone, with the frame, and once more
+_KEY_FRAME, _SWITCH_FRAME = 0, 3
+_MOST_OBUS = 64  # in a still picture; there are three or four
+_HEAD_BYTES = 256  # the longest sequence header, of 32 operating points, has less
+_SELECT = 2  # the frames say it themselves
+
+
+class _Bits:
+    """Of the first bytes of an OBU, which are enough for its head."""
+
+    def __init__(self, content: memoryview) -> None:
+        head = bytes(content[:_HEAD_BYTES])
+        self._bits = int.from_bytes(head, "big")
+        self._left = 8 * len(head)
+
+    def read(self, count: int = 1) -> int:
+        """Raises IndexError behind the end."""
+        self._left -= count
+        if self._left < 0:
+            raise IndexError("behind the end")
+        return self._bits >> self._left & (1 << count) - 1
+
+    def skip_variable(self) -> None:
+        """uvlc()"""
+        for zeros in range(32):
+            if self.read():
+                self.read(zeros)
+                return
+
+
+@dataclass(frozen=True)
+class _Sequence:
+    """What is said for all frames."""
+
+    width: int
+    height: int
+    is_reduced: bool  # one still picture, with nothing to say in its frame
+    presentation_bits: int  # of the time in each frame that is shown
+    frame_id_bits: int
+    screen_content: int
+    integer_motion: int
+
+
+def frame_sizes(stream: memoryview) -> Iterator[tuple[int, int]]:
+    """Width and height that each sequence of frames has.
+
+    Raises CorruptImageError, and UnsupportedFormatError where a frame has another size than its sequence.
+    """
+    sequence = None
+    try:
+        for kind, content in _obus(stream):
+            if kind == _SEQUENCE_HEADER:
+                sequence = _read_sequence(_Bits(content))
+                yield sequence.width, sequence.height
+            elif kind in _FRAME_HEADERS and sequence and _has_its_own_size(_Bits(content), sequence):
+                raise UnsupportedFormatError("AVIF with frames of several sizes is not supported")
+    except IndexError as error:
+        raise CorruptImageError("the AVIF picture is damaged or cut short") from error
+
+
+def _obus(stream: memoryview) -> Iterator[tuple[int, memoryview]]:
+    position = 0
+    for _ in range(_MOST_OBUS):
+        if position == len(stream):
+            return
+        head = stream[position]
+        position += 2 if head & 4 else 1  # with an extension
+        size = len(stream) - position
+        if head & 2:
+            size = 0
+            for place in range(8):  # leb128()
+                byte = stream[position]
+                size |= (byte & 0x7F) << 7 * place
+                position += 1
+                if not byte & 0x80:
+                    break
+        yield head >> 3 & 15, stream[position : position + size]
+        position = min(position + size, len(stream))
+    raise CorruptImageError("the AVIF picture is damaged: it is in too many pieces")
+
+
+def _read_sequence(bits: _Bits) -> _Sequence:
+    bits.read(4)  # profile, still picture
+    is_reduced = bool(bits.read())
+    presentation_bits = 0
+    if is_reduced:
+        bits.read(5)
+    else:
+        presentation_bits = _skip_operating_points(bits)
+    width_bits, height_bits = bits.read(4) + 1, bits.read(4) + 1
+    width, height = bits.read(width_bits) + 1, bits.read(height_bits) + 1
+    if is_reduced:
+        return _Sequence(width, height, is_reduced, 0, 0, _SELECT, _SELECT)
+    frame_id_bits = bits.read(4) + 2 + bits.read(3) + 1 if bits.read() else 0
+    bits.read(3 + 4)  # tools of frames, and between frames
+    if bits.read():  # frames are in an order
+        bits.read(2)
+        has_order = True
+    else:
+        has_order = False
+    screen_content = _SELECT if bits.read() else bits.read()
+    integer_motion = _SELECT
+    if screen_content and not bits.read():
+        integer_motion = bits.read()
+    if has_order:
+        bits.read(3)
+    return _Sequence(
+        width, height, is_reduced, presentation_bits, frame_id_bits, screen_content, integer_motion
+    )
+
+
+def _skip_operating_points(bits: _Bits) -> int:
+    """How many bits a frame's time has: none where no frame has one."""
+    presentation_bits = delay_bits = 0
+    has_model = False
+    if bits.read():  # times
+        bits.read(64)
+        is_even = bits.read()
+        if is_even:
+            bits.skip_variable()
+        has_model = bool(bits.read())
+        if has_model:
+            delay_bits = bits.read(5) + 1
+            bits.read(32 + 5)
+            presentation_bits = 0 if is_even else bits.read(5) + 1
+            if is_even:
+                bits.read(5)
+    has_delay = bits.read()
+    for _ in range(bits.read(5) + 1):
+        bits.read(12)
+        if bits.read(5) > 7:
+            bits.read()
+        if has_model and bits.read():
+            bits.read(2 * delay_bits + 1)
+        if has_delay and bits.read():
+            bits.read(4)
+    return presentation_bits
+
+
+def _has_its_own_size(bits: _Bits, sequence: _Sequence) -> bool:
+    if sequence.is_reduced or bits.read():  # or it shows an earlier one
+        return False
+    kind = bits.read(2)
+    is_shown = bits.read()
+    if is_shown:
+        bits.read(sequence.presentation_bits)
+    else:
+        bits.read()
+    if not (kind == _SWITCH_FRAME or (kind == _KEY_FRAME and is_shown)):
+        bits.read()
+    bits.read()
+    has_tools = bits.read() if sequence.screen_content == _SELECT else sequence.screen_content
+    if has_tools and sequence.integer_motion == _SELECT:
+        bits.read()
+    bits.read(sequence.frame_id_bits)
+    return kind == _SWITCH_FRAME or bool(bits.read())

@@ -1,0 +1,67 @@
+"""Opens models that run: what is promoted, and what is served, is tried out on pictures made here."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+from derain.arrays import Picture
+from derain.engine import Engine, Provider
+from derain.errors import DerainError, ModelError
+from derain.manifest import Manifest
+
+# How much a model may change smooth light and shade, which have no rain in them.
+_MOST_CHANGE = 40  # mean, of 255
+_SIDE_PX = 96
+
+
+def open_sound(
+    folder: Path,
+    provider: Provider = Provider.CPU,
+    threads: int | None = 1,
+    tile_pixels: int | None = None,
+    tile_batch: int | None = None,
+    note_run: Callable[[int], object] = lambda tiles: None,
+) -> Engine:
+    """An engine that was tried out, to be closed.
+
+    Raises ModelError for a model that does not run or returns rubbish, and what Engine raises.
+    """
+    try:
+        engine = Engine(folder, provider, threads, tile_pixels, tile_batch, note_run)
+    except (DerainError, OSError):
+        raise
+    except Exception as error:  # whatever onnxruntime raises of a network that is of another contract
+        raise _does_not_run(folder, error) from error
+    try:
+        _try_out(engine, folder)
+    except BaseException:
+        engine.close()
+        raise
+    return engine
+
+
+def check_model(folder: Path) -> Manifest:
+    """The manifest of a model that runs, on the CPU; raises ModelError for any other."""
+    engine = open_sound(folder)
+    engine.close()
+    return engine.manifest
+
+
+def _try_out(engine: Engine, folder: Path) -> None:
+    """Derains light and shade of several sizes."""
+    rows, columns = np.mgrid[0:_SIDE_PX, 0:_SIDE_PX].astype(np.float32) / _SIDE_PX
+    shade = 40 + 120 * rows + 60 * np.sin(3 * columns)
+    picture: Picture = np.stack([shade, 0.8 * shade, 0.6 * shade], -1).astype(np.uint8)
+    for tried in (picture, picture[:1, :1], picture[:, : _SIDE_PX // 2 + 1]):
+        try:
+            derained = engine.derain(tried)
+        except Exception as error:
+            raise _does_not_run(folder, error) from error
+        change = float(np.abs(derained.astype(np.float32) - tried).mean())
+        if not change <= _MOST_CHANGE:
+            raise ModelError(f"{folder} changes a smooth picture without rain by {change:.0f} of 255")
+
+
+def _does_not_run(folder: Path, error: Exception) -> ModelError:
+    return ModelError(f"{folder} does not run as its manifest says: {error}")
