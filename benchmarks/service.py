@@ -84,7 +84,7 @@ def added_ms(engine: Engine, urls: list[str], data: bytes, pictures: int) -> lis
 
     The network's time is the one that the service states, for it varies by more than what is sought. That of
     decode and encode is the bare loop's: what they lose to something beside them is added, too. The client
-    does little, a connection stays open.
+    does little, on a connection that is open.
     """
     clients = [HTTPConnection(url.removeprefix("http://")) for url in urls]
     codec_ms = []
@@ -98,6 +98,7 @@ def added_ms(engine: Engine, urls: list[str], data: bytes, pictures: int) -> lis
         encode_photo(derained, photo.format)
         codec_ms.append(1000 * (time.perf_counter() - inferred + decoded - started))
         for client, rest in zip(clients, rest_ms, strict=True):
+            client.connect()
             started = time.perf_counter()
             client.request("POST", "/v1/derain", data)
             answer = client.getresponse()
@@ -105,8 +106,7 @@ def added_ms(engine: Engine, urls: list[str], data: bytes, pictures: int) -> lis
             whole_ms = 1000 * (time.perf_counter() - started)
             (infer_ms,) = re.findall(r"infer;dur=([\d.]+)", answer.headers["server-timing"])
             rest.append(whole_ms - float(infer_ms))
-    for client in clients:
-        client.close()
+            client.close()  # else the service would, when others take long
     return [statistics.median(rest) - statistics.median(codec_ms) for rest in rest_ms]
 
 
