@@ -19,7 +19,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from derain.errors import DerainError
 from serving.metrics import RECEIVED, REJECTED, REQUEST_SECONDS, REQUESTS, SENT
 from serving.problems import Problem, problem_of
-from serving.traces import current_span
+from serving.traces import current_span, in_a_trace
 
 logger = logging.getLogger("derain.requests")
 
@@ -35,7 +35,7 @@ class Exchange:
 
     id: str
     key: str = "none"  # the name of the caller's
-    stages_ms: dict[str, float] = field(default_factory=dict)  # in the order they were spent
+    stages_ms: dict[str, float] = field(default_factory=dict)  # in the order they ended
     facts: dict[str, Any] = field(default_factory=dict)  # for the log
     span: SpanContext = field(default_factory=current_span)  # the request's
 
@@ -65,6 +65,10 @@ class Exchanges:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
+        with in_a_trace(Headers(scope=scope)):
+            await self._answer(scope, receive, send)
+
+    async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
         started = time.perf_counter()
         asked = Headers(scope=scope).get("x-request-id", "")
         exchange = Exchange(asked if _FIT_ID.fullmatch(asked) else uuid.uuid4().hex)

@@ -1,15 +1,20 @@
-"""Traces: a span for each stage of a picture, under that of its request."""
+"""Traces: which one a request belongs to, and a span for each stage, under that of its request."""
 
-from contextlib import AbstractContextManager, nullcontext
+import uuid
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 from bentoml._internal.configuration.containers import BentoMLContainer
-from opentelemetry import trace
+from opentelemetry import context, trace
 from opentelemetry.context import Context
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.trace import NonRecordingSpan, SpanContext
+from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
+from starlette.datastructures import Headers
 
 from serving.settings import Settings
 
+_HEADERS = TraceContextTextMapPropagator()
 _TRACER = trace.get_tracer("derain")  # does nothing until there is a provider
 
 
@@ -20,6 +25,24 @@ def set_up_traces(settings: Settings) -> TracerProvider | None:
     provider: TracerProvider = BentoMLContainer.tracer_provider.get()
     trace.set_tracer_provider(provider)
     return provider
+
+
+@contextmanager
+def in_a_trace(headers: Headers) -> Iterator[None]:
+    """The one that BentoML has begun or, without, the caller's; where there is neither, one of our own."""
+    if current_span().is_valid:
+        yield
+        return
+    around = _HEADERS.extract(dict(headers))
+    if not trace.get_current_span(around).get_span_context().is_valid:
+        number = uuid.uuid4().int
+        own = SpanContext(trace_id=number, span_id=number >> 64, is_remote=False)
+        around = trace.set_span_in_context(NonRecordingSpan(own))
+    token = context.attach(around)
+    try:
+        yield
+    finally:
+        context.detach(token)
 
 
 def current_span() -> SpanContext:
