@@ -1,6 +1,7 @@
 """Opens models that run: what is promoted, and what is served, is tried out on pictures made here."""
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -15,20 +16,13 @@ _MOST_CHANGE = 40  # mean, of 255
 _SIDE_PX = 96
 
 
-def open_sound(
-    folder: Path,
-    provider: Provider = Provider.CPU,
-    threads: int | None = 1,
-    tile_pixels: int | None = None,
-    tile_batch: int | None = None,
-    note_run: Callable[[int], object] = lambda tiles: None,
-) -> Engine:
-    """An engine that was tried out, to be closed.
+def open_sound(folder: Path, start: Callable[[Path], Engine]) -> Engine:
+    """The engine that `start` makes of the folder, tried out; to be closed.
 
     Raises ModelError for a model that does not run or returns rubbish, and what Engine raises.
     """
     try:
-        engine = Engine(folder, provider, threads, tile_pixels, tile_batch, note_run)
+        engine = start(folder)
     except (DerainError, OSError):
         raise
     except Exception as error:  # whatever onnxruntime raises of a network that is of another contract
@@ -43,7 +37,7 @@ def open_sound(
 
 def check_model(folder: Path) -> Manifest:
     """The manifest of a model that runs, on the CPU; raises ModelError for any other."""
-    engine = open_sound(folder)
+    engine = open_sound(folder, partial(Engine, provider=Provider.CPU, threads=1))
     engine.close()
     return engine.manifest
 

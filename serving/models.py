@@ -4,6 +4,7 @@ import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from threading import Lock
 
@@ -191,15 +192,15 @@ def _open_one(name: str, folder: Path, settings: Settings, before: Served | None
     """Verified against its manifest, warm, and tried out; the one of before where it has not changed."""
     if before is not None and load_manifest(folder) == before.manifest:
         return before
-    engine = open_sound(
-        folder,
-        settings.provider,
-        settings.threads,
-        settings.tile_pixels,
-        settings.tile_batch,
-        RUN_TILES.observe,
+    start = partial(
+        Engine,
+        provider=settings.provider,
+        threads=settings.threads,
+        tile_pixels=settings.tile_pixels,
+        tile_batch=settings.tile_batch,
+        note_run=RUN_TILES.observe,
     )
-    return Served(name, engine)
+    return Served(name, open_sound(folder, start))
 
 
 def _close_new(opened: dict[str, Served], before: dict[str, Served]) -> None:
