@@ -71,8 +71,10 @@ def test_each_step_leaves_what_the_page_says(clone: Path) -> None:
     assert "<svg" in (clone / "complexity.svg").read_text()
     for name in ("rehearsal", "rehearsal-of-two", "mine", "mine-from-base"):
         assert load_manifest(clone / "models" / name).evaluations
-        assert (clone / "runs" / name / "stats.jsonl").exists()
-        assert list((clone / "runs" / name / "samples").glob("*.jpg"))
+        members = [f"member-{number}" for number in range(4)] if name.startswith("mine") else ["."]
+        for run_folder in (clone / "runs" / name / member for member in members):
+            assert (run_folder / "stats.jsonl").exists()
+            assert list((run_folder / "samples").glob("*.jpg"))
     assert "camera" in (clone / "evaluation" / "index.html").read_text()
 
 

@@ -3,7 +3,8 @@
     python training/run.py base
 
 The same command goes on where it was interrupted. The run keeps its checkpoint, its statistics
-and pictures of how it goes in `runs/<name>/`; the model goes to `models/<name>/`.
+and pictures of how it goes in `runs/<name>/`, or, where the model is the mean of several networks, those of
+each in a folder therein; the model goes to `models/<name>/`.
 """
 
 import json
@@ -113,7 +114,8 @@ def main(arguments: list[str] | None = None) -> int:
             options = processes.on_each(lambda: read_options(arguments))
             folder = run(options, processes)
             if processes.is_first:
-                print(_where_things_are(folder, options.runs / options.name))
+                first, *_ = _member_folders(options.recipe, options.runs / options.name)
+                print(_where_things_are(folder, options.runs / options.name, first))
     except SaidByTheFirstError:
         return 1
     except (DerainError, OSError) as error:
@@ -129,11 +131,11 @@ def main(arguments: list[str] | None = None) -> int:
     return 0
 
 
-def _where_things_are(folder: Path, run_folder: Path) -> str:
+def _where_things_are(folder: Path, run_folder: Path, first: Path) -> str:
     return f"""
 {folder} is ready:
   {folder / "README.md"}  the model card, with these scores
-  {run_folder / SAMPLES}/  rainy, derained and clean, as training went
+  {first / SAMPLES}/  rainy, derained and clean, as training went
   tensorboard --logdir {run_folder}  its curves ({TENSORBOARD}/ and stats.jsonl)
   DERAIN_MODEL={folder} make serve
   derain photo.jpg -m {folder} -o out/"""
