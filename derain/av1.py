@@ -102,11 +102,9 @@ def _read_sequence(bits: _Bits) -> _Sequence:
         return _Sequence(width, height, is_reduced, 0, 0, _SELECT, _SELECT)
     frame_id_bits = bits.read(4) + 2 + bits.read(3) + 1 if bits.read() else 0
     bits.read(3 + 4)  # tools of frames, and between frames
-    if bits.read():  # frames are in an order
+    has_order = bits.read()  # of frames
+    if has_order:
         bits.read(2)
-        has_order = True
-    else:
-        has_order = False
     screen_content = _SELECT if bits.read() else bits.read()
     integer_motion = _SELECT
     if screen_content and not bits.read():

@@ -26,7 +26,7 @@ class ItemHead:
     width: int
     height: int
     has_profile: bool
-    streams: tuple["CodedStream", ...]  # of all AV1 items, this one and its parts among them
+    streams: tuple[CodedStream, ...]  # of all AV1 items, this one and its parts among them
     code_points: tuple[int, int] | None  # colour primaries and transfer characteristics, as in H.273
 
 

@@ -65,12 +65,12 @@ class Exchanges:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        with in_a_trace(Headers(scope=scope)):
-            await self._answer(scope, receive, send)
+        headers = Headers(scope=scope)
+        with in_a_trace(headers):
+            await self._answer(scope, receive, send, asked=headers.get("x-request-id", ""))
 
-    async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def _answer(self, scope: Scope, receive: Receive, send: Send, asked: str) -> None:
         started = time.perf_counter()
-        asked = Headers(scope=scope).get("x-request-id", "")
         exchange = Exchange(asked if _FIT_ID.fullmatch(asked) else uuid.uuid4().hex)
         scope["derain.exchange"] = exchange
         status = received = sent = 0
