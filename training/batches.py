@@ -18,8 +18,8 @@ _READY_AHEAD = 16  # batches, of all workers together
 _MOST_WORKERS = 16
 _LONGEST_STEP_S = 20  # after which a worker that is to end does
 
-Sample = tuple[Tensor, Tensor]  # rainy and clean, uint8 (3, patch, patch)
-Batch = tuple[Tensor, Tensor]  # rainy and clean, uint8 (share, 3, patch, patch)
+Sample = tuple[Tensor, ...]
+Batch = tuple[Tensor, ...]  # each with the share's samples along its first axis
 
 
 class BatchError(DerainError):
@@ -95,8 +95,7 @@ def _collate(samples: list[Sample | DerainError]) -> Batch | DerainError:
     for sample in samples:
         if isinstance(sample, DerainError):
             return sample
-    rainy, clean = default_collate(samples)
-    return rainy, clean
+    return tuple(default_collate(samples))
 
 
 def _settle_worker(_worker: int) -> None:

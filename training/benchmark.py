@@ -18,11 +18,11 @@ import torch
 
 from derain.cli import at_least, run_command
 from training.backgrounds import Leaves, cut_patch, draw_leaves, load_folder
-from training.loop import patch_errors
 from training.network import DerainNetwork
 from training.rain.families import FAMILIES, TRAINABLE
 from training.recipes import PHOTOGRAPHS, base
 from training.samples import Samples
+from training.tasks import patch_errors
 
 PATCH_PX = 128
 _LEAVES_PX = 256

@@ -50,6 +50,7 @@ def tiny_recipe() -> Recipe:
     return Recipe(
         name="tiny",
         network=TINY_SHAPE,
+        survey=None,
         members=1,
         rain=RAIN,
         early_rain=RAIN,
