@@ -317,6 +317,6 @@ def test_the_shipped_models_take_several_pictures(name: str) -> None:
     assert engine.tile_batch == 2
     session = ort.InferenceSession(folder / "model.onnx", providers=["CPUExecutionProvider"])
     pictures = np.random.default_rng(0).random((2, 3, 32, 40), dtype=np.float32)
-    (together,) = session.run(None, {engine.input_name: pictures})
-    alone = [session.run(None, {engine.input_name: picture[None]})[0] for picture in pictures]
+    (together,) = session.run(None, {engine.input_names[0]: pictures})
+    alone = [session.run(None, {engine.input_names[0]: picture[None]})[0] for picture in pictures]
     np.testing.assert_allclose(together, np.concatenate(alone), rtol=0, atol=1e-6)
