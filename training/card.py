@@ -96,8 +96,8 @@ def _overview(manifest: Manifest) -> str:
     if overview is None:
         return ""
     return f"""\
-- **Second input**: the middle of the picture, beside each of its tiles, {overview.longest_px} pixels a side at
-  most, multiples of {overview.alignment_px}. From it the networks are told what rain it is.
+- **Second input**: the middle of the picture, beside each of its tiles, {overview.longest_px} pixels a
+  side at most, multiples of {overview.alignment_px}. From it the networks are told what rain it is.
 """
 
 

@@ -92,6 +92,11 @@ class DerainNetwork(nn.Module):
         return [self.head, self.tail]
 
     def forward(self, rainy: Tensor, findings: Tensor | None = None) -> Tensor:
+        clean: Tensor = rainy + self.shuffle(self.change(rainy, findings))
+        return clean
+
+    def change(self, rainy: Tensor, findings: Tensor | None = None) -> Tensor:
+        """What is added to the picture, in cells of 2x2 pixels: (N, 12, H/2, W/2)."""
         known = self._known(findings) if findings is not None else None
         x = self.head(rainy)  # (N, width, H/2, W/2)
         skipped: list[Tensor] = []
@@ -102,8 +107,8 @@ class DerainNetwork(nn.Module):
         x = _through(self.context, x, known)
         for decode, up in zip(reversed(self.decode), reversed(self.up), strict=True):
             x = _through(decode, skipped.pop() + self.shuffle(up(x)), known)
-        clean: Tensor = rainy + self.shuffle(self.tail(x))
-        return clean
+        change: Tensor = self.tail(x)
+        return change
 
     def _known(self, findings: Tensor) -> Tensor:
         for know in self.know:
@@ -124,11 +129,16 @@ class MeanNetwork(nn.Module):
 
     def forward(self, rainy: Tensor, findings: Tensor | None = None) -> Tensor:
         # One after the other, so that the insides of one at a time take memory.
-        total = self.members[0](rainy, findings)
-        for member in self.members[1:]:
-            total = total + member(rainy, findings)
-        clean: Tensor = total / len(self.members)
+        first, *others = self._networks
+        change = first.change(rainy, findings)
+        for member in others:
+            change = change + member.change(rainy, findings)
+        clean: Tensor = rainy + first.shuffle(change / len(self.members))
         return clean
+
+    @property
+    def _networks(self) -> list[DerainNetwork]:
+        return [member for member in self.members if isinstance(member, DerainNetwork)]
 
 
 class SurveyedNetwork(nn.Module):
