@@ -209,8 +209,8 @@ def study() -> Recipe:
 def ablation() -> Recipe:
     """One small training of many: what `python -m training.ablation` takes one thing away from.
 
-    As `fast` but without a survey, for smaller patches, batches of 16, a fifth of the steps, and warm-up
-    and running mean shortened with them. About a minute and a half on one core.
+    As `fast` but without a survey, for smaller patches, batches of 16, three fifths of the
+    steps, and warm-up and running mean shortened with them. About a minute and a half on one core.
     """
     return replace(
         fast(),
