@@ -39,7 +39,7 @@ class SurveyShape:
 
     widths: tuple[int, ...] = (16, 32, 48, 64)  # channels at each scale
     blocks: tuple[int, ...] = (1, 2, 2, 2)
-    seen: int = 48  # features of each scale whose mean and RMS over the picture are looked at
+    seen: int = 48  # features of each scale whose mean, RMS and maximum over the picture are looked at
     hidden: tuple[int, int] = (128, 96)
 
     @property
@@ -64,7 +64,7 @@ class Survey(nn.Module):
             for width, count in zip(shape.widths, shape.blocks, strict=True)
         )
         self.see = nn.ModuleList(nn.Conv2d(width, shape.seen, 1) for width in shape.widths)
-        sizes = (2 * shape.seen * len(shape.widths), *shape.hidden)
+        sizes = (3 * shape.seen * len(shape.widths), *shape.hidden)
         self.think = nn.ModuleList(nn.Linear(given, found) for given, found in pairwise(sizes))
         self.find = nn.Linear(sizes[-1], FINDINGS)
 
@@ -87,7 +87,9 @@ class Survey(nn.Module):
             x = blocks(self.down[scale - 1](x) if scale else x)
             features = torch.relu(see(x)).float()
             mean_square = features.square().mean(dim=(2, 3))
-            seen += [features.mean(dim=(2, 3)), torch.sqrt(mean_square + 1e-6)]
+            # The greatest too: under a veil it is nowhere dark.
+            greatest = features.amax(dim=(2, 3))
+            seen += [features.mean(dim=(2, 3)), torch.sqrt(mean_square + 1e-6), greatest]
         thought = torch.cat(seen, dim=1)
         for think in self.think:
             thought = functional.silu(think(thought))
