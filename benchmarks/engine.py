@@ -28,10 +28,9 @@ import numpy as np
 import onnxruntime as ort
 
 from benchmarks.plain import FULL_RESOLUTION, HALF_RESOLUTION, write_plain
-from derain.arrays import FloatArray, Picture
 from derain.cli import at_least, run_command
-from derain.engine import Engine, Provider, usable_cores, usable_memory
-from derain.manifest import load_manifest
+from derain.engine import Engine, Provider, network_inputs, usable_cores, usable_memory
+from derain.manifest import InputContract, load_manifest
 
 SIZES = ("480x320", "1280x720", "1920x1080", "4000x3000", "6000x4000")
 _PLAIN_SIZE = "480x320"
@@ -99,10 +98,10 @@ def engine_table(folder: Path, sizes: Sequence[Size], threads: int, turns: int) 
 def _engine_row(engine: Engine, path: Path, size: Size, turns: int) -> str:
     threads = engine.threads
     picture = np.random.default_rng(0).integers(0, 256, (size.height, size.width, 3), dtype=np.uint8)
-    rainy = _as_input(picture, engine.manifest.input.alignment_px)
     count = threads * max(1, round(_PIXELS_A_TURN / size.pixels))
     together = _session(path, threads)
-    name = together.get_inputs()[0].name
+    names = [each.name for each in together.get_inputs()]
+    rainy = dict(zip(names, network_inputs(picture, engine.manifest.input), strict=True))
 
     def in_flight(pictures_at_once: int, work: Callable[[int], object]) -> Callable[[], object]:
         def turn() -> None:
@@ -113,7 +112,7 @@ def _engine_row(engine: Engine, path: Path, size: Size, turns: int) -> str:
         return turn
 
     def run(session: ort.InferenceSession) -> Callable[[int], object]:
-        return lambda _: session.run(None, {name: rainy}) is None  # the result is dropped at once
+        return lambda _: session.run(None, rainy) is None  # the result is dropped at once
 
     def derain(_: int) -> object:
         return engine.derain(picture) is None
@@ -149,13 +148,14 @@ def _engine_row(engine: Engine, path: Path, size: Size, turns: int) -> str:
 
 def network_table(folders: Sequence[Path], size: Size, turns: int) -> list[str]:
     """Models and plain networks on one thread; the last columns are over the plain network's."""
-    rainy = np.random.default_rng(0).random((1, 3, size.height, size.width), dtype=np.float32)
+    picture = np.random.default_rng(0).integers(0, 256, (size.height, size.width, 3), dtype=np.uint8)
     kmacs: dict[str, float] = {}
     contenders: dict[str, Callable[[], object]] = {}
 
-    def add(name: str, kmac: float, path: Path) -> None:
+    def add(name: str, kmac: float, path: Path, contract: InputContract) -> None:
         session = _session(path, 1)
-        feed = {session.get_inputs()[0].name: rainy}
+        names = [each.name for each in session.get_inputs()]
+        feed = dict(zip(names, network_inputs(picture, contract), strict=True))
         kmacs[name] = kmac
         contenders[name] = lambda: session.run(None, feed)
 
@@ -163,10 +163,10 @@ def network_table(folders: Sequence[Path], size: Size, turns: int) -> list[str]:
         for network in (FULL_RESOLUTION, HALF_RESOLUTION):
             path = Path(temporary) / f"plain-{network.cell_px}.onnx"
             write_plain(network, path)
-            add(str(network), network.kmac_per_pixel, path)
+            add(str(network), network.kmac_per_pixel, path, InputContract(alignment_px=network.cell_px))
     for folder in folders:
         manifest = load_manifest(folder)
-        add(str(folder), manifest.kmac_per_pixel, folder / manifest.file.name)
+        add(str(folder), manifest.kmac_per_pixel, folder / manifest.file.name, manifest.input)
     taken = take_turns(contenders, turns)
     plain = taken[str(FULL_RESOLUTION)]
     rows = [
@@ -178,14 +178,6 @@ def network_table(folders: Sequence[Path], size: Size, turns: int) -> list[str]:
         over = f"{wall / median_wall(plain):.2f} | {cpu / median_cpu(plain):.2f}"
         rows.append(f"| {name} | {kmacs[name]:.1f} | {1000 * wall:.0f} | {1000 * cpu:.0f} | {over} |")
     return rows
-
-
-def _as_input(picture: Picture, alignment_px: int) -> FloatArray:
-    """(1, 3, H, W), padded as the network needs it."""
-    height, width = picture.shape[:2]
-    missing = [(0, -height % alignment_px), (0, -width % alignment_px), (0, 0)]
-    padded = np.pad(picture, missing, mode="edge")
-    return np.asarray(padded.transpose(2, 0, 1)[None] / np.float32(255), dtype=np.float32, order="C")
 
 
 def _session(path: Path, threads: int) -> ort.InferenceSession:

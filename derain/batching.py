@@ -13,7 +13,7 @@ from derain.errors import GivenUpError
 logger = logging.getLogger(__name__)
 
 Job = TypeVar("Job")  # what there is to do of one tile
-Shape = tuple[int, int]  # height, width
+Shape = tuple[int, ...]  # height, width, and what else has to be alike in one run
 
 
 @dataclass(eq=False)
@@ -102,7 +102,7 @@ class Batcher(Generic[Job]):
 
     def _room(self, shape: Shape, waiting: int) -> int:
         """How many of the tiles that wait go into a run."""
-        height, width = shape
+        height, width = shape[:2]
         share = -(-waiting // self._threads)
         return max(1, min(self.most_tiles, self._most_pixels // (height * width), share))
 

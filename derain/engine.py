@@ -16,11 +16,11 @@ import onnxruntime as ort
 from numpy.typing import NDArray
 from onnxruntime.capi import onnxruntime_pybind11_state as failures
 
-from derain.arrays import AnyPicture, SamePicture, quantise_to
+from derain.arrays import AnyPicture, FloatArray, SamePicture, quantise_to
 from derain.batching import Batcher
 from derain.errors import ModelError, ProviderError
-from derain.manifest import load_manifest
-from derain.tiling import Tile, cut
+from derain.manifest import InputContract, Overview, load_manifest
+from derain.tiling import Tile, cut, middle
 
 logger = logging.getLogger(__name__)
 
@@ -83,6 +83,7 @@ class _Job:
     rainy: AnyPicture
     tile: Tile
     derained: AnyPicture
+    overview: FloatArray | None  # (3, height, width), where the network takes one
 
 
 class Engine:
@@ -119,9 +120,10 @@ class Engine:
         if tile_batch is None:
             tile_batch = 1 if self.provider is Provider.CPU else _GPU_TILE_BATCH
         self.tile_batch = tile_batch if _takes_several(self._session) else 1
-        self.input_name = self._session.get_inputs()[0].name
+        self.input_names = [each.name for each in self._session.get_inputs()]
         self.output_name = self._session.get_outputs()[0].name
-        run = partial(_run, self._session, self.input_name, note_run)
+        self._check_inputs(folder)
+        run = partial(_run, self._session, self.input_names, note_run)
         self._batcher = Batcher(run, self.threads, self.tile_batch, tile_pixels)
         self._lock = Lock()
         self._in_work = 0  # pictures
@@ -143,24 +145,27 @@ class Engine:
             )
         height, width = picture.shape[:2]
         alignment_px = self.manifest.input.alignment_px
-        # Repeating the last row and column is as good as anything: it is cut off again.
-        missing = [(0, -height % alignment_px), (0, -width % alignment_px), (0, 0)]
-        padded: NDArray[Any] = (
-            np.pad(picture, missing, mode="edge") if any(after for _, after in missing) else picture
-        )
+        padded: NDArray[Any] = _pad(picture, alignment_px)
+        overview = _overview(picture, self.manifest.input.overview)
         derained: NDArray[Any] = np.empty_like(padded)
         with self._share_of_threads() as threads:
             rows, columns = padded.shape[:2]
             tiles = cut(rows, columns, threads, self.tile_pixels, self.manifest.overlap_px, alignment_px)
             # The tiles write to separate parts of the result.
-            jobs = [_Job(padded, tile, derained) for tile in tiles]
-            self._batcher.run_all(jobs, tiles[0].shape, given_up)
+            jobs = [_Job(padded, tile, derained, overview) for tile in tiles]
+            shape = tiles[0].shape if overview is None else (*tiles[0].shape, *overview.shape[1:])
+            self._batcher.run_all(jobs, shape, given_up)
         return cast(SamePicture, np.ascontiguousarray(derained[:height, :width]))
 
     def close(self) -> None:
         with self._lock:
             self._cancel_release()
         self._batcher.close()
+
+    def _check_inputs(self, folder: Path) -> None:
+        expected = 1 if self.manifest.input.overview is None else 2
+        if len(self.input_names) != expected:
+            raise ModelError(f"{folder} takes {len(self.input_names)} inputs, its manifest says {expected}")
 
     @contextmanager
     def _share_of_threads(self) -> Iterator[int]:
@@ -191,17 +196,51 @@ class Engine:
         """onnxruntime does so only at the end of a run: the smallest one that the model takes."""
         options = ort.RunOptions()
         options.add_run_config_entry("memory.enable_memory_arena_shrinkage", "cpu:0")
-        cell = np.zeros((1, 3, *[self.manifest.input.alignment_px] * 2), np.float32)
+        inputs = network_inputs(np.zeros((1, 1, 3), np.uint8), self.manifest.input)
         # A result of onnxruntime's own would be in the very memory that is to be given back.
         binding = self._session.io_binding()
-        binding.bind_cpu_input(self.input_name, cell)
-        result = ort.OrtValue.ortvalue_from_numpy(np.empty_like(cell))
+        for name, values in zip(self.input_names, inputs, strict=True):
+            binding.bind_cpu_input(name, values)
+        result = ort.OrtValue.ortvalue_from_numpy(np.empty_like(inputs[0]))
         binding.bind_ortvalue_output(self.output_name, result)
         self._session.run_with_iobinding(binding, options)
 
 
+def _pad(picture: AnyPicture, alignment_px: int) -> AnyPicture:
+    """To sides that are multiples. Repeating the last row and column is as good as anything."""
+    height, width = picture.shape[:2]
+    missing = [(0, -height % alignment_px), (0, -width % alignment_px), (0, 0)]
+    if not any(after for _, after in missing):
+        return picture
+    return cast(AnyPicture, np.pad(picture, missing, mode="edge"))
+
+
+def network_inputs(picture: AnyPicture, contract: InputContract) -> list[FloatArray]:
+    """A whole picture as a network takes it: (1, 3, H, W) for each of its inputs."""
+    inputs = [_channels_first(_pad(picture, contract.alignment_px))]
+    overview = _overview(picture, contract.overview)
+    return [each[None] for each in (inputs if overview is None else [*inputs, overview])]
+
+
+def _overview(picture: AnyPicture, contract: Overview | None) -> FloatArray | None:
+    """The middle of the picture, (3, H, W), where the network takes it."""
+    if contract is None:
+        return None
+    seen = middle(picture, contract.longest_px, contract.longest_px)
+    return _channels_first(_pad(seen, contract.alignment_px))
+
+
+def _channels_first(picture: AnyPicture) -> FloatArray:
+    """From 0 to 1."""
+    values = picture.transpose(2, 0, 1)
+    return np.divide(values, np.iinfo(picture.dtype).max, dtype=np.float32, order="C")
+
+
 def _run(
-    session: ort.InferenceSession, name: str, note_run: Callable[[int], object], jobs: Sequence[_Job]
+    session: ort.InferenceSession,
+    names: Sequence[str],
+    note_run: Callable[[int], object],
+    jobs: Sequence[_Job],
 ) -> None:
     """One run of the network, of tiles of one shape."""
     fed = np.empty((len(jobs), 3, *jobs[0].tile.shape), np.float32)  # (N, 3, H, W)
@@ -210,7 +249,11 @@ def _run(
         window = job.rainy[rows.start : rows.stop, columns.start : columns.stop]
         values[:] = window.transpose(2, 0, 1)
         values /= np.iinfo(job.rainy.dtype).max
-    (got,) = session.run(None, {name: fed})
+    feed = {names[0]: fed}
+    overviews = [job.overview for job in jobs if job.overview is not None]
+    if overviews:
+        feed[names[1]] = np.stack(overviews)
+    (got,) = session.run(None, feed)
     for job, values in zip(jobs, np.asarray(got), strict=True):
         rows, columns = job.tile.rows, job.tile.columns
         inside = values[

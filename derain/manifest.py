@@ -27,6 +27,13 @@ class ModelFile(_Part):
     opset: int
 
 
+class Overview(_Part):
+    """What a network takes besides a tile: the middle of the picture that the tile is of."""
+
+    longest_px: int = Field(ge=1)  # of a side
+    alignment_px: int = Field(ge=1)  # sides are multiples of it; the last row and column are repeated
+
+
 class InputContract(_Part):
     """What the network takes; it returns the same. The only contract there is, spelt out."""
 
@@ -36,6 +43,7 @@ class InputContract(_Part):
     lowest: Literal[0] = 0
     highest: Literal[1] = 1
     alignment_px: int = Field(ge=1)  # height and width are multiples of it
+    overview: Overview | None = None  # in a second input, of the same layout, channels and range
 
 
 class Parity(_Part):

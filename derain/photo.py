@@ -5,10 +5,11 @@ and its EXIF, as far as the format of the answer can hold them.
 """
 
 import io
+import os
 import struct
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, BinaryIO
 
 import cv2
 import numpy as np
@@ -220,9 +221,18 @@ def _by_pillow(
         # Colours are kept where they are transparent as well. Without loss, `quality` is the effort.
         options |= {"lossless": True, "quality": 20, "method": 1} if lossless else {"quality": quality}
         options["exact"] = True
-    file = io.BytesIO()
-    Image.fromarray(samples[..., 0] if samples.shape[2] == 1 else samples).save(file, target.name, **options)
-    return file.getvalue()
+    image = Image.fromarray(samples[..., 0] if samples.shape[2] == 1 else samples)
+    with _file_in_memory() as file:
+        image.save(file, target.name, **options)
+        file.seek(0)
+        return file.read()
+
+
+def _file_in_memory() -> BinaryIO:
+    """With a descriptor, where the system has such: then Pillow lets other threads run while it encodes."""
+    if hasattr(os, "memfd_create"):
+        return os.fdopen(os.memfd_create("picture"), "w+b")
+    return io.BytesIO()
 
 
 def _turn(samples: Samples, orientation: int) -> Samples:

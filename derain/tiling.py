@@ -8,6 +8,9 @@ border of the picture. So tiles overlap by twice that, and only their inside is 
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import cast
+
+from derain.arrays import SamePicture
 
 # To be done sooner on many threads, a picture may take this many times the work of the whole.
 _MOST_WORK = 2
@@ -31,6 +34,13 @@ class Tile:
     @property
     def shape(self) -> tuple[int, int]:
         return self.rows.stop - self.rows.start, self.columns.stop - self.columns.start
+
+
+def middle(picture: SamePicture, height: int, width: int) -> SamePicture:
+    """The middle of the picture, or all there is of a side that is shorter."""
+    height, width = min(height, picture.shape[0]), min(width, picture.shape[1])
+    top, left = (picture.shape[0] - height) // 2, (picture.shape[1] - width) // 2
+    return cast(SamePicture, picture[top : top + height, left : left + width])
 
 
 def cut(

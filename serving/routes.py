@@ -45,7 +45,7 @@ def model_routes(models: Models) -> list[BaseRoute]:
                 "name": request.path_params["name"],
                 "versions": [served.manifest.file.sha256[:12]],
                 "platform": "onnxruntime_onnx",
-                "inputs": [{"name": engine.input_name, **picture}],
+                "inputs": [{"name": given, **picture} for given in engine.input_names],
                 "outputs": [{"name": engine.output_name, **picture}],
             }
         )

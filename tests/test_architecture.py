@@ -71,7 +71,7 @@ def test_models_are_artifacts_only() -> None:
 
 
 def test_the_shipped_model_is_small_enough_to_ship() -> None:
-    assert (ROOT / "models" / "base" / "model.onnx").stat().st_size < 8_000_000
+    assert (ROOT / "models" / "base" / "model.onnx").stat().st_size < 10_000_000
 
 
 @pytest.mark.parametrize("module", ["derain.engine", pytest.param("training.export", marks=pytest.mark.slow)])

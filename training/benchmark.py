@@ -18,11 +18,11 @@ import torch
 
 from derain.cli import at_least, run_command
 from training.backgrounds import Leaves, cut_patch, draw_leaves, load_folder
-from training.loop import patch_errors
 from training.network import DerainNetwork
 from training.rain.families import FAMILIES, TRAINABLE
 from training.recipes import PHOTOGRAPHS, base
 from training.samples import Samples
+from training.tasks import patch_errors
 
 PATCH_PX = 128
 _LEAVES_PX = 256
@@ -66,9 +66,10 @@ def measure_training(seconds: float) -> list[tuple[str, float]]:
     """The shipped model's: samples that one worker makes, and samples that the network learns from."""
     recipe = base()
     samples = Samples(recipe)
-    made = rate(lambda index: samples[index], seconds)
+    patches = recipe.survey.patches if recipe.survey is not None else 1
+    made = rate(lambda index: samples[index], seconds) * patches
     network = DerainNetwork(recipe.network).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    clean = torch.rand(recipe.batch, 3, recipe.patch_px, recipe.patch_px)
+    clean = torch.rand(recipe.batch * patches, 3, recipe.patch_px, recipe.patch_px)
     clean = clean.contiguous(memory_format=torch.channels_last)
 
     def step(_index: int) -> None:
@@ -76,7 +77,7 @@ def measure_training(seconds: float) -> list[tuple[str, float]]:
             derained = network(clean)
         patch_errors(derained.float(), clean).mean().backward()
 
-    learnt = rate(step, seconds) * recipe.batch
+    learnt = rate(step, seconds) * len(clean)
     size = f"of {recipe.patch_px} px"
     return [(f"samples of the recipe base, {size}", made), (f"network of the recipe base, {size}", learnt)]
 

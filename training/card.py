@@ -70,10 +70,10 @@ SHA-256 `{manifest.file.sha256}`.
 - **Input and output**: {manifest.input.dtype} {manifest.input.layout}, {manifest.input.channels},
   {manifest.input.lowest} to {manifest.input.highest}; height and width multiples of
   {manifest.input.alignment_px}. Tiles must overlap by {manifest.overlap_px} pixels, the receptive radius.
-- **Agreement with {_original(manifest)}**: {manifest.parity.max_difference:.1e} at most,
+{_overview(manifest)}- **Agreement with {_original(manifest)}**: {manifest.parity.max_difference:.1e} at most,
   on a scale of 0 to 1, over {len(manifest.parity.sizes)} sizes.
 - **Trained** by the recipe `{recipe["name"]}` of commit `{manifest.commit}`: {recipe["steps"]:,}
-  steps of {recipe["batch"]} patches of {recipe["patch_px"]} px, {_seeds(recipe)}; rain of the
+  steps of {_batch(recipe)} of {recipe["patch_px"]} px, {_seeds(recipe)}; rain of the
   range `{recipe["rain"]["name"]}`{_early(recipe)}; backgrounds from {photographs} and
   {recipe["leaves_count"]} dead-leaves pictures.{_started(recipe)}
 {_mirrored(manifest)}
@@ -91,6 +91,16 @@ choices; those marked "test" have not.
 {_section("Known failures", remarks)}{_section("In pictures", _in_pictures(pictures))}"""
 
 
+def _overview(manifest: Manifest) -> str:
+    overview = manifest.input.overview
+    if overview is None:
+        return ""
+    return f"""\
+- **Second input**: the middle of the picture, beside each of its tiles, {overview.longest_px} pixels a
+  side at most, multiples of {overview.alignment_px}. From it the networks are told what rain it is.
+"""
+
+
 def _seeds(recipe: dict[str, Any]) -> str:
     """Recipes of earlier versions have one network each."""
     first, members = recipe["seed"], recipe.get("members", 1)
@@ -99,6 +109,14 @@ def _seeds(recipe: dict[str, Any]) -> str:
     return (
         f"once for each of {members} networks, whose mean it returns, seeds {first} to {first + members - 1}"
     )
+
+
+def _batch(recipe: dict[str, Any]) -> str:
+    """Recipes of earlier versions have no survey."""
+    survey = recipe.get("survey")
+    if survey is None:
+        return f"{recipe['batch']} patches"
+    return f"{recipe['batch'] * survey['patches']} patches"
 
 
 def _early(recipe: dict[str, Any]) -> str:

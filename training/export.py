@@ -16,16 +16,27 @@ from torch import nn
 
 from derain.arrays import FloatArray
 from derain.errors import DerainError
-from derain.manifest import InputContract, Manifest, Parity, describe_file
-from training.network import Network
+from derain.manifest import InputContract, Manifest, Overview, Parity, describe_file
+from training.network import Network, SurveyedNetwork
 from training.recipes import ROOT, Recipe, describe
+from training.survey import OVERVIEW_PX
 
 OPSET = 20
+_SIDES = ("rows", "columns")
+_COSTED_PX = (320, 480)  # of larger pictures an overview is a smaller part
 MODEL_FILE = "model.onnx"
 PARITY_CELLS = ((1, 1), (16, 16), (30, 17), (50, 83))  # height, width, in cells of the alignment
 PARITY_TOLERANCE = 1e-4  # a fortieth of one level of 255
 
-Compute = Callable[[FloatArray], FloatArray]  # rainy to clean pictures, (N, 3, H, W) in [0, 1]
+Compute = Callable[..., FloatArray]  # rainy pictures, and overviews, to clean ones, (N, 3, H, W) in [0, 1]
+
+
+def _inputs(contract: InputContract) -> list[tuple[str, int]]:
+    """Of each input, what its sides' names begin with, and what they are multiples of."""
+    inputs = [("", contract.alignment_px)]
+    if contract.overview is not None:
+        inputs.append(("overview_", contract.overview.alignment_px))
+    return inputs
 
 
 class ParityError(DerainError):
@@ -40,7 +51,7 @@ def export(network: Network, recipe: Recipe, commit: str, folder: Path, name: st
         name=name,
         created=datetime.now(UTC).replace(microsecond=0),
         file=describe_file(path, OPSET),
-        input=InputContract(alignment_px=network.shape.alignment_px),
+        input=_contract(network),
         overlap_px=network.shape.receptive_radius_px,
         parameters=sum(parameter.numel() for parameter in network.parameters()),
         kmac_per_pixel=round(kmac_per_pixel(network), 1),
@@ -51,19 +62,31 @@ def export(network: Network, recipe: Recipe, commit: str, folder: Path, name: st
     )
 
 
+def _contract(network: Network) -> InputContract:
+    overview = None
+    if isinstance(network, SurveyedNetwork):
+        overview = Overview(longest_px=OVERVIEW_PX, alignment_px=network.survey.shape.alignment_px)
+    return InputContract(alignment_px=network.shape.alignment_px, overview=overview)
+
+
 def write_onnx(network: Network, path: Path) -> None:
     """One self-contained file; batch, height and width are free."""
-    alignment_px = network.shape.alignment_px
-    height, width = (alignment_px * torch.export.Dim(name, min=1) for name in ("rows", "columns"))
+    contract = _contract(network)
+    batch = torch.export.Dim("batch", min=1)
+    examples, shapes = [], []
+    for prefix, alignment_px in _inputs(contract):
+        height, width = (alignment_px * torch.export.Dim(prefix + name, min=1) for name in _SIDES)
+        examples.append(torch.rand(2, 3, 16 * alignment_px, 24 * alignment_px))
+        shapes.append({0: batch, 2: height, 3: width})
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)  # it misses torchvision; we do not
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # about the exporter's own insides
         program = torch.onnx.export(
             network.eval(),
-            (torch.rand(2, 3, 16 * alignment_px, 24 * alignment_px),),
-            input_names=["rainy"],
+            tuple(examples),
+            input_names=["rainy", "overview"][: len(examples)],
             output_names=["clean"],
-            dynamic_shapes=({0: torch.export.Dim("batch", min=1), 2: height, 3: width},),
+            dynamic_shapes=tuple(shapes),
             opset_version=OPSET,
             dynamo=True,
             external_data=False,
@@ -92,19 +115,24 @@ def strip(message: Any) -> None:
 @torch.inference_mode()
 def measure_parity(network: Network, path: Path) -> Parity:
     """The largest difference between file and network; raises ParityError beyond the tolerance."""
-    return compare(path, lambda rainy: network(torch.from_numpy(rainy)).numpy(), network.shape.alignment_px)
+    return compare(path, lambda *given: network(*map(torch.from_numpy, given)).numpy(), _contract(network))
 
 
-def compare(path: Path, expected: Compute, cell_px: int) -> Parity:
+def compare(path: Path, expected: Compute, contract: InputContract) -> Parity:
     """The largest difference between a file and what it is to compute; raises ParityError."""
     compute = computed_by(path)
-    sizes = [(rows * cell_px, columns * cell_px) for rows, columns in PARITY_CELLS]
+    sizes = [
+        (rows * contract.alignment_px, columns * contract.alignment_px) for rows, columns in PARITY_CELLS
+    ]
     rng = np.random.default_rng(0)
     largest = 0.0
-    for height, width in sizes:
-        rainy = rng.random((2, 3, height, width), dtype=np.float32)
+    for rows, columns in PARITY_CELLS:
+        given = [
+            rng.random((2, 3, rows * cell_px, columns * cell_px), dtype=np.float32)
+            for _, cell_px in _inputs(contract)
+        ]
         # NaN stays NaN
-        largest = float(np.maximum(largest, np.abs(compute(rainy) - expected(rainy)).max()))
+        largest = float(np.maximum(largest, np.abs(compute(*given) - expected(*given)).max()))
     if not largest <= PARITY_TOLERANCE:
         raise ParityError(
             f"{path} differs from the network by {largest:.2e}, allowed: {PARITY_TOLERANCE:.0e}"
@@ -115,14 +143,14 @@ def compare(path: Path, expected: Compute, cell_px: int) -> Parity:
 def computed_by(path: Path) -> Compute:
     """What an ONNX file of ours computes, on the CPU."""
     session = ort.InferenceSession(path, providers=["CPUExecutionProvider"])
-    name = session.get_inputs()[0].name
-    return lambda rainy: np.asarray(session.run(None, {name: rainy})[0])
+    names = [each.name for each in session.get_inputs()]
+    return lambda *given: np.asarray(session.run(None, dict(zip(names, given, strict=True)))[0])
 
 
 @torch.inference_mode()
 def kmac_per_pixel(network: Network) -> float:
-    """Thousands of multiply-adds that an input pixel costs in the convolutions."""
-    side = 16 * network.shape.alignment_px
+    """Thousands of multiply-adds that an input pixel of 480 x 320 costs in the convolutions."""
+    height, width = _COSTED_PX
     total = 0
 
     def count(module: nn.Module, _inputs: Any, output: torch.Tensor) -> None:
@@ -131,10 +159,11 @@ def kmac_per_pixel(network: Network) -> float:
         total += module.weight.numel() * output.shape[-2] * output.shape[-1]
 
     hooks = [m.register_forward_hook(count) for m in network.modules() if isinstance(m, nn.Conv2d)]
-    network(torch.zeros(1, 3, side, side))
+    overviews = [torch.zeros(1, 3, OVERVIEW_PX, OVERVIEW_PX)] if isinstance(network, SurveyedNetwork) else []
+    network(torch.zeros(1, 3, height, width), *overviews)
     for hook in hooks:
         hook.remove()
-    return total / side**2 / 1000
+    return total / (height * width) / 1000
 
 
 def current_commit() -> str:

@@ -40,6 +40,7 @@ from derain.errors import DerainError
 from derain.image import read_picture, write_atomically
 from derain.manifest import Manifest
 from derain.registry import Registry
+from derain.tiling import middle
 from derain.trial import check_model
 from training.backgrounds import HELD_OUT_PHOTOGRAPHS, Leaves, draw_leaves
 from training.comparison import (
@@ -62,7 +63,6 @@ from training.evaluate import (
 )
 from training.measurement import Case
 from training.pairs import Pair, PairFiles, PairingError, find_clean
-from training.pictures import middle
 from training.rain.drawn import DRAWN
 from training.recipes import ROOT
 

@@ -22,15 +22,16 @@ from training.network import DerainNetwork
 from training.optimiser import Optimiser
 from training.processes import Processes, alone_in, current
 from training.progress import Pace, Progress, Row
-from training.recipes import Loss, Recipe, describe
+from training.recipes import Recipe, describe
 from training.samples import Samples
 from training.start import begin
+from training.survey import Survey
+from training.tasks import Deraining, Forward, Learner, Task
 
 CHECKPOINT = "checkpoint.pt"
 
-Validate = Callable[[DerainNetwork], Mapping[str, float | None]]
-Show = Callable[[DerainNetwork], list[Row]]
-Forward = Callable[[Tensor], Tensor]
+Validate = Callable[[Learner], Mapping[str, float | None]]
+Show = Callable[[Learner], list[Row]]
 
 
 @dataclass(frozen=True)
@@ -46,17 +47,34 @@ class DivergedError(DerainError):
     """The loss is no longer a number."""
 
 
-def no_pictures(_network: DerainNetwork) -> list[Row]:
+def no_scores(_network: nn.Module) -> dict[str, float | None]:
+    return {}
+
+
+def no_pictures(_network: nn.Module) -> list[Row]:
     return []
 
 
 def train(
     recipe: Recipe,
     run_folder: Path,
-    validate: Validate,
-    show: Show = no_pictures,
+    validate: Validate[DerainNetwork],
+    show: Show[DerainNetwork] = no_pictures,
     execution: Execution = Execution(),
+    survey: Survey | None = None,
 ) -> DerainNetwork:
+    """The trained network, which is told what the survey finds; see `learn`."""
+    return learn(Deraining(survey), recipe, run_folder, validate, show, execution)
+
+
+def learn(
+    task: Task[Learner],
+    recipe: Recipe,
+    run_folder: Path,
+    validate: Validate[Learner],
+    show: Show[Learner] = no_pictures,
+    execution: Execution = Execution(),
+) -> Learner:
     """The trained network: the running mean of the weights, on the CPU, in eval mode.
 
     Goes on from the run folder's checkpoint where there is one, and writes there `checkpoint.pt`,
@@ -67,21 +85,22 @@ def train(
     processes = current()
     with ExitStack() as held:
         processes.from_the_first(lambda: held.enter_context(alone_in(run_folder)))
-        return _train(recipe, run_folder, validate, show, execution, processes)
+        return _learn(task, recipe, run_folder, validate, show, execution, processes)
 
 
-def _train(
+def _learn(
+    task: Task[Learner],
     recipe: Recipe,
     run_folder: Path,
-    validate: Validate,
-    show: Show,
+    validate: Validate[Learner],
+    show: Show[Learner],
     execution: Execution,
     processes: Processes,
-) -> DerainNetwork:
+) -> Learner:
     share = len(processes.share_of(recipe.batch))
     device = processes.device
     torch.manual_seed(recipe.seed)  # decides the initial weights, nothing else
-    network = DerainNetwork(recipe.network).to(device)
+    network = task.network(recipe).to(device)
     network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # its types lack this one
     average = deepcopy(network)
     average.requires_grad_(False).eval()
@@ -97,13 +116,14 @@ def _train(
         optimiser.load_state_dict(checkpoint.optimiser)
         first_step, unlogged = checkpoint.step, checkpoint.unlogged
     elif (start := recipe.start) is not None:
+        assert isinstance(network, DerainNetwork), "a survey does not begin from a model"
         processes.on_each(lambda: begin(network, start))
         average.load_state_dict(network.state_dict())
     if first_step == recipe.steps:
         return average.to("cpu")
 
     # The same pictures as before, and as everywhere.
-    samples = processes.on_each(lambda: Samples(recipe))
+    samples = processes.on_each(lambda: task.samples(recipe))
     pictures = processes.from_the_first(lambda: checkpoint.pictures if checkpoint else samples.digest)
     processes.on_each(lambda: _check_pictures(samples, pictures, run_folder))
 
@@ -111,6 +131,9 @@ def _train(
     made = batches(samples, recipe.batch, steps, processes, execution.workers)
     forward = _compiled(network, device) if execution.compile else network
     micro_batch = execution.micro_batch or share
+
+    def errors(batch: Batch) -> Tensor:
+        return task.errors(forward, batch, recipe)
 
     with (
         requests_to_stop() as request,
@@ -126,8 +149,8 @@ def _train(
 
             # The gradient of the whole batch, from all processes.
             network.zero_grad(set_to_none=True)
-            loss = add_gradients(forward, batch, micro_batch, recipe.batch, device, recipe.loss)
-            gradients = [p.grad for p in network.parameters() if p.grad is not None]
+            loss = add_gradients(errors, batch, micro_batch, recipe.batch, device)
+            gradients: list[Tensor] = [p.grad for p in network.parameters() if p.grad is not None]
             stops = torch.tensor(float(request.number > 0), device=device)
             processes.add_up([*gradients, loss, stops])
             if not torch.isfinite(loss):
@@ -170,40 +193,26 @@ def _train(
 
 
 def add_gradients(
-    network: Callable[[Tensor], Tensor],
+    errors: Callable[[Batch], Tensor],
     batch: Batch,
     micro_batch: int,
     whole_batch: int,
     device: torch.device,
-    kind: Loss = "rmse",
 ) -> Tensor:
     """Adds to the parameters' gradients this share's part of the whole batch's; its part of the loss.
 
-    The loss is a mean over patches, so a share's part is its sum over the size of the whole batch.
+    The loss is a mean over samples, so a share's part is its sum over the size of the whole batch.
     """
     parts: list[Tensor] = []
-    for rainy, clean in zip(*(half.split(micro_batch) for half in batch), strict=True):
-        rainy, clean = _to_network(rainy, device), _to_network(clean, device)
+    for part in zip(*(each.split(micro_batch) for each in batch), strict=True):
+        on_device = tuple(each.to(device, non_blocking=True) for each in part)
         # Convolutions in bfloat16: three times faster on CPUs that have instructions for it, not so
         # on others, and right on all. The loss in float32.
         with torch.autocast(device.type, torch.bfloat16):
-            derained = network(rainy)
-        loss = patch_errors(derained.float(), clean, kind).sum() / whole_batch
+            loss = errors(on_device).sum() / whole_batch
         loss.backward()
         parts.append(loss.detach())
     return torch.stack(parts).sum()
-
-
-def patch_errors(derained: Tensor, clean: Tensor, kind: Loss = "rmse") -> Tensor:
-    """Each patch's own RMSE or mean absolute error, (N,); the loss is their mean.
-
-    RMSE is less even-handed between pixels than L1, which the few pixels of a drizzle cannot move:
-    under it a network does best to leave them alone.
-    """
-    if kind == "l1":
-        return (derained - clean).abs().mean(dim=(1, 2, 3))
-    floor = 1e-3  # a quarter of a level: keeps the gradient finite where nothing is wrong
-    return (derained - clean).square().mean(dim=(1, 2, 3)).add(floor**2).sqrt()
 
 
 def learning_rate(recipe: Recipe, step: int) -> float:
@@ -245,19 +254,14 @@ def _compiled(network: nn.Module, device: torch.device) -> Forward:
         raise DerainError(f"--compile needs a C++ compiler, and there is no {compiler}")
     compiled: Forward = torch.compile(network)
 
-    def forward(rainy: Tensor) -> Tensor:
+    def forward(*inputs: Tensor) -> Tensor:
         try:
-            return compiled(rainy)
+            return compiled(*inputs)
         except TorchDynamoException as error:
             reason = str(error).strip().splitlines()[0]
             raise DerainError(f"torch.compile failed, so do without --compile: {reason}") from error
 
     return forward
-
-
-def _to_network(pictures: Tensor, device: torch.device) -> Tensor:
-    on_device = pictures.to(device, torch.float32, non_blocking=True)
-    return on_device.div_(255).contiguous(memory_format=torch.channels_last)
 
 
 @torch.no_grad()

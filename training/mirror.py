@@ -45,7 +45,7 @@ def mirrored(model: onnx.ModelProto, views: Sequence[Axes]) -> onnx.ModelProto:
     The views run one after the other. As one batch they would need their inner tensors at the same time:
     three times the memory for four views, and no less time.
     """
-    (rainy,), (clean,) = model.graph.input, model.graph.output
+    (clean,) = model.graph.output
     made = onnx.ModelProto()
     made.CopyFrom(model)
     del made.graph.node[:], made.graph.value_info[:]
@@ -54,7 +54,7 @@ def mirrored(model: onnx.ModelProto, views: Sequence[Axes]) -> onnx.ModelProto:
     for number, axes in enumerate(views):
         prefix = f"view{number}."
         names = {"": ""} | {weights.name: weights.name for weights in model.graph.initializer}
-        names[rainy.name] = _turn(nodes, rainy.name, axes, prefix)
+        names |= {given.name: _turn(nodes, given.name, axes, prefix) for given in model.graph.input}
         for node in model.graph.node:
             copy = onnx.NodeProto()
             copy.CopyFrom(node)
@@ -92,8 +92,11 @@ def _constants(count: int) -> list[onnx.TensorProto]:
 def mean_of_views(compute: Compute, views: Sequence[Axes]) -> Compute:
     """The same by numpy, around the unchanged file: what a mirrored one is checked against."""
 
-    def mean(rainy: FloatArray) -> FloatArray:
-        turned = [np.flip(compute(np.ascontiguousarray(np.flip(rainy, axes))), axes) for axes in views]
+    def mean(*given: FloatArray) -> FloatArray:
+        turned = [
+            np.flip(compute(*(np.ascontiguousarray(np.flip(each, axes)) for each in given)), axes)
+            for axes in views
+        ]
         return np.asarray(np.mean(turned, axis=0), dtype=np.float32)
 
     return mean
@@ -117,7 +120,7 @@ def mirror(folder: Path, name: str, count: Views) -> Path:
             "created": datetime.now(UTC).replace(microsecond=0),
             "file": describe_file(path, source.file.opset),
             "kmac_per_pixel": round(count * source.kmac_per_pixel, 1),
-            "parity": compare(path, expected, source.input.alignment_px),
+            "parity": compare(path, expected, source.input),
             "evaluations": [],
             "mirrored_from": Mirrored(name=source.name, sha256=source.file.sha256, views=count),
         }

@@ -2,7 +2,8 @@
 
 Nothing in it looks at the whole picture (no pooling to a point, no normalisation, no attention),
 so an output pixel depends on a bounded neighbourhood of input pixels and a picture can be
-processed in tiles with the same result.
+processed in tiles with the same result. What rain it is, all tiles are told alike, by a `Survey` of
+the middle of the picture.
 """
 
 from collections.abc import Sequence
@@ -13,7 +14,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from derain.arrays import Picture, fraction, quantise
+from derain.arrays import FloatArray, Picture, fraction, quantise
+from derain.tiling import middle
+from training.blocks import ResidualBlock
+from training.survey import FINDINGS, OVERVIEW_PX, Survey
+
+_KNOWN = 64  # numbers that blocks are told, made of the survey's findings
 
 
 @dataclass(frozen=True)
@@ -30,6 +36,7 @@ class NetworkShape:
         1,
     )  # at each scale but the coarsest, and again on the way up
     dilations: tuple[int, ...] = (1, 2, 2, 1)  # one residual block at the coarsest scale each
+    is_told: bool = False  # of the survey's findings
 
     @property
     def widths(self) -> tuple[int, ...]:
@@ -52,52 +59,61 @@ class NetworkShape:
         return reach_px + self.alignment_px * coarse_cells + self.alignment_px - 1
 
 
-class ResidualBlock(nn.Module):
-    def __init__(self, channels: int, dilation: int = 1) -> None:
-        super().__init__()
-        self.widen = nn.Conv2d(channels, channels, 3, padding=dilation, dilation=dilation)
-        self.refine = nn.Conv2d(channels, channels, 3, padding=1)
-
-    def forward(self, x: Tensor) -> Tensor:
-        refined: Tensor = self.refine(torch.relu(self.widen(x)))
-        return x + refined
-
-
 class DerainNetwork(nn.Module):
     """Rainy picture to clean picture, both float (N, 3, H, W) in [0, 1].
 
-    H and W are multiples of the shape's `alignment_px`. The last layer starts at zero, so an
-    untrained network returns its input.
+    H and W are multiples of the shape's `alignment_px`. One that is told takes the findings of a `Survey`
+    too, (N, FINDINGS). The last layer starts at zero, so an untrained network returns its input.
     """
 
     def __init__(self, shape: NetworkShape) -> None:
         super().__init__()
         self.shape = shape
         widths = shape.widths
+        known = _KNOWN if shape.is_told else 0
         self.shuffle = nn.PixelShuffle(2)
         # A 3x3 convolution over cells of 2x2 pixels.
         self.head = nn.Conv2d(3, widths[0], 6, stride=2, padding=2)
-        self.encode = nn.ModuleList(_blocks(*each) for each in zip(widths, shape.blocks, strict=False))
+        self.encode = _scales(shape, known)
         self.down = nn.ModuleList(nn.Conv2d(fine, coarse, 2, stride=2) for fine, coarse in pairwise(widths))
-        self.context = nn.Sequential(*(ResidualBlock(widths[-1], d) for d in shape.dilations))
+        self.context = nn.ModuleList(ResidualBlock(widths[-1], d, known) for d in shape.dilations)
         self.up = nn.ModuleList(nn.Conv2d(coarse, fine * 4, 1) for fine, coarse in pairwise(widths))
-        self.decode = nn.ModuleList(_blocks(*each) for each in zip(widths, shape.blocks, strict=False))
+        self.decode = _scales(shape, known)
         self.tail = nn.Conv2d(widths[0], 3 * 4, 3, padding=1)
         nn.init.zeros_(self.tail.weight)
         assert self.tail.bias is not None
         nn.init.zeros_(self.tail.bias)
+        if shape.is_told:
+            self.know = nn.ModuleList([nn.Linear(FINDINGS, _KNOWN), nn.Linear(_KNOWN, _KNOWN)])
 
-    def forward(self, rainy: Tensor) -> Tensor:
+    @property
+    def ends(self) -> Sequence[nn.Module]:
+        """What the optimiser of the inner convolutions leaves alone."""
+        return [self.head, self.tail]
+
+    def forward(self, rainy: Tensor, findings: Tensor | None = None) -> Tensor:
+        clean: Tensor = rainy + self.shuffle(self.change(rainy, findings))
+        return clean
+
+    def change(self, rainy: Tensor, findings: Tensor | None = None) -> Tensor:
+        """What is added to the picture, in cells of 2x2 pixels: (N, 12, H/2, W/2)."""
+        known = self._known(findings) if findings is not None else None
         x = self.head(rainy)  # (N, width, H/2, W/2)
         skipped: list[Tensor] = []
         for encode, down in zip(self.encode, self.down, strict=True):
-            skipped.append(encode(x))
-            x = down(skipped[-1])  # (N, 2 width, H/4, W/4), ...
-        x = self.context(x)
+            x = _through(encode, x, known)
+            skipped.append(x)
+            x = down(x)  # (N, 2 width, H/4, W/4), ...
+        x = _through(self.context, x, known)
         for decode, up in zip(reversed(self.decode), reversed(self.up), strict=True):
-            x = decode(skipped.pop() + self.shuffle(up(x)))
-        clean: Tensor = rainy + self.shuffle(self.tail(x))
-        return clean
+            x = _through(decode, skipped.pop() + self.shuffle(up(x)), known)
+        change: Tensor = self.tail(x)
+        return change
+
+    def _known(self, findings: Tensor) -> Tensor:
+        for know in self.know:
+            findings = nn.functional.silu(know(findings))
+        return findings
 
 
 class MeanNetwork(nn.Module):
@@ -111,29 +127,69 @@ class MeanNetwork(nn.Module):
         self.shape = members[0].shape
         self.members = nn.ModuleList(members)
 
-    def forward(self, rainy: Tensor) -> Tensor:
+    def forward(self, rainy: Tensor, findings: Tensor | None = None) -> Tensor:
         # One after the other, so that the insides of one at a time take memory.
-        total = self.members[0](rainy)
-        for member in self.members[1:]:
-            total = total + member(rainy)
-        clean: Tensor = total / len(self.members)
+        first, *others = self._networks
+        change = first.change(rainy, findings)
+        for member in others:
+            change = change + member.change(rainy, findings)
+        clean: Tensor = rainy + first.shuffle(change / len(self.members))
+        return clean
+
+    @property
+    def _networks(self) -> list[DerainNetwork]:
+        return [member for member in self.members if isinstance(member, DerainNetwork)]
+
+
+class SurveyedNetwork(nn.Module):
+    """A network and the survey that tells it what rain it is.
+
+    Rainy picture, or a tile of one, and the middle of that picture, both float (N, 3, H, W) in [0, 1], to
+    what is clean of the former. Height and width of the middle are multiples of the survey's alignment.
+    """
+
+    def __init__(self, survey: Survey, network: DerainNetwork | MeanNetwork) -> None:
+        super().__init__()
+        self.shape = network.shape
+        self.survey = survey
+        self.network = network
+
+    def forward(self, rainy: Tensor, overview: Tensor) -> Tensor:
+        clean: Tensor = self.network(rainy, self.survey.findings(overview))
         return clean
 
 
-Network = DerainNetwork | MeanNetwork
+Network = DerainNetwork | MeanNetwork | SurveyedNetwork
 
 
-def _blocks(channels: int, count: int) -> nn.Sequential:
-    return nn.Sequential(*(ResidualBlock(channels) for _ in range(count)))
+def _through(blocks: nn.Module, x: Tensor, known: Tensor | None) -> Tensor:
+    for block in blocks.children():
+        x = block(x, known)
+    return x
+
+
+def _scales(shape: NetworkShape, known: int) -> nn.ModuleList:
+    """The blocks of all scales but the coarsest. Those of the finest cost most, and need not be told."""
+    return nn.ModuleList(
+        nn.Sequential(*(ResidualBlock(width, told=known if scale else 0) for _ in range(count)))
+        for scale, (width, count) in enumerate(zip(shape.widths, shape.blocks, strict=False))
+    )
 
 
 @torch.inference_mode()
-def derain_picture(network: DerainNetwork, picture: Picture) -> Picture:
+def derain_picture(network: Network, picture: Picture) -> Picture:
     """A whole picture, uint8 (H, W, 3), through the network as it is: to watch a training by."""
     height, width = picture.shape[:2]
-    alignment_px = network.shape.alignment_px
-    missing = [(0, -height % alignment_px), (0, -width % alignment_px), (0, 0)]
-    padded = np.pad(picture, missing, mode="edge")
-    rainy = torch.from_numpy(fraction(padded.transpose(2, 0, 1)[None]))
-    clean = network(rainy.to(next(network.parameters()).device))[0]
+    device = next(network.parameters()).device
+    inputs = [_padded(picture, network.shape.alignment_px)]
+    if isinstance(network, SurveyedNetwork):
+        inputs.append(_padded(middle(picture, OVERVIEW_PX, OVERVIEW_PX), network.survey.shape.alignment_px))
+    clean = network(*(torch.from_numpy(values).to(device) for values in inputs))[0]
     return quantise(clean.permute(1, 2, 0).cpu().numpy())[:height, :width]
+
+
+def _padded(picture: Picture, alignment_px: int) -> FloatArray:
+    """(1, 3, H, W), its last row and column repeated."""
+    height, width = picture.shape[:2]
+    missing = [(0, -height % alignment_px), (0, -width % alignment_px), (0, 0)]
+    return fraction(np.pad(picture, missing, mode="edge").transpose(2, 0, 1)[None])

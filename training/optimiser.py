@@ -15,6 +15,7 @@ from torch.optim import AdamW, Muon
 
 from training.network import DerainNetwork
 from training.recipes import InnerOptimiser
+from training.survey import Survey
 
 
 class Optimiser:
@@ -26,15 +27,15 @@ class Optimiser:
 
     def __init__(
         self,
-        network: DerainNetwork,
+        network: DerainNetwork | Survey,
         learning_rate: float,
         weight_decay: float,
         inner: InnerOptimiser = "muon",
     ) -> None:
-        ends = {id(weight) for end in (network.head, network.tail) for weight in end.parameters()}
+        ends = {id(weight) for end in network.ends for weight in end.parameters()}
         self._inner, others = list[nn.Parameter](), list[nn.Parameter]()
         for weight in network.parameters():
-            is_inner = weight.ndim > 1 and id(weight) not in ends
+            is_inner = weight.ndim == 4 and id(weight) not in ends
             (self._inner if is_inner and inner == "muon" else others).append(weight)
         # The same memory, seen as matrices, which is what torch's Muon takes.
         self._matrices = [nn.Parameter(_as_matrix(weight.detach())) for weight in self._inner]

@@ -114,7 +114,12 @@ def _parser() -> argparse.ArgumentParser:
     course = parser.add_argument_group("course", "How long and how hard the network learns.")
     for option, field, kind, text in (
         ("--steps", "steps", at_least(1), "batches to learn from"),
-        ("--batch", "batch", at_least(1), "patches a step, of all processes together"),
+        (
+            "--batch",
+            "batch",
+            at_least(1),
+            "patches a step, of all processes together; windows of several patches where there is a survey",
+        ),
         (
             "--patch",
             "patch_px",
@@ -159,13 +164,13 @@ def _parser() -> argparse.ArgumentParser:
         metavar="N",
         type=at_least(0),
         help="processes that make samples, beside each that trains; more where the share of time spent "
-        "waiting is not near 0 (default: one for four cores of the process, on a GPU one a core; at most 16)",
+        "waiting is not near 0 (default: two for five cores of the process, on a GPU one a core; at most 16)",
     )
     machines.add_argument(
         "--micro-batch",
         metavar="N",
         type=at_least(1),
-        help="the most patches that a process takes at once, where memory is short: their gradients are "
+        help="the most of a batch that a process takes at once, where memory is short: their gradients are "
         "added until the batch is whole (default: its share of the batch)",
     )
     machines.add_argument(

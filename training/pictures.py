@@ -6,13 +6,7 @@ import cv2
 import numpy as np
 
 from derain.arrays import Picture
-
-
-def middle(picture: Picture, height: int, width: int) -> Picture:
-    """The middle of the picture, or all there is of a side that is shorter."""
-    height, width = min(height, picture.shape[0]), min(width, picture.shape[1])
-    top, left = (picture.shape[0] - height) // 2, (picture.shape[1] - width) // 2
-    return picture[top : top + height, left : left + width]
+from derain.tiling import middle
 
 
 def square(picture: Picture, side_px: int) -> Picture:

@@ -20,8 +20,9 @@ from tqdm import tqdm
 
 from derain.arrays import Picture
 from derain.image import JPEG, encode, write_atomically
+from derain.tiling import middle
 from training.checkpoint import DiskError
-from training.pictures import beside, caption, middle
+from training.pictures import beside, caption
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter

@@ -18,6 +18,7 @@ class Purpose(IntEnum):
     MIXTURE = 8
     CAMERA = 9
     WRITING = 10
+    PATCHES = 11
 
 
 def generator(purpose: Purpose, seed: int, index: int, part: int = 0) -> np.random.Generator:

@@ -1,15 +1,17 @@
 """Recipes: everything that decides how a model is trained, by name."""
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
 from training.backgrounds import Leaves
 from training.network import NetworkShape
 from training.rain.families import HAZY, MIXED, Family
+from training.rain.mixture import Mixture
 from training.rain.streaks import MEDIUM
 from training.start import Start
+from training.survey import SurveyShape
 
 ROOT = Path(__file__).resolve().parent.parent
 PHOTOGRAPHS = ROOT / "training" / "photographs" / "train"
@@ -19,11 +21,24 @@ Loss = Literal["rmse", "l1"]
 
 
 @dataclass(frozen=True)
+class Surveying:
+    """How the survey is trained, before the networks that it tells what rain it is."""
+
+    shape: SurveyShape = field(default_factory=SurveyShape)
+    rain: Mixture = HAZY  # whatever the networks are trained on: the survey has to be told what was drawn
+    steps: int = 4_000
+    batch: int = 16  # windows
+    window_px: int = 224
+    patches: int = 2  # that the networks are given of each window
+
+
+@dataclass(frozen=True)
 class Recipe:
     """A training run. The same recipe gives the same samples in the same order."""
 
     name: str
     network: NetworkShape
+    survey: Surveying | None  # without one the network is told nothing
     members: int  # networks, trained one after the other by seeds that follow; the model is their mean
     rain: Family
     early_rain: Family  # in the first `early_steps`
@@ -38,7 +53,7 @@ class Recipe:
     camera_share: float  # how often a patch has been through a camera: noise and JPEG, rainy and clean alike
 
     steps: int
-    batch: int
+    batch: int  # patches; windows, of several patches each, where there is a survey
     patch_px: int
     early_steps: int  # of streaks alone, before the rain of the recipe
     late_patch_px: int  # at the end: a network that sees farther than a patch has to see some of it
@@ -63,6 +78,28 @@ class Recipe:
         start = self.start and replace(self.start, member=number)
         return replace(self, members=1, seed=self.seed + number, start=start)
 
+    def of_survey(self) -> "Recipe":
+        """By which the survey is trained."""
+        assert self.survey is not None
+        survey = self.survey
+        return replace(
+            self,
+            members=1,
+            rain=survey.rain,
+            early_rain=survey.rain,
+            steps=survey.steps,
+            batch=survey.batch,
+            patch_px=survey.window_px,
+            early_steps=0,
+            late_share=0.0,
+            start=None,
+        )
+
+    @property
+    def window_px(self) -> int:
+        """The side of what rain is drawn on."""
+        return self.survey.window_px if self.survey is not None else self.late_patch_px
+
     def rain_at(self, step: int) -> Family:
         return self.early_rain if step < self.early_steps else self.rain
 
@@ -73,13 +110,14 @@ class Recipe:
 def fast() -> Recipe:
     """The recipe of `models/fast`: one network, for CPUs and video.
 
-    A quarter of an hour on two cores.
+    Forty minutes on two cores, a third of them for the survey.
 
     python training/run.py fast
     """
     return Recipe(
         name="fast",
-        network=NetworkShape(width=16),
+        network=NetworkShape(width=16, is_told=True),
+        survey=Surveying(),
         members=1,
         rain=HAZY,
         early_rain=MIXED,
@@ -91,10 +129,10 @@ def fast() -> Recipe:
         clean_share=0.12,
         line_share=0.05,
         camera_share=0.3,
-        steps=8_000,
-        batch=28,
+        steps=6_000,
+        batch=14,
         patch_px=96,
-        early_steps=4_000,
+        early_steps=3_000,
         late_patch_px=160,
         late_share=0.06,
         learning_rate=2e-3,
@@ -119,11 +157,14 @@ def smoke() -> Recipe:
     return replace(
         fast(),
         name="smoke",
-        network=NetworkShape(width=8, blocks=(1,), dilations=(1, 2)),
+        network=NetworkShape(width=8, blocks=(1,), dilations=(1, 2), is_told=True),
+        survey=Surveying(
+            SurveyShape(widths=(8, 16, 24), blocks=(1, 1, 1), seen=16), steps=60, batch=8, window_px=96
+        ),
         photograph_count=6,
         leaves_count=8,
         steps=300,
-        batch=16,
+        batch=8,
         patch_px=64,
         early_steps=0,
         late_patch_px=64,
@@ -146,6 +187,7 @@ def study() -> Recipe:
         fast(),
         name="study",
         network=NetworkShape(width=16, blocks=(1,), dilations=(1, 2, 1)),
+        survey=None,
         rain=MEDIUM,
         leaves_count=0,
         leaves_share=0.0,
@@ -167,12 +209,14 @@ def study() -> Recipe:
 def ablation() -> Recipe:
     """One small training of many: what `python -m training.ablation` takes one thing away from.
 
-    As `fast` but for smaller patches, batches of 16, a fifth of the steps, and warm-up and running mean
-    shortened with them. About a minute and a half on one core.
+    As `fast` but without a survey, for smaller patches, batches of 16, a quarter of the
+    steps, and warm-up and running mean shortened with them. About a minute and a half on one core.
     """
     return replace(
         fast(),
         name="ablation",
+        network=replace(fast().network, is_told=False),
+        survey=None,
         steps=1500,
         batch=16,
         patch_px=64,

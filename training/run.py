@@ -24,15 +24,20 @@ from derain.image import write_atomically
 from training.evaluate import evaluate, held_out_backgrounds, rained_on
 from training.export import current_commit, export
 from training.interruption import GOES_ON, Interrupted, ends_on_sigterm
-from training.loop import CHECKPOINT, train
+from training.loop import CHECKPOINT, learn, no_scores, train
 from training.model_folder import check_replaceable, make_model, restore
-from training.network import DerainNetwork, MeanNetwork, Network, derain_picture
+from training.network import DerainNetwork, MeanNetwork, Network, SurveyedNetwork, derain_picture
 from training.options import Options, read_options
 from training.pairs import Pair
 from training.processes import Processes, SaidByTheFirstError, alone_in, current, joined
 from training.progress import SAMPLES, TENSORBOARD, Row
 from training.rain.drawn import SHOWER
 from training.recipes import Recipe, describe
+from training.start import survey_of
+from training.survey import Survey
+from training.tasks import SurveyTask
+
+SURVEY = "survey"  # the folder that the survey is trained in
 
 
 def run(options: Options, processes: Processes) -> Path:
@@ -50,18 +55,36 @@ def run(options: Options, processes: Processes) -> Path:
     trained_on = rained_on(recipe.rain, 3, list(backgrounds.items())[3])
     shown = {f"unseen {SHOWER.name} {i + 1}": pair for i, pair in enumerate(pairs[:3])}
     shown[f"trained on: {recipe.rain.name}"] = trained_on
+    survey = _survey(options, run_folder)
+
+    def whole(network: DerainNetwork | MeanNetwork) -> Network:
+        return SurveyedNetwork(survey, network) if survey is not None else network
+
     members = [
         train(
             recipe.member(number),
             folder,
-            lambda network: _validate(network, pairs),
-            lambda network: _show(network, shown),
+            lambda network: _validate(whole(network), pairs),
+            lambda network: _show(whole(network), shown),
             options.execution,
+            survey,
         )
         for number, folder in enumerate(_member_folders(recipe, run_folder))
     ]
-    network = MeanNetwork(members) if recipe.members > 1 else members[0]
+    network = whole(MeanNetwork(members) if recipe.members > 1 else members[0])
     return processes.from_the_first(lambda: _finish(network, commit, options, run_folder))
+
+
+def _survey(options: Options, run_folder: Path) -> Survey | None:
+    """What tells the networks what rain it is: that of the model to begin from, or trained before them."""
+    recipe = options.recipe
+    if recipe.survey is None:
+        return None
+    if recipe.start is not None and (known := survey_of(recipe.start, recipe.survey.shape)) is not None:
+        return known
+    return learn(
+        SurveyTask(), recipe.of_survey(), run_folder / SURVEY, no_scores, execution=options.execution
+    )
 
 
 def _member_folders(recipe: Recipe, run_folder: Path) -> list[Path]:
@@ -141,14 +164,14 @@ def _where_things_are(folder: Path, run_folder: Path, first: Path) -> str:
   derain photo.jpg -m {folder} -o out/"""
 
 
-def _validate(network: DerainNetwork, pairs: list[Pair]) -> dict[str, float]:
+def _validate(network: Network, pairs: list[Pair]) -> dict[str, float]:
     """How training goes, for stats.jsonl: the scores that people watch, on one unseen family."""
     scores = evaluate(partial(derain_picture, network), "while training", "validation", pairs)
     watched = ("psnr", "input_psnr", "removal", "background_error", "clean_psnr")
     return {key: getattr(scores, key) for key in watched}
 
 
-def _show(network: DerainNetwork, pairs: dict[str, Pair]) -> list[Row]:
+def _show(network: Network, pairs: dict[str, Pair]) -> list[Row]:
     derain = partial(derain_picture, network)
     return [Row(title, pair.rainy, derain(pair.rainy), pair.clean) for title, pair in pairs.items()]
 

@@ -17,12 +17,17 @@ from training.rain.rainmix import RainMix
 from training.rain.textures import TextureRain
 from training.randomness import Purpose, generator
 from training.recipes import Recipe
+from training.survey import facts
+
+Tensors = tuple[Tensor, ...]
 
 
-class Samples(Dataset[tuple[Tensor, Tensor]]):
+class Samples(Dataset[Tensors]):
     """Sample `index` of a recipe: rainy and clean, both uint8 (3, patch, patch).
 
-    A function of (seed, index), whichever process makes it and whatever was made before.
+    Where there is a survey: what it is to see, uint8 (3, window, window), and rainy and clean patches that
+    are cut from there, (patches, 3, patch, patch) each. A function of (seed, index), whichever process
+    makes it and whatever was made before.
     """
 
     def __init__(self, recipe: Recipe) -> None:
@@ -48,20 +53,36 @@ class Samples(Dataset[tuple[Tensor, Tensor]]):
     def __len__(self) -> int:
         return self.recipe.steps * self.recipe.batch
 
-    def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
+    def __getitem__(self, index: int) -> Tensors:
+        recipe = self.recipe
+        patch_px = recipe.patch_px_at(index // recipe.batch)
+        if recipe.survey is None:
+            rainy, clean = self._draw(index, patch_px)
+            return _channels_first(rainy), _channels_first(clean)
+        rainy, clean = self._draw(index, recipe.survey.window_px)
+        rng = generator(Purpose.PATCHES, recipe.seed, index)
+        corners = rng.integers(0, recipe.survey.window_px - patch_px + 1, (recipe.survey.patches, 2))
+        rainy_patches, clean_patches = (
+            torch.stack([_channels_first(window[y : y + patch_px, x : x + patch_px]) for y, x in corners])
+            for window in (rainy, clean)
+        )
+        return _channels_first(rainy), rainy_patches, clean_patches
+
+    def _draw(self, index: int, side_px: int) -> tuple[Picture, Picture]:
+        """A square in the rain and dry."""
         recipe = self.recipe
         rng = generator(Purpose.SAMPLE, recipe.seed, index)
         from_leaves = not self.photographs or (self.leaves and rng.random() < recipe.leaves_share)
         pictures = self.leaves if from_leaves else self.photographs
-        step = index // recipe.batch
-        clean = cut_patch(pictures[rng.integers(len(pictures))], recipe.patch_px_at(step), rng)
+        clean = cut_patch(pictures[rng.integers(len(pictures))], side_px, rng)
         if rng.random() < recipe.line_share:
             clean = draw_lines(clean, recipe.seed, index)
         stays_dry = rng.random() < recipe.clean_share
-        rainy = clean if stays_dry else recipe.rain_at(step).add(clean, recipe.seed, index)
+        rain = recipe.rain_at(index // recipe.batch)
+        rainy = clean if stays_dry else rain.add(clean, recipe.seed, index)
         if rng.random() < recipe.camera_share:
             rainy, clean = photograph((rainy, clean), recipe.seed, index)
-        return _channels_first(rainy), _channels_first(clean)
+        return rainy, clean
 
     def _digest(self) -> str:
         recipe = self.recipe
@@ -74,6 +95,17 @@ class Samples(Dataset[tuple[Tensor, Tensor]]):
         for path in paths:
             digest.update(sha256(path.name.encode()).digest() + sha256(path.read_bytes()).digest())
         return digest.hexdigest()
+
+
+class SurveySamples(Samples):
+    """What a survey learns from: windows in the rain, uint8 (3, window, window), and facts, (FINDINGS,)."""
+
+    def __getitem__(self, index: int) -> Tensors:
+        recipe = self.recipe
+        assert recipe.survey is not None
+        rainy, clean = self._draw(index, recipe.survey.window_px)
+        layers = recipe.survey.rain.layers_of(recipe.seed, index)
+        return _channels_first(rainy), torch.from_numpy(facts(layers, rainy, clean))
 
 
 def _folder(rain: Family) -> Path | None:

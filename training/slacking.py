@@ -33,6 +33,7 @@ from derain.cli import at_least, check_output, run_command
 from derain.engine import Engine
 from derain.image import read_picture, write_atomically
 from derain.slacking import Signs, look, probability, read_signs
+from derain.tiling import middle
 from training.backgrounds import list_pictures
 from training.charts import GREY, write_figure
 from training.evaluate import (
@@ -48,7 +49,7 @@ from training.evaluate import (
 from training.measurement import Derain
 from training.metrics import psnr, rain_mask, removal
 from training.pairs import Pair, find_clean
-from training.pictures import middle, shrink
+from training.pictures import shrink
 from training.rain.families import FAMILIES, family
 
 WORTH_REMOVING_DB = 32.0  # the rainy picture against the clean one; less rain than this may stay

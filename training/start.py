@@ -16,6 +16,7 @@ from torch import Tensor
 from derain.errors import DerainError
 from derain.manifest import load_manifest
 from training.network import DerainNetwork
+from training.survey import Survey, SurveyShape
 
 
 class StartError(DerainError):
@@ -49,25 +50,49 @@ def begin(network: DerainNetwork, start: Start) -> None:
     for name, parameter in there.items():
         if name in weights:
             _widen(parameter, weights[name], f"{start.folder}: {name}")
-        elif ".refine." in name:
-            parameter.zero_()  # a new residual block adds nothing
+        elif ".refine." in name or ".listen." in name:
+            parameter.zero_()  # a new residual block adds nothing, and hears nothing
+
+
+@torch.no_grad()
+def survey_of(start: Start, shape: SurveyShape) -> Survey | None:
+    """The model's own, which its networks have learnt to understand; None where it has none.
+
+    Raises StartError as `begin` does.
+    """
+    weights = _part("survey.", _read_all(start))
+    if not weights:
+        return None
+    survey = Survey(shape)
+    there = dict(survey.named_parameters())
+    if weights.keys() != there.keys() or any(weights[name].shape != there[name].shape for name in there):
+        raise StartError(f"{start.folder} has a survey of another size than the recipe's")
+    survey.load_state_dict(weights)
+    return survey.requires_grad_(False).eval()
 
 
 def _read_weights(start: Start) -> dict[str, Tensor]:
+    """Of one network."""
+    weights = _read_all(start)
+    weights = _part("network.", weights) or weights  # beside a survey
+    members = {name.split(".")[1] for name in weights if name.startswith("members.")}
+    return _part(f"members.{start.member % len(members)}.", weights) if members else weights
+
+
+def _part(prefix: str, weights: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {name.removeprefix(prefix): weight for name, weight in weights.items() if name.startswith(prefix)}
+
+
+def _read_all(start: Start) -> dict[str, Tensor]:
     manifest = load_manifest(start.folder)
     if manifest.file.sha256 != start.sha256:
         raise StartError(f"{start.folder} is not the model that the training was to begin from")
     model = onnx.load(start.folder / manifest.file.name)
-    weights = {
+    return {
         stored.name: torch.from_numpy(np.array(onnx.numpy_helper.to_array(stored)))
         for stored in model.graph.initializer
         if stored.name.endswith((".weight", ".bias"))
     }
-    members = {name.split(".")[1] for name in weights if name.startswith("members.")}
-    if not members:
-        return weights
-    prefix = f"members.{start.member % len(members)}."
-    return {name.removeprefix(prefix): weight for name, weight in weights.items() if name.startswith(prefix)}
 
 
 def _widen(parameter: Tensor, weight: Tensor, what: str) -> None:

@@ -18,7 +18,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from derain.arrays import AnyPicture
 from derain.batching import Batcher
-from derain.engine import Engine
+from derain.engine import Engine, network_inputs
 from derain.errors import GivenUpError
 from tests.conftest import ROOT, describe_model, noise, write_model
 from tests.derain.test_engine import levels_apart
@@ -316,7 +316,8 @@ def test_the_shipped_models_take_several_pictures(name: str) -> None:
     engine.close()
     assert engine.tile_batch == 2
     session = ort.InferenceSession(folder / "model.onnx", providers=["CPUExecutionProvider"])
-    pictures = np.random.default_rng(0).random((2, 3, 32, 40), dtype=np.float32)
-    (together,) = session.run(None, {engine.input_name: pictures})
-    alone = [session.run(None, {engine.input_name: picture[None]})[0] for picture in pictures]
+    inputs = [network_inputs(noise(32, 40, seed), engine.manifest.input) for seed in range(2)]
+    alone = [session.run(None, dict(zip(engine.input_names, each, strict=True)))[0] for each in inputs]
+    both = [np.concatenate(each) for each in zip(*inputs, strict=True)]
+    (together,) = session.run(None, dict(zip(engine.input_names, both, strict=True)))
     np.testing.assert_allclose(together, np.concatenate(alone), rtol=0, atol=1e-6)

@@ -4,21 +4,30 @@ import re
 import xml.etree.ElementTree as ElementTree
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
 from derain.arrays import Picture
 from derain.manifest import Manifest
 from training.backgrounds import Leaves
 from training.card import write_model_texts
 from training.export import export
-from training.network import DerainNetwork, NetworkShape
+from training.network import DerainNetwork, MeanNetwork, NetworkShape, SurveyedNetwork
 from training.rain.streaks import RainRange
-from training.recipes import Recipe
+from training.recipes import Recipe, Surveying
+from training.survey import Survey, SurveyShape
+
+Trained = TypeVar("Trained", bound=nn.Module)
 
 TINY_SHAPE = NetworkShape(width=4, blocks=(1,), dilations=(1,))
+TOLD_SHAPE = NetworkShape(width=4, blocks=(1,), dilations=(1,), is_told=True)
+SURVEYED = Surveying(
+    SurveyShape(widths=(4, 8), blocks=(1, 1), seen=4, hidden=(8, 8)), steps=4, batch=4, window_px=32
+)
 
 
 @dataclass(frozen=True)
@@ -50,6 +59,7 @@ def tiny_recipe() -> Recipe:
     return Recipe(
         name="tiny",
         network=TINY_SHAPE,
+        survey=None,
         members=1,
         rain=RAIN,
         early_rain=RAIN,
@@ -85,7 +95,13 @@ def exported(tiny_recipe: Recipe, tmp_path_factory: pytest.TempPathFactory) -> E
     return ExportedModel(network, folder, manifest)
 
 
-def with_random_weights(network: DerainNetwork, seed: int) -> DerainNetwork:
+def surveyed_network(members: int = 2) -> SurveyedNetwork:
+    """Tiny, and as if it had been trained."""
+    networks = [with_random_weights(DerainNetwork(TOLD_SHAPE), seed) for seed in range(members)]
+    return SurveyedNetwork(with_random_weights(Survey(SURVEYED.shape), 9), MeanNetwork(networks)).eval()
+
+
+def with_random_weights(network: Trained, seed: int) -> Trained:
     """The network with a last layer that is not zero, as if it had been trained."""
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():

@@ -9,13 +9,13 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from derain.errors import CorruptImageError
-from training.batches import BatchError, batches
+from training.batches import Batch, BatchError, batches
 from training.processes import ProcessError, Processes
 from training.recipes import Recipe
 from training.samples import Samples
 
 
-def steps_of(recipe: Recipe, steps: range, processes: Processes, workers: int) -> list[tuple[Tensor, Tensor]]:
+def steps_of(recipe: Recipe, steps: range, processes: Processes, workers: int) -> list[Batch]:
     return list(batches(Samples(recipe), recipe.batch, steps, processes, workers))
 
 

@@ -4,6 +4,7 @@ import json
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,6 @@ from training.loop import (
     Execution,
     add_gradients,
     learning_rate,
-    patch_errors,
     train,
 )
 from training.network import DerainNetwork
@@ -33,6 +33,7 @@ from training.rain.streaks import RainRange
 from training.rain.textures import TextureRain
 from training.recipes import Recipe, describe
 from training.samples import Samples
+from training.tasks import Deraining, patch_errors
 
 
 def no_scores(network: nn.Module) -> dict[str, float]:
@@ -279,6 +280,7 @@ def test_gradient_of_a_batch_is_that_of_its_parts(tiny_recipe: Recipe, count: in
     """Of parts of unequal sizes too, and with the weights that make it the mean over patches."""
     samples = Samples(tiny_recipe)
     rainy, clean = default_collate([samples[index] for index in range(6)])
+    device = torch.device("cpu")
     network = with_random_weights(DerainNetwork(tiny_recipe.network), seed=1)
     patch_errors(network(rainy / 255), clean / 255).mean().backward()
     expected = [p.grad.clone() for p in network.parameters() if p.grad is not None]
@@ -287,7 +289,8 @@ def test_gradient_of_a_batch_is_that_of_its_parts(tiny_recipe: Recipe, count: in
     for rank in range(count):
         share = Processes(rank, count).share_of(6)
         part = (rainy[share.start : share.stop], clean[share.start : share.stop])
-        loss += add_gradients(exactly(network), part, micro_batch, 6, torch.device("cpu")).item()
+        errors = partial(Deraining().errors, exactly(network), recipe=tiny_recipe)
+        loss += add_gradients(errors, part, micro_batch, 6, device).item()
     got = [p.grad for p in network.parameters() if p.grad is not None]
     assert loss == pytest.approx(patch_errors(network(rainy / 255), clean / 255).mean().item(), rel=1e-5)
     for ours, theirs in zip(got, expected, strict=True):

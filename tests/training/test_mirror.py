@@ -13,8 +13,9 @@ from derain.arrays import FloatArray, quantise
 from derain.engine import Engine
 from derain.manifest import Views, load_manifest
 from tests.conftest import ROOT, files_in, noise
-from tests.training.conftest import TINY_SHAPE, ExportedModel
+from tests.training.conftest import TINY_SHAPE, ExportedModel, surveyed_network
 from training.card import REMARKS
+from training.export import write_onnx
 from training.mirror import VIEWS, main, mirrored
 from training.network import DerainNetwork
 from training.start import begin, start_from
@@ -124,3 +125,21 @@ def test_what_must_not_be_is_refused(
 def test_manifests_of_before_still_load() -> None:
     """That of models/base has no such field, or says that it is not mirrored."""
     assert load_manifest(ROOT / "models" / "base").mirrored_from is None
+
+
+def test_a_survey_sees_the_same_mirror_image(tmp_path: Path) -> None:
+    network = surveyed_network()
+    write_onnx(network, tmp_path / "model.onnx")
+    onnx.save(mirrored(onnx.load(tmp_path / "model.onnx"), VIEWS[4]), tmp_path / "best.onnx")
+    rng = np.random.default_rng(0)
+    given = [rng.random((2, 3, *sides), dtype=np.float32) for sides in ((16, 24), (32, 16))]
+
+    def run(*axes: int) -> FloatArray:
+        turned = [torch.from_numpy(np.flip(each, axes).copy()) for each in given]
+        with torch.inference_mode():
+            return np.asarray(np.flip(network(*turned).numpy(), axes))
+
+    expected = (run() + run(2) + run(3) + run(2, 3)) / 4
+    names = ("rainy", "overview")
+    (clean,) = session(tmp_path / "best.onnx").run(["clean"], dict(zip(names, given, strict=True)))
+    np.testing.assert_allclose(np.asarray(clean), expected, rtol=0, atol=1e-5)

@@ -1,12 +1,15 @@
 """The network: local, tileable, and at first the identity."""
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
 from derain.tiling import cut
-from tests.training.conftest import with_random_weights
-from training.network import DerainNetwork, MeanNetwork, NetworkShape
+from tests.conftest import noise
+from tests.training.conftest import surveyed_network, with_random_weights
+from training.network import DerainNetwork, MeanNetwork, NetworkShape, derain_picture
+from training.survey import FINDINGS
 
 SHAPES = [NetworkShape(width=2, blocks=(2,)), NetworkShape(width=3, blocks=(1, 2), dilations=(1, 3))]
 SMALL = NetworkShape(width=4, blocks=(1,), dilations=(1, 2))
@@ -22,6 +25,38 @@ def test_mean_network_returns_the_mean_of_its_members() -> None:
     rainy = torch.rand(2, 3, 12, 20)
     mean = torch.stack([member(rainy) for member in members]).mean(dim=0)
     torch.testing.assert_close(MeanNetwork(members)(rainy), mean)
+
+
+def test_untold_network_hears_nothing_at_first_and_then_something() -> None:
+    rainy = torch.rand(2, 3, 16, 24)
+    findings = torch.rand(2, FINDINGS)
+    told = NetworkShape(width=4, blocks=(1, 1), dilations=(1, 2), is_told=True)
+    assert torch.equal(DerainNetwork(told)(rainy, findings), rainy)
+    network = with_random_weights(DerainNetwork(told), seed=0)
+    one, other = network(rainy, findings), network(rainy, 3 * findings)
+    assert (one - other).abs().max() > 1e-4
+    # Each picture hears of its own rain.
+    torch.testing.assert_close(network(rainy[1:], findings[1:]), one[1:])
+
+
+def test_surveyed_network_tells_its_members_what_the_overview_shows() -> None:
+    network = surveyed_network()
+    rainy, overview = torch.rand(2, 3, 16, 24), torch.rand(2, 3, 32, 32)
+    findings = network.survey.findings(overview)
+    torch.testing.assert_close(network(rainy, overview), network.network(rainy, findings))
+    assert not torch.allclose(network(rainy, overview), network(rainy, overview.flip(0)))
+
+
+def test_a_picture_is_told_of_its_own_middle() -> None:
+    network = surveyed_network()
+    picture = noise(300, 280)
+    changed = picture.copy()
+    changed[:20] = 0  # beyond the middle 256, and far from the bottom
+    far = slice(20 + network.shape.receptive_radius_px, None)
+    assert np.array_equal(derain_picture(network, picture)[far], derain_picture(network, changed)[far])
+    changed = picture.copy()
+    changed[30:60] = 0  # in the middle
+    assert not np.array_equal(derain_picture(network, picture)[far], derain_picture(network, changed)[far])
 
 
 def test_default_shape_has_not_changed_its_size() -> None:

@@ -5,7 +5,8 @@ import pytest
 from numpy.typing import NDArray
 
 from derain.arrays import Picture
-from training.pictures import beside, caption, difference, middle, shrink, square
+from derain.tiling import middle
+from training.pictures import beside, caption, difference, shrink, square
 
 
 def numbered(height: int, width: int) -> Picture:

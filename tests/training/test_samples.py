@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from derain.image import PNG, encode
+from tests.training.conftest import SURVEYED
 from training.backgrounds import BackgroundError
 from training.rain.varied import VARIED
 from training.recipes import Recipe
@@ -90,3 +91,19 @@ def test_too_small_a_picture_is_refused_by_name(tiny_recipe: Recipe, tmp_path: P
     (tmp_path / "icon.png").write_bytes(encode(np.zeros((50, 3, 3), dtype=np.uint8), PNG))
     with pytest.raises(BackgroundError, match=r"icon\.png is 3 x 50 pixels: .* 4 a side is the least"):
         Samples(recipe)
+
+
+def test_patches_are_cut_from_the_window_that_is_surveyed(tiny_recipe: Recipe) -> None:
+    survey = replace(SURVEYED, patches=3)
+    samples = Samples(replace(tiny_recipe, survey=survey, late_patch_px=24, late_share=1 / 3))
+    for index in range(len(samples)):
+        window, rainy, clean = samples[index]
+        side_px = 24 if index >= 16 else 16
+        assert window.shape == (3, survey.window_px, survey.window_px)
+        assert rainy.shape == clean.shape == (3, 3, side_px, side_px)
+        assert {each.dtype for each in (window, rainy, clean)} == {torch.uint8}
+        places = window.unfold(1, side_px, 1).unfold(2, side_px, 1).permute(1, 2, 0, 3, 4)
+        for patch in rainy:
+            assert (places == patch).flatten(2).all(dim=2).any()
+    whole = Samples(replace(samples.recipe, survey=None, patch_px=survey.window_px, late_share=0.0))
+    assert torch.equal(whole[5][0], samples[5][0]), "the same rain as on a patch of that size"

@@ -12,14 +12,22 @@ import torch
 from derain.arrays import Picture
 from derain.engine import Engine
 from derain.errors import ModelError
-from tests.training.conftest import TINY_SHAPE, ExportedModel, with_random_weights
+from tests.training.conftest import (
+    SURVEYED,
+    TINY_SHAPE,
+    TOLD_SHAPE,
+    ExportedModel,
+    surveyed_network,
+    with_random_weights,
+)
 from training.card import write_model_texts
 from training.export import export
 from training.loop import train
 from training.network import DerainNetwork, MeanNetwork, NetworkShape, derain_picture
 from training.options import read_options
 from training.recipes import Recipe
-from training.start import StartError, begin, start_from
+from training.start import StartError, begin, start_from, survey_of
+from training.survey import FINDINGS, SurveyShape
 
 LARGER = {
     "alike": TINY_SHAPE,
@@ -119,3 +127,34 @@ def test_option_pins_the_model(exported: ExportedModel, capsys: pytest.CaptureFi
     assert start is not None and start.sha256 == exported.manifest.file.sha256
     with pytest.raises(ModelError, match=re.escape("no model at nowhere")):
         read_options(["smoke", "--from", "nowhere"])
+
+
+def test_a_model_with_a_survey_is_begun_from_with_it(tiny_recipe: Recipe, tmp_path: Path) -> None:
+    """Its networks have learnt to understand that one."""
+    network = surveyed_network()
+    assert isinstance(network.network, MeanNetwork)
+    folder = tmp_path / "told"
+    folder.mkdir()
+    write_model_texts(folder, export(network, tiny_recipe, "abc", folder, "told"))
+    start = start_from(folder)
+    survey = survey_of(start, SURVEYED.shape)
+    assert survey is not None
+    for name, weight in network.survey.state_dict().items():
+        assert torch.equal(survey.state_dict()[name], weight)
+    for number, member in enumerate(network.network.members):
+        begun = DerainNetwork(TOLD_SHAPE)
+        begin(begun, replace(start, member=number))
+        for name, weight in member.state_dict().items():
+            assert torch.equal(begun.state_dict()[name], weight)
+    with pytest.raises(StartError, match="has a survey of another size"):
+        survey_of(start, SurveyShape())
+
+
+def test_a_model_without_one_can_be_begun_from_too(exported: ExportedModel, picture: Picture) -> None:
+    start = start_from(exported.folder)
+    assert survey_of(start, SURVEYED.shape) is None
+    told = DerainNetwork(TOLD_SHAPE)
+    begin(told, start)
+    with torch.inference_mode():
+        rainy = torch.rand(1, 3, 16, 24)
+        torch.testing.assert_close(told(rainy, torch.rand(1, FINDINGS)), exported.network(rainy))

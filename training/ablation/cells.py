@@ -17,6 +17,7 @@ import torch
 from derain.arrays import Picture
 from derain.image import write_atomically
 from derain.manifest import Evaluation
+from derain.tiling import middle
 from training.ablation.variants import AblationError, Group, Variant
 from training.backgrounds import HELD_OUT_PHOTOGRAPHS, digest_files, list_pictures, subset
 from training.evaluate import PictureSet, held_out_sets
@@ -24,7 +25,6 @@ from training.loop import Execution, train
 from training.measurement import Case, measure, summarise
 from training.network import derain_picture
 from training.pairs import Pair, PairFiles
-from training.pictures import middle
 from training.rain.drawn import DRAWN
 from training.recipes import Recipe, describe
 

@@ -13,8 +13,9 @@ import numpy as np
 from derain.arrays import Picture
 from derain.cli import at_least, check_output, run_command
 from derain.image import FORMAT_OF, encode, write_atomically
+from derain.tiling import middle
 from training.backgrounds import HELD_OUT_PHOTOGRAPHS, list_pictures, load_folder
-from training.pictures import caption, middle, square
+from training.pictures import caption, square
 from training.rain.families import FAMILIES, Family, family
 
 _GAP_PX = 4

@@ -34,9 +34,8 @@ class UnknownRainError(DerainError):
 # What the models are trained on. Rain that can be seen: what is too faint or too dense for that teaches a
 # network to leave all rain alone.
 MIXED = Mixture("mixed", (VARIED, CURTAINS), (0.75, 0.25))
-# With veils, which the network can only tell by what is nowhere dark. With more of them it sees veils where
-# there are none.
-HAZY = Mixture("hazy", (VARIED, CURTAINS, VEILED), (0.7, 0.15, 0.15))
+# With veils, which the network can only tell by what is nowhere dark.
+HAZY = Mixture("hazy", (VARIED, CURTAINS, VEILED), (0.6, 0.15, 0.25))
 
 FAMILIES: dict[str, Family] = {
     family.name: family

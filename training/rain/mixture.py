@@ -4,20 +4,26 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from derain.arrays import Picture
-from training.rain.streaks import RainRange
-from training.rain.varied import VariedRain
+from training.rain.varied import Layer, VariedRain
 from training.randomness import Purpose, generator
 
 
 @dataclass(frozen=True)
 class Mixture:
     name: str
-    families: tuple[RainRange | VariedRain, ...]
+    families: tuple[VariedRain, ...]
     shares: tuple[float, ...]  # of the pictures, for each family
 
     held_out: ClassVar[bool] = False
 
     def add(self, background: Picture, seed: int, index: int) -> Picture:
         """The background under rain number `index`, uint8 (H, W, 3)."""
+        return self._family(seed, index).add(background, seed, index)
+
+    def layers_of(self, seed: int, index: int) -> list[Layer]:
+        """What the rain of `add` consists of."""
+        return self._family(seed, index).layers_of(seed, index)
+
+    def _family(self, seed: int, index: int) -> VariedRain:
         chosen = generator(Purpose.MIXTURE, seed, index).choice(len(self.families), p=self.shares)
-        return self.families[chosen].add(background, seed, index)
+        return self.families[chosen]

@@ -153,6 +153,10 @@ class VariedRain:
         blend = _BLENDS[rng.choice(len(_BLENDS), p=_BLEND_SHARES)]
         return quantise(blend(fraction(background), rain[..., None], light, rng))
 
+    def layers_of(self, seed: int, index: int) -> list[Layer]:
+        """What the rain of `add` consists of, but for its veil, gusts and blend."""
+        return self._draw_layers(generator(Purpose.VARIED, seed, index))
+
     def layer(self, height: int, width: int, seed: int, index: int) -> FloatArray:
         """The rain of `add` without a background, float32 (height, width) from 0 to 1."""
         return self._render(generator(Purpose.VARIED, seed, index), height, width, seed, index)

@@ -1,0 +1,103 @@
+"""A network that takes the middle of the picture beside each tile: the same for all its tiles."""
+
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import cast
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper
+
+from derain.arrays import AnyPicture, Picture
+from derain.engine import Engine, network_inputs
+from derain.errors import ModelError
+from derain.manifest import InputContract, Overview
+from derain.trial import check_model
+from tests.conftest import describe_model, noise, write_model
+
+LONGEST_PX, CELL_PX = 24, 8
+OVERVIEW = Overview(longest_px=LONGEST_PX, alignment_px=CELL_PX)
+
+
+def write_overseer(folder: Path) -> Path:
+    """Returns the mean of its own input and of all that its overview shows, channel by channel."""
+    shapes: list[list[str | int | None]] = [["N", 3, "H", "W"], ["N", 3, "h", "w"]]
+    given = [
+        helper.make_tensor_value_info(name, TensorProto.FLOAT, shape)
+        for name, shape in zip(("rainy", "overview"), shapes, strict=True)
+    ]
+    nodes = [
+        helper.make_node("GlobalAveragePool", ["overview"], ["light"]),
+        helper.make_node("Mean", ["rainy", "light"], ["clean"]),
+    ]
+    clean = helper.make_tensor_value_info("clean", TensorProto.FLOAT, shapes[0])
+    graph = helper.make_graph(nodes, "overseer", given, [clean])
+    opsets = [helper.make_opsetid("", 20)]
+    folder.mkdir()
+    onnx.save(helper.make_model(graph, opset_imports=opsets, ir_version=10), folder / "model.onnx")
+    describe_model(folder, OVERVIEW)
+    return folder
+
+
+def expected(picture: AnyPicture) -> AnyPicture:
+    height, width = (min(LONGEST_PX, side) for side in picture.shape[:2])
+    top, left = (picture.shape[0] - height) // 2, (picture.shape[1] - width) // 2
+    seen = picture[top : top + height, left : left + width]
+    padded = np.pad(seen, [(0, -height % CELL_PX), (0, -width % CELL_PX), (0, 0)], mode="edge")
+    return cast(AnyPicture, np.rint((picture + padded.mean(axis=(0, 1))) / 2).astype(picture.dtype))
+
+
+def levels_apart(one: AnyPicture, other: AnyPicture) -> int:
+    return int(np.abs(one.astype(int) - other).max())
+
+
+def lit(height: int, width: int, seed: int) -> Picture:
+    """Noise that is brighter on one side, and in another light for each seed."""
+    ramp = np.linspace(0, 1, width)[None, :, None] * (1 + seed % 5) / 5
+    return np.asarray(noise(height, width, seed) * ramp, dtype=np.uint8)
+
+
+@pytest.mark.parametrize(("height", "width"), [(1, 1), (3, 70), (24, 24), (25, 31), (90, 140)])
+@pytest.mark.parametrize("tile_pixels", [1, 2000, None])
+def test_all_tiles_see_the_middle_of_the_picture(
+    tmp_path: Path, height: int, width: int, tile_pixels: int | None
+) -> None:
+    engine = Engine(write_overseer(tmp_path / "overseer"), threads=2, tile_pixels=tile_pixels)
+    for picture in (lit(height, width, 1), lit(height, width, 2).astype(np.uint16) * 257):
+        assert levels_apart(engine.derain(picture), expected(picture)) <= 1
+    engine.close()
+
+
+def test_pictures_in_one_run_keep_their_own(tmp_path: Path) -> None:
+    """Of one size, and of sizes whose tiles are alike and whose middles are not."""
+    runs: list[int] = []
+    engine = Engine(write_overseer(tmp_path / "overseer"), threads=1, tile_batch=8, note_run=runs.append)
+    pictures = [lit(*size, seed) for seed in range(30) for size in ((20, 20), (17, 20), (12, 20))]
+    with ThreadPoolExecutor(len(pictures)) as callers:
+        derained = list(callers.map(engine.derain, pictures))
+    engine.close()
+    assert max(runs) > 1
+    for picture, got in zip(pictures, derained, strict=True):
+        assert levels_apart(got, expected(picture)) <= 1
+
+
+def test_it_passes_the_trial(tmp_path: Path) -> None:
+    assert check_model(write_overseer(tmp_path / "overseer")).input.overview == OVERVIEW
+
+
+def test_whole_inputs_are_of_the_contract() -> None:
+    contract = InputContract(alignment_px=4, overview=OVERVIEW)
+    rainy, overview = network_inputs(noise(30, 41), contract)
+    assert (rainy.shape, overview.shape) == ((1, 3, 32, 44), (1, 3, LONGEST_PX, LONGEST_PX))
+    (rainy,) = network_inputs(noise(30, 41), InputContract(alignment_px=4))
+    assert rainy.shape == (1, 3, 32, 44)
+
+
+def test_a_file_of_another_number_of_inputs_is_refused(tmp_path: Path) -> None:
+    describe_model(write_overseer(tmp_path / "overseer"))
+    with pytest.raises(ModelError, match="overseer takes 2 inputs, its manifest says 1"):
+        Engine(tmp_path / "overseer")
+    describe_model(write_model(tmp_path / "tiny"), OVERVIEW)
+    with pytest.raises(ModelError, match="tiny takes 1 inputs, its manifest says 2"):
+        Engine(tmp_path / "tiny")

@@ -1,0 +1,137 @@
+"""What rain it is: a small network that looks at a large part of a picture, and tells the deraining ones.
+
+All streaks of a shower lean alike and are about as long and as wide, and a wire is not like them. A network
+that sees a patch cannot know that; one that is told takes off a quarter more of rain that it has never seen,
+and leaves dry pictures alone (docs/models/README.md has the figures). It does not find out by itself, so the
+survey is trained before it, to name what procedural rain was drawn with.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from derain.arrays import FloatArray, Picture
+from training.blocks import ResidualBlock
+from training.rain.varied import Layer, Sheet
+
+LEANS_DEG = np.linspace(-78, 78, 14)  # of the falls whose shares are told
+_LEAN_SIGMA_DEG = 6.0  # how far a fall's share is spread over the leans next to its own
+# How long, how wide, how bright, how dense, sheets or streaks, hard or soft, how bright all of it, and how
+# much brighter the picture is for it.
+_MEASURES = 8
+OVERVIEW_PX = 256  # of a picture, what a survey looks at at most: its middle
+FINDINGS = len(LEANS_DEG) + _MEASURES + 1  # the last: whether there is rain
+_SEEN_PSNR_DB = 36.0  # rain so faint that the picture is closer to the dry one is none
+_SHARES_GAIN = 4.0  # so that the shares are as large as the measures
+
+_LEANS = slice(0, len(LEANS_DEG))
+_MEASURED = slice(_LEANS.stop, _LEANS.stop + _MEASURES)
+
+
+@dataclass(frozen=True)
+class SurveyShape:
+    """The size of a `Survey`: its scales are a half, a quarter, an eighth of the picture, and so on."""
+
+    widths: tuple[int, ...] = (16, 32, 48, 64)  # channels at each scale
+    blocks: tuple[int, ...] = (1, 2, 2, 2)
+    seen: int = 48  # features of each scale whose mean, RMS and maximum over the picture are looked at
+    hidden: tuple[int, int] = (128, 96)
+
+    @property
+    def alignment_px(self) -> int:
+        """A cell at the coarsest scale."""
+        return int(2 ** len(self.widths))
+
+
+class Survey(nn.Module):
+    """A picture, or the middle of one, float (N, 3, H, W) in [0, 1], to (N, FINDINGS).
+
+    H and W are multiples of the shape's `alignment_px`.
+    """
+
+    def __init__(self, shape: SurveyShape) -> None:
+        super().__init__()
+        self.shape = shape
+        self.head = nn.Conv2d(3, shape.widths[0], 6, stride=2, padding=2)
+        self.down = nn.ModuleList(nn.Conv2d(fine, coarse, 2, 2) for fine, coarse in pairwise(shape.widths))
+        self.blocks = nn.ModuleList(
+            nn.Sequential(*(ResidualBlock(width) for _ in range(count)))
+            for width, count in zip(shape.widths, shape.blocks, strict=True)
+        )
+        self.see = nn.ModuleList(nn.Conv2d(width, shape.seen, 1) for width in shape.widths)
+        sizes = (3 * shape.seen * len(shape.widths), *shape.hidden)
+        self.think = nn.ModuleList(nn.Linear(given, found) for given, found in pairwise(sizes))
+        self.find = nn.Linear(sizes[-1], FINDINGS)
+
+    @property
+    def ends(self) -> Sequence[nn.Module]:
+        """What the optimiser of the inner convolutions leaves alone."""
+        return [self.head, *self.see]
+
+    def findings(self, picture: Tensor) -> Tensor:
+        """Shares of the leans, measures, and the probability that there is rain."""
+        found = self(picture).float()
+        shares = _SHARES_GAIN * functional.softmax(found[:, _LEANS], dim=1)
+        return torch.cat([shares, found[:, _MEASURED], torch.sigmoid(found[:, -1:])], dim=1)
+
+    def forward(self, picture: Tensor) -> Tensor:
+        """The findings as training has them: logits in the place of shares and probability."""
+        seen: list[Tensor] = []
+        x = self.head(picture)
+        for scale, (blocks, see) in enumerate(zip(self.blocks, self.see, strict=True)):
+            x = blocks(self.down[scale - 1](x) if scale else x)
+            features = torch.relu(see(x)).float()
+            mean_square = features.square().mean(dim=(2, 3))
+            # The greatest too: under a veil it is nowhere dark.
+            greatest = features.amax(dim=(2, 3))
+            seen += [features.mean(dim=(2, 3)), torch.sqrt(mean_square + 1e-6), greatest]
+        thought = torch.cat(seen, dim=1)
+        for think in self.think:
+            thought = functional.silu(think(thought))
+        found: Tensor = self.find(thought)
+        return found
+
+
+def facts(layers: Sequence[Layer], rainy: Picture, clean: Picture) -> FloatArray:
+    """What is to be found, float32 (FINDINGS,): of layers of rain, weighed by how much is seen of them."""
+    weights = np.array([max(layer.mean * layer.brightness, 1e-6) for layer in layers])
+    shares = np.zeros(len(LEANS_DEG))
+    measures = np.zeros(_MEASURES)
+    for layer, weight in zip(layers, weights / weights.sum(), strict=True):
+        near = np.exp(-0.5 * ((LEANS_DEG - layer.fall.angle_deg) / _LEAN_SIGMA_DEG) ** 2)
+        shares += weight * near / near.sum()
+        measures[:6] += weight * np.array(
+            [
+                np.log(layer.fall.length_px / 30),
+                np.log(layer.fall.sigma_px),
+                np.log(2 * layer.brightness),
+                np.log10(max(layer.cover, 1e-4)),
+                isinstance(layer, Sheet),
+                not isinstance(layer, Sheet) and layer.hardness is not None,
+            ]
+        )
+    difference = np.subtract(rainy, clean, dtype=np.float32) / 255
+    measures[6] = np.log10(max(sum(layer.mean for layer in layers), 1e-4))
+    measures[7] = 5 * difference.mean()
+    is_seen = np.square(difference).mean() > 10 ** (-_SEEN_PSNR_DB / 10)
+    return np.concatenate([shares, measures, [is_seen]]).astype(np.float32)
+
+
+def survey_errors(evidence: Tensor, expected: Tensor) -> Tensor:
+    """Each picture's own, (N,): where there is rain, what it is; and whether there is.
+
+    The divergence of the shares (Kullback and Leibler), squared errors of the measures, cross entropy.
+    """
+    evidence = evidence.float()
+    shares, is_seen = expected[:, _LEANS], expected[:, -1]
+    divergence = functional.kl_div(
+        functional.log_softmax(evidence[:, _LEANS], dim=1), shares, reduction="none"
+    ).sum(dim=1)
+    squares = (evidence[:, _MEASURED] - expected[:, _MEASURED]).square().sum(dim=1)
+    doubt = functional.binary_cross_entropy_with_logits(evidence[:, -1], is_seen, reduction="none")
+    return is_seen * (divergence + squares) + 0.5 * doubt
