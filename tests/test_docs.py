@@ -57,7 +57,7 @@ def clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def run(command: str, folder: Path) -> None:
     """As it is written, but that trainings are short."""
     if "training/run.py" in command:
-        command += " --steps 4"
+        command += " --steps 4 --survey-steps 4"
     environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(folder)}
     done = subprocess.run(
         ["bash", "-c", command], cwd=folder, env=environment, capture_output=True, text=True, timeout=400
@@ -72,6 +72,7 @@ def test_each_step_leaves_what_the_page_says(clone: Path) -> None:
     for name in ("rehearsal", "rehearsal-of-two", "mine", "mine-from-base"):
         assert load_manifest(clone / "models" / name).evaluations
         members = [f"member-{number}" for number in range(4)] if name.startswith("mine") else ["."]
+        assert (run_folder := clone / "runs" / name / "survey" / "stats.jsonl").exists(), run_folder
         for run_folder in (clone / "runs" / name / member for member in members):
             assert (run_folder / "stats.jsonl").exists()
             assert list((run_folder / "samples").glob("*.jpg"))

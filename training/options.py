@@ -8,10 +8,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from derain.cli import at_least
+from derain.errors import DerainError
 from training.backgrounds import BackgroundError
 from training.loop import Execution
 from training.rain.families import HELD_OUT, TRAINABLE, trainable
-from training.recipes import RECIPES, ROOT, Recipe
+from training.recipes import RECIPES, ROOT, Recipe, Surveying
 from training.start import start_from
 
 _SMALLEST_PATCH_PX = 16
@@ -43,6 +44,10 @@ share of the rain removed (higher: more rain removed), against E_B, the error of
 (lower: less damage). A setting is better when it is better in both; mostly it trades one for
 the other. `python -m training.evaluate` measures the same on pictures of yours.
 """
+
+
+class SurveyError(DerainError):
+    """A survey that was asked for where there is none."""
 
 
 @dataclass(frozen=True)
@@ -144,6 +149,13 @@ def _parser() -> argparse.ArgumentParser:
         )
 
     course.add_argument(
+        "--survey-steps",
+        metavar="STEPS",
+        type=at_least(1),
+        help="of the survey, which is trained before the networks to tell them what rain it is (default: "
+        f"{', '.join(f'{name} {survey.steps}' for name, survey in _surveys().items())})",
+    )
+    course.add_argument(
         "--from",  # not "--start": torchrun takes that for one of its own, wherever it stands
         dest="start",
         metavar="MODEL",
@@ -191,6 +203,11 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _surveys() -> dict[str, Surveying]:
+    made = {name: make().survey for name, make in RECIPES.items()}
+    return {name: survey for name, survey in made.items() if survey is not None}
+
+
 def _by_recipe(field: str, nothing: str = "") -> str:
     values = {name: getattr(make(), field) for name, make in RECIPES.items()}
     if len(set(values.values())) == 1:
@@ -233,6 +250,14 @@ def _override(recipe: Recipe, options: argparse.Namespace) -> Recipe:
     course = ("steps", "batch", "patch_px", "learning_rate", "seed", "members")
     given = {name: getattr(options, name) for name in course if getattr(options, name) is not None}
     recipe = replace(recipe, **given)
+    if options.survey_steps is not None:
+        if recipe.survey is None:
+            raise SurveyError(f"--survey-steps is of no use: the recipe {recipe.name} has no survey")
+        recipe = replace(recipe, survey=replace(recipe.survey, steps=options.survey_steps))
+    if recipe.survey is not None and recipe.patch_px > recipe.survey.window_px:
+        cell_px = recipe.survey.shape.alignment_px
+        window_px = -(-recipe.patch_px // cell_px) * cell_px  # patches are cut from windows
+        recipe = replace(recipe, survey=replace(recipe.survey, window_px=window_px))
     if options.start is not None:
         recipe = replace(recipe, start=start_from(options.start))
     if options.rain is not None:

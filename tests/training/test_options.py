@@ -9,7 +9,7 @@ from torch.distributed.run import get_args_parser
 
 from training.backgrounds import BackgroundError
 from training.loop import Execution
-from training.options import read_options
+from training.options import SurveyError, read_options
 from training.rain.streaks import SMALL
 from training.recipes import base, fast, smoke, study
 
@@ -24,11 +24,15 @@ def test_nothing_said_is_the_recipe() -> None:
 def test_each_option_changes_what_it_says() -> None:
     words = (
         "smoke --name mine --backgrounds photographs --count 16 --leaves-complexity 0.25 --rain small "
-        "--steps 10 --batch 6 --patch 48 --learning-rate 1e-4 --seed 7 --workers 0 --micro-batch 3 --compile"
+        "--steps 10 --survey-steps 5 --batch 6 --patch 48 --learning-rate 1e-4 --seed 7 --workers 0 "
+        "--micro-batch 3 --compile"
     )
     options = read_options(words.split())
+    survey = smoke().survey
+    assert survey is not None
     assert options.recipe == replace(
         smoke(),
+        survey=replace(survey, steps=5),
         photographs=Path("photographs"),
         photograph_count=16,
         leaves=replace(smoke().leaves, complexity=0.25),
@@ -63,6 +67,18 @@ def test_complexity_of_leaves_that_there_are_none_of_is_an_error() -> None:
         BackgroundError, match="--leaves-complexity is of no use: the recipe study has leaves"
     ):
         read_options(["study", "--leaves-complexity", "0.5"])
+
+
+def test_a_survey_that_there_is_none_of_is_an_error() -> None:
+    with pytest.raises(SurveyError, match="--survey-steps is of no use: the recipe study has no survey"):
+        read_options(["study", "--survey-steps", "5"])
+
+
+def test_windows_are_no_smaller_than_the_patches_cut_from_them() -> None:
+    for patch_px, window_px in ((224, 224), (232, 240), (320, 320)):
+        survey = read_options(["base", "--patch", str(patch_px)]).recipe.survey
+        assert survey is not None
+        assert survey.window_px == window_px
 
 
 @pytest.mark.parametrize(
