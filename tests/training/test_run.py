@@ -254,9 +254,10 @@ def test_help_as_a_module() -> None:
 
 def test_members_are_trained_by_seeds_that_follow_and_averaged(tmp_path: Path) -> None:
     """The model of two is the mean of those that are trained alone by either seed."""
-    assert main([*SMOKE, "--members", "2", *in_folder(tmp_path)]) == 0
+    alike = ["study", "--steps", "4", "--count", "2"]  # without a survey, which has the seed of the model
+    assert main([*alike, "--members", "2", "--name", "smoke", *in_folder(tmp_path)]) == 0
     for seed in (0, 1):
-        assert main([*SMOKE, "--seed", str(seed), "--name", f"seed{seed}", *in_folder(tmp_path)]) == 0
+        assert main([*alike, "--seed", str(seed), "--name", f"seed{seed}", *in_folder(tmp_path)]) == 0
     rainy = np.random.default_rng(0).random((1, 3, 32, 48), dtype=np.float32)
     models = tmp_path / "models"
     both, *alone = (computed_by(models / name / "model.onnx")(rainy) for name in ("smoke", "seed0", "seed1"))
@@ -270,5 +271,5 @@ def test_members_are_trained_by_seeds_that_follow_and_averaged(tmp_path: Path) -
     # All is there: the same command trains nothing anew.
     before = {path: path.stat().st_mtime_ns for path in (tmp_path / "runs" / "smoke").rglob("checkpoint.pt")}
     assert len(before) == 2
-    assert main([*SMOKE, "--members", "2", *in_folder(tmp_path)]) == 0
+    assert main([*alike, "--members", "2", "--name", "smoke", *in_folder(tmp_path)]) == 0
     assert {path: path.stat().st_mtime_ns for path in before} == before
