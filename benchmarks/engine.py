@@ -28,6 +28,7 @@ import numpy as np
 import onnxruntime as ort
 
 from benchmarks.plain import FULL_RESOLUTION, HALF_RESOLUTION, write_plain
+from derain.arrays import FloatArray, Picture
 from derain.cli import at_least, run_command
 from derain.engine import Engine, Provider, network_inputs, usable_cores, usable_memory
 from derain.manifest import InputContract, load_manifest
@@ -100,8 +101,7 @@ def _engine_row(engine: Engine, path: Path, size: Size, turns: int) -> str:
     picture = np.random.default_rng(0).integers(0, 256, (size.height, size.width, 3), dtype=np.uint8)
     count = threads * max(1, round(_PIXELS_A_TURN / size.pixels))
     together = _session(path, threads)
-    names = [each.name for each in together.get_inputs()]
-    rainy = dict(zip(names, network_inputs(picture, engine.manifest.input), strict=True))
+    rainy = _feed(together, picture, engine.manifest.input)
 
     def in_flight(pictures_at_once: int, work: Callable[[int], object]) -> Callable[[], object]:
         def turn() -> None:
@@ -154,8 +154,7 @@ def network_table(folders: Sequence[Path], size: Size, turns: int) -> list[str]:
 
     def add(name: str, kmac: float, path: Path, contract: InputContract) -> None:
         session = _session(path, 1)
-        names = [each.name for each in session.get_inputs()]
-        feed = dict(zip(names, network_inputs(picture, contract), strict=True))
+        feed = _feed(session, picture, contract)
         kmacs[name] = kmac
         contenders[name] = lambda: session.run(None, feed)
 
@@ -178,6 +177,12 @@ def network_table(folders: Sequence[Path], size: Size, turns: int) -> list[str]:
         over = f"{wall / median_wall(plain):.2f} | {cpu / median_cpu(plain):.2f}"
         rows.append(f"| {name} | {kmacs[name]:.1f} | {1000 * wall:.0f} | {1000 * cpu:.0f} | {over} |")
     return rows
+
+
+def _feed(session: ort.InferenceSession, picture: Picture, contract: InputContract) -> dict[str, FloatArray]:
+    """What `session.run` takes, for a whole picture."""
+    names = [each.name for each in session.get_inputs()]
+    return dict(zip(names, network_inputs(picture, contract), strict=True))
 
 
 def _session(path: Path, threads: int) -> ort.InferenceSession:

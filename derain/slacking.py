@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from derain.arrays import FloatArray, Picture
+from derain.tiling import middle
 
 WEIGHTS = Path(__file__).with_suffix(".json")
 RAIN_LAYER_GAIN = 3  # of what was removed, shown on black
@@ -64,10 +65,8 @@ def look(rainy: Picture, derained: Picture, derain: Callable[[Picture], Picture]
     It is run once more, on a crop of 40 x 40 pixels at most. Of what is longer than 384 pixels the
     middle is judged.
     """
-    window = tuple(
-        slice(max(0, side - _LONGEST_PX) // 2, (side + _LONGEST_PX) // 2) for side in rainy.shape[:2]
-    )
-    signs, left = read_signs(rainy[window], derained[window], derain)
+    before, after = (middle(picture, _LONGEST_PX, _LONGEST_PX) for picture in (rainy, derained))
+    signs, left = read_signs(before, after, derain)
     return Look(
         removed_energy=max(0.0, float(np.exp(signs.removed)) - _UNSEEN),
         streak_likeness=signs.direction,

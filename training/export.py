@@ -15,11 +15,11 @@ import torch
 from torch import nn
 
 from derain.arrays import FloatArray
+from derain.engine import network_inputs
 from derain.errors import DerainError
-from derain.manifest import InputContract, Manifest, Overview, Parity, describe_file
-from training.network import Network, SurveyedNetwork
+from derain.manifest import InputContract, Manifest, Parity, describe_file
+from training.network import Network, input_contract
 from training.recipes import ROOT, Recipe, describe
-from training.survey import OVERVIEW_PX
 
 OPSET = 20
 _SIDES = ("rows", "columns")
@@ -51,7 +51,7 @@ def export(network: Network, recipe: Recipe, commit: str, folder: Path, name: st
         name=name,
         created=datetime.now(UTC).replace(microsecond=0),
         file=describe_file(path, OPSET),
-        input=_contract(network),
+        input=input_contract(network),
         overlap_px=network.shape.receptive_radius_px,
         parameters=sum(parameter.numel() for parameter in network.parameters()),
         kmac_per_pixel=round(kmac_per_pixel(network), 1),
@@ -62,16 +62,9 @@ def export(network: Network, recipe: Recipe, commit: str, folder: Path, name: st
     )
 
 
-def _contract(network: Network) -> InputContract:
-    overview = None
-    if isinstance(network, SurveyedNetwork):
-        overview = Overview(longest_px=OVERVIEW_PX, alignment_px=network.survey.shape.alignment_px)
-    return InputContract(alignment_px=network.shape.alignment_px, overview=overview)
-
-
 def write_onnx(network: Network, path: Path) -> None:
     """One self-contained file; batch, height and width are free."""
-    contract = _contract(network)
+    contract = input_contract(network)
     batch = torch.export.Dim("batch", min=1)
     examples, shapes = [], []
     for prefix, alignment_px in _inputs(contract):
@@ -115,7 +108,9 @@ def strip(message: Any) -> None:
 @torch.inference_mode()
 def measure_parity(network: Network, path: Path) -> Parity:
     """The largest difference between file and network; raises ParityError beyond the tolerance."""
-    return compare(path, lambda *given: network(*map(torch.from_numpy, given)).numpy(), _contract(network))
+    return compare(
+        path, lambda *given: network(*map(torch.from_numpy, given)).numpy(), input_contract(network)
+    )
 
 
 def compare(path: Path, expected: Compute, contract: InputContract) -> Parity:
@@ -159,8 +154,8 @@ def kmac_per_pixel(network: Network) -> float:
         total += module.weight.numel() * output.shape[-2] * output.shape[-1]
 
     hooks = [m.register_forward_hook(count) for m in network.modules() if isinstance(m, nn.Conv2d)]
-    overviews = [torch.zeros(1, 3, OVERVIEW_PX, OVERVIEW_PX)] if isinstance(network, SurveyedNetwork) else []
-    network(torch.zeros(1, 3, height, width), *overviews)
+    blank = np.zeros((height, width, 3), np.uint8)
+    network(*map(torch.from_numpy, network_inputs(blank, input_contract(network))))
     for hook in hooks:
         hook.remove()
     return total / (height * width) / 1000

@@ -6,16 +6,17 @@ processed in tiles with the same result. What rain it is, all tiles are told ali
 the middle of the picture.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import cast
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
-from derain.arrays import FloatArray, Picture, fraction, quantise
-from derain.tiling import middle
+from derain.arrays import Picture, quantise
+from derain.engine import network_inputs
+from derain.manifest import InputContract, Overview
 from training.blocks import ResidualBlock
 from training.survey import FINDINGS, OVERVIEW_PX, Survey
 
@@ -129,16 +130,12 @@ class MeanNetwork(nn.Module):
 
     def forward(self, rainy: Tensor, findings: Tensor | None = None) -> Tensor:
         # One after the other, so that the insides of one at a time take memory.
-        first, *others = self._networks
+        first, *others = cast(Iterable[DerainNetwork], self.members)
         change = first.change(rainy, findings)
         for member in others:
             change = change + member.change(rainy, findings)
         clean: Tensor = rainy + first.shuffle(change / len(self.members))
         return clean
-
-    @property
-    def _networks(self) -> list[DerainNetwork]:
-        return [member for member in self.members if isinstance(member, DerainNetwork)]
 
 
 class SurveyedNetwork(nn.Module):
@@ -162,6 +159,14 @@ class SurveyedNetwork(nn.Module):
 Network = DerainNetwork | MeanNetwork | SurveyedNetwork
 
 
+def input_contract(network: Network) -> InputContract:
+    """What it takes, as a manifest says it."""
+    overview = None
+    if isinstance(network, SurveyedNetwork):
+        overview = Overview(longest_px=OVERVIEW_PX, alignment_px=network.survey.shape.alignment_px)
+    return InputContract(alignment_px=network.shape.alignment_px, overview=overview)
+
+
 def _through(blocks: nn.Module, x: Tensor, known: Tensor | None) -> Tensor:
     for block in blocks.children():
         x = block(x, known)
@@ -181,15 +186,6 @@ def derain_picture(network: Network, picture: Picture) -> Picture:
     """A whole picture, uint8 (H, W, 3), through the network as it is: to watch a training by."""
     height, width = picture.shape[:2]
     device = next(network.parameters()).device
-    inputs = [_padded(picture, network.shape.alignment_px)]
-    if isinstance(network, SurveyedNetwork):
-        inputs.append(_padded(middle(picture, OVERVIEW_PX, OVERVIEW_PX), network.survey.shape.alignment_px))
+    inputs = network_inputs(picture, input_contract(network))
     clean = network(*(torch.from_numpy(values).to(device) for values in inputs))[0]
     return quantise(clean.permute(1, 2, 0).cpu().numpy())[:height, :width]
-
-
-def _padded(picture: Picture, alignment_px: int) -> FloatArray:
-    """(1, 3, H, W), its last row and column repeated."""
-    height, width = picture.shape[:2]
-    missing = [(0, -height % alignment_px), (0, -width % alignment_px), (0, 0)]
-    return fraction(np.pad(picture, missing, mode="edge").transpose(2, 0, 1)[None])

@@ -95,11 +95,6 @@ class Recipe:
             start=None,
         )
 
-    @property
-    def window_px(self) -> int:
-        """The side of what rain is drawn on."""
-        return self.survey.window_px if self.survey is not None else self.late_patch_px
-
     def rain_at(self, step: int) -> Family:
         return self.early_rain if step < self.early_steps else self.rain
 

@@ -15,6 +15,7 @@ from derain.errors import ModelError
 from derain.manifest import InputContract, Overview
 from derain.trial import check_model
 from tests.conftest import describe_model, noise, write_model
+from tests.derain.test_engine import levels_apart
 
 LONGEST_PX, CELL_PX = 24, 8
 OVERVIEW = Overview(longest_px=LONGEST_PX, alignment_px=CELL_PX)
@@ -46,10 +47,6 @@ def expected(picture: AnyPicture) -> AnyPicture:
     seen = picture[top : top + height, left : left + width]
     padded = np.pad(seen, [(0, -height % CELL_PX), (0, -width % CELL_PX), (0, 0)], mode="edge")
     return cast(AnyPicture, np.rint((picture + padded.mean(axis=(0, 1))) / 2).astype(picture.dtype))
-
-
-def levels_apart(one: AnyPicture, other: AnyPicture) -> int:
-    return int(np.abs(one.astype(int) - other).max())
 
 
 def lit(height: int, width: int, seed: int) -> Picture:
