@@ -56,6 +56,8 @@ def run(options: Options, processes: Processes) -> Path:
     shown = {f"unseen {SHOWER.name} {i + 1}": pair for i, pair in enumerate(pairs[:3])}
     shown[f"trained on: {recipe.rain.name}"] = trained_on
     survey = _survey(options, run_folder)
+    if survey is not None:
+        survey.to(processes.device)
 
     def whole(network: DerainNetwork | MeanNetwork) -> Network:
         return SurveyedNetwork(survey, network) if survey is not None else network
@@ -71,7 +73,7 @@ def run(options: Options, processes: Processes) -> Path:
         )
         for number, folder in enumerate(_member_folders(recipe, run_folder))
     ]
-    network = whole(MeanNetwork(members) if recipe.members > 1 else members[0])
+    network = whole(MeanNetwork(members) if recipe.members > 1 else members[0]).to("cpu")
     return processes.from_the_first(lambda: _finish(network, commit, options, run_folder))
 
 
