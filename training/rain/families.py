@@ -35,7 +35,7 @@ class UnknownRainError(DerainError):
 # network to leave all rain alone.
 MIXED = Mixture("mixed", (VARIED, CURTAINS), (0.75, 0.25))
 # With veils, which the network can only tell by what is nowhere dark.
-HAZY = Mixture("hazy", (VARIED, CURTAINS, VEILED), (0.6, 0.15, 0.25))
+HAZY = Mixture("hazy", (VARIED, CURTAINS, VEILED), (0.7, 0.15, 0.15))
 
 FAMILIES: dict[str, Family] = {
     family.name: family
