@@ -297,6 +297,30 @@ def test_gradient_of_a_batch_is_that_of_its_parts(tiny_recipe: Recipe, count: in
         np.testing.assert_allclose(ours, theirs, rtol=1e-3, atol=1e-5 * float(theirs.abs().max()))
 
 
+@pytest.mark.parametrize(
+    ("instructions", "expected"),
+    [
+        ({"avx2": True}, False),
+        ({"avx512_bf16": False}, False),
+        ({"avx512_bf16": True}, True),
+        ({"bf16": True}, True),
+    ],
+)
+def test_bfloat16_only_where_there_are_instructions_for_it(
+    instructions: dict[str, bool], expected: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: instructions)
+    computed: list[torch.dtype] = []
+
+    def errors(batch: tuple[Tensor, ...]) -> Tensor:
+        convolved = torch.nn.functional.conv2d(batch[0], torch.ones(1, 1, 1, 1, requires_grad=True))
+        computed.append(convolved.dtype)
+        return convolved.float().mean(dim=(1, 2, 3))
+
+    add_gradients(errors, (torch.ones(2, 1, 4, 4),), 2, 2, torch.device("cpu"))
+    assert computed == [torch.bfloat16 if expected else torch.float32]
+
+
 def test_micro_batches_learn_the_same(unbroken: Path, tiny_recipe: Recipe, tmp_path: Path) -> None:
     train(tiny_recipe, tmp_path, no_scores, execution=Execution(workers=0, micro_batch=3))
     for ours, theirs in zip(read_stats(tmp_path), read_stats(unbroken), strict=False):
