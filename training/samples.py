@@ -34,9 +34,10 @@ class Samples(Dataset[Tensors]):
         self.recipe = recipe
         self.photographs: list[Picture] = []
         if recipe.photographs is not None:
-            # What is smaller than a patch is enlarged; beyond four times nothing is left to learn from.
+            # What is smaller than what is cut is enlarged; beyond four times nothing is left to learn from.
+            cut_px = recipe.survey.window_px if recipe.survey is not None else recipe.patch_px
             self.photographs = load_folder(
-                recipe.photographs, recipe.photograph_count, recipe.seed, smallest_px=recipe.patch_px // 4
+                recipe.photographs, recipe.photograph_count, recipe.seed, smallest_px=cut_px // 4
             )
         self.leaves = [draw_leaves(recipe.leaves, recipe.seed, i) for i in range(recipe.leaves_count)]
         if not self.photographs and not self.leaves:
