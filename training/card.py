@@ -75,7 +75,7 @@ SHA-256 `{manifest.file.sha256}`.
 - **Trained** by the recipe `{recipe["name"]}` of commit `{manifest.commit}`: {recipe["steps"]:,}
   steps of {_batch(recipe)} of {recipe["patch_px"]} px, {_seeds(recipe)}; rain of the
   range `{recipe["rain"]["name"]}`{_early(recipe)}; backgrounds from {photographs} and
-  {recipe["leaves_count"]} dead-leaves pictures.{_started(recipe)}
+  {recipe["leaves_count"]} dead-leaves pictures.{_started(recipe)}{_surveyed(recipe)}
 {_mirrored(manifest)}
 ## Scores
 
@@ -130,6 +130,16 @@ def _started(recipe: dict[str, Any]) -> str:
     if not (start := recipe.get("start")):
         return ""
     return f"\n  Began from the weights of `{start['folder']}`, SHA-256 `{start['sha256']}`."
+
+
+def _surveyed(recipe: dict[str, Any]) -> str:
+    """Recipes of earlier versions have no survey."""
+    if (survey := recipe.get("survey")) is None:
+        return ""
+    trained = f"{survey['steps']:,} steps of {survey['batch']} windows of {survey['window_px']} px"
+    if recipe.get("start"):
+        return f"\n  The survey is that model's where it had one; else it was trained before, in {trained}."
+    return f"\n  The survey was trained before, in {trained}."
 
 
 def _original(manifest: Manifest) -> str:

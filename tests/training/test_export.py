@@ -23,7 +23,7 @@ from training.export import (
     write_onnx,
 )
 from training.network import DerainNetwork, NetworkShape
-from training.recipes import RECIPES, ROOT, Recipe, describe
+from training.recipes import RECIPES, ROOT, Recipe, Surveying, describe
 from training.start import start_from
 
 
@@ -120,6 +120,18 @@ def test_card_says_how_the_course_began(exported: ExportedModel, tiny_recipe: Re
     assert (
         f"Began from the weights of `{exported.folder}`, SHA-256 `{exported.manifest.file.sha256}`." in card
     )
+
+
+def test_card_says_how_the_survey_was_trained(exported: ExportedModel, tiny_recipe: Recipe) -> None:
+    def card(recipe: Recipe) -> str:
+        return model_card(exported.manifest.model_copy(update={"recipe": describe(recipe)}))
+
+    surveyed = replace(tiny_recipe, survey=Surveying(steps=3000, batch=8, window_px=96))
+    steps = "trained before, in 3,000 steps of 8 windows of 96 px."
+    assert f"The survey was {steps}" in card(surveyed)
+    begun = replace(surveyed, start=start_from(exported.folder))
+    assert f"The survey is that model's where it had one; else it was {steps}" in card(begun)
+    assert "survey" not in card(tiny_recipe)
 
 
 def test_commit_is_a_hash_or_unknown() -> None:
