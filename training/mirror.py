@@ -18,9 +18,9 @@ import onnx
 from onnx import helper, numpy_helper
 
 from derain.arrays import FloatArray
-from derain.cli import run_command
+from derain.cli import at_least, run_command
 from derain.errors import DerainError
-from derain.manifest import Manifest, Mirrored, Views, describe_file, load_manifest
+from derain.manifest import InputContract, Manifest, Mirrored, Views, describe_file, load_manifest
 from training.export import Compute, compare, computed_by
 from training.model_folder import check_replaceable, make_model, restore
 from training.options import model_name
@@ -102,10 +102,14 @@ def mean_of_views(compute: Compute, views: Sequence[Axes]) -> Compute:
     return mean
 
 
-def mirror(folder: Path, name: str, count: Views) -> Path:
-    """The mirrored model's folder, beside the given one; raises MirrorError, ModelError or ParityError."""
+def mirror(folder: Path, name: str, count: Views, overview_px: int | None = None) -> Path:
+    """The mirrored model's folder, beside the given one; raises MirrorError, ModelError or ParityError.
+
+    Its survey sees `overview_px` of a side at most; None is as much as the given one's.
+    """
     source = load_manifest(folder)
     target = folder.resolve().parent / name
+    contract = _looks_at(source, overview_px)
     restore(target)
     _check(source, target)
 
@@ -120,13 +124,26 @@ def mirror(folder: Path, name: str, count: Views) -> Path:
             "created": datetime.now(UTC).replace(microsecond=0),
             "file": describe_file(path, source.file.opset),
             "kmac_per_pixel": round(count * source.kmac_per_pixel, 1),
-            "parity": compare(path, expected, source.input),
+            "input": contract,
+            "parity": compare(path, expected, contract),
             "evaluations": [],
             "mirrored_from": Mirrored(name=source.name, sha256=source.file.sha256, views=count),
         }
         return source.model_copy(update=changes)
 
     return make_model(target, make)
+
+
+def _looks_at(source: Manifest, overview_px: int | None) -> InputContract:
+    overview = source.input.overview
+    if overview_px is None:
+        return source.input
+    if overview is None:
+        raise MirrorError(f"{source.name} has no survey that could see more of the picture")
+    if overview_px % overview.alignment_px:
+        raise MirrorError(f"--overview {overview_px} is no multiple of {overview.alignment_px}")
+    seen = overview.model_copy(update={"longest_px": overview_px})
+    return source.input.model_copy(update={"overview": seen})
 
 
 def _check(source: Manifest, target: Path) -> None:
@@ -143,7 +160,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _run(options: argparse.Namespace) -> int:
-    folder = mirror(options.model, options.name, options.views)
+    folder = mirror(options.model, options.name, options.views, options.overview)
     print(f"{folder} is ready:\n  DERAIN_MODEL={folder} make serve")
     return 0
 
@@ -159,6 +176,13 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
         choices=tuple(VIEWS),
         default=max(VIEWS),
         help="2: as it is and left to right; 4: both also upside down (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--overview",
+        type=at_least(1),
+        metavar="PX",
+        help="how much of the picture tells what rain it is: a square of so many pixels a side in its middle "
+        "(default: as of the given model)",
     )
     return parser.parse_args(arguments)
 

@@ -14,10 +14,11 @@ from derain.engine import Engine
 from derain.manifest import Views, load_manifest
 from tests.conftest import ROOT, files_in, noise
 from tests.training.conftest import TINY_SHAPE, ExportedModel, surveyed_network
-from training.card import REMARKS
-from training.export import write_onnx
+from training.card import REMARKS, write_model_texts
+from training.export import export, write_onnx
 from training.mirror import VIEWS, main, mirrored
 from training.network import DerainNetwork
+from training.recipes import Recipe
 from training.start import begin, start_from
 
 
@@ -120,6 +121,23 @@ def test_what_must_not_be_is_refused(
     assert said in error
     assert error.count("\n") == 1
     assert files_in(model.parent) == before
+
+
+@pytest.mark.slow
+def test_a_survey_may_see_more_of_the_picture(
+    model: Path, tiny_recipe: Recipe, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    told = tmp_path / "told"
+    told.mkdir()
+    write_model_texts(told, export(surveyed_network(), tiny_recipe, "unknown", told, "told"))
+    assert main([str(told), "--name", "best", "--overview", "320"]) == 0
+    overview = load_manifest(told.with_name("best")).input.overview
+    assert overview is not None
+    assert overview.longest_px == 320
+    assert main([str(told), "--name", "better", "--overview", "321"]) == 1
+    assert "--overview 321 is no multiple of 4" in capsys.readouterr().err
+    assert main([str(model), "--name", "better", "--overview", "320"]) == 1
+    assert "tiny has no survey that could see more" in capsys.readouterr().err
 
 
 def test_manifests_of_before_still_load() -> None:
