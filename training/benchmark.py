@@ -18,7 +18,7 @@ import torch
 
 from derain.cli import at_least, run_command
 from training.backgrounds import Leaves, cut_patch, draw_leaves, load_folder
-from training.loop import has_bfloat16
+from training.loop import convolving
 from training.network import DerainNetwork
 from training.rain.families import FAMILIES, TRAINABLE
 from training.recipes import PHOTOGRAPHS, base
@@ -74,7 +74,7 @@ def measure_training(seconds: float) -> list[tuple[str, float]]:
     clean = clean.contiguous(memory_format=torch.channels_last)
 
     def step(_index: int) -> None:
-        with torch.autocast("cpu", torch.bfloat16, enabled=has_bfloat16(clean.device)):
+        with convolving(clean.device):
             derained = network(clean)
         patch_errors(derained.float(), clean).mean().backward()
 
