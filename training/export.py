@@ -1,6 +1,7 @@
 """From a trained network to a model folder: ONNX, checked against PyTorch, and its manifest."""
 
 import logging
+import math
 import subprocess
 import warnings
 from collections.abc import Callable, Sequence
@@ -159,6 +160,25 @@ def kmac_per_pixel(network: Network) -> float:
     for hook in hooks:
         hook.remove()
     return total / (height * width) / 1000
+
+
+def kmac_of_graph(model: onnx.ModelProto, contract: InputContract) -> float:
+    """The same of a model as it is stored, whatever made it."""
+    blank = np.zeros((*_COSTED_PX, 3), np.uint8)
+    shaped = onnx.ModelProto()
+    shaped.CopyFrom(model)
+    for given, values in zip(shaped.graph.input, network_inputs(blank, contract), strict=True):
+        for axis, length in zip(given.type.tensor_type.shape.dim, values.shape, strict=True):
+            axis.dim_value = length
+    inferred = onnx.shape_inference.infer_shapes(shaped, strict_mode=True, data_prop=True).graph
+    places = {
+        value.name: math.prod(axis.dim_value for axis in value.type.tensor_type.shape.dim[2:])
+        for value in (*inferred.value_info, *inferred.output)
+    }
+    weights = {stored.name: math.prod(stored.dims) for stored in model.graph.initializer}
+    convolutions = (node for node in model.graph.node if node.op_type == "Conv")
+    total = sum(weights[node.input[1]] * places[node.output[0]] for node in convolutions)
+    return float(total / math.prod(_COSTED_PX) / 1000)
 
 
 def current_commit() -> str:

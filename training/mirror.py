@@ -21,7 +21,7 @@ from derain.arrays import FloatArray
 from derain.cli import at_least, run_command
 from derain.errors import DerainError
 from derain.manifest import InputContract, Manifest, Mirrored, Views, describe_file, load_manifest
-from training.export import Compute, compare, computed_by
+from training.export import Compute, compare, computed_by, kmac_of_graph
 from training.model_folder import check_replaceable, make_model, restore
 from training.options import model_name
 
@@ -117,13 +117,14 @@ def mirror(folder: Path, name: str, count: Views, overview_px: int | None = None
         path = unfinished / source.file.name
         original = folder / source.file.name
         views = VIEWS[count]
-        onnx.save(mirrored(onnx.load(original), views), path)
+        graph = mirrored(onnx.load(original), views)
+        onnx.save(graph, path)
         expected = mean_of_views(computed_by(original), views)
         changes = {
             "name": name,
             "created": datetime.now(UTC).replace(microsecond=0),
             "file": describe_file(path, source.file.opset),
-            "kmac_per_pixel": round(count * source.kmac_per_pixel, 1),
+            "kmac_per_pixel": round(kmac_of_graph(graph, contract), 1),
             "input": contract,
             "parity": compare(path, expected, contract),
             "evaluations": [],

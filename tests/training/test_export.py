@@ -5,6 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import onnx
 import onnxruntime as ort
 import pytest
 import torch
@@ -18,6 +19,7 @@ from training.export import (
     PARITY_TOLERANCE,
     ParityError,
     current_commit,
+    kmac_of_graph,
     kmac_per_pixel,
     measure_parity,
     write_onnx,
@@ -96,6 +98,15 @@ def test_multiply_adds_counted_by_hand() -> None:
     per_fine_cell = 6 * 6 * 3 * 4 + 2 * (2 * 3 * 3 * 4 * 4) + 3 * 3 * 4 * 12  # head, two blocks, tail
     per_coarse_cell = 2 * 2 * 4 * 8 + 2 * 3 * 3 * 8 * 8 + 8 * 16  # down, one block, up
     assert kmac_per_pixel(network) == pytest.approx((per_fine_cell / 4 + per_coarse_cell / 16) / 1000)
+
+
+@pytest.mark.parametrize("name", ["fast", "base"])
+def test_multiply_adds_of_a_stored_graph_are_its_networks(name: str) -> None:
+    """Of a shipped model: a survey that sees a part of the picture, and networks that see all of it."""
+    folder = ROOT / "models" / name
+    manifest = load_manifest(folder)
+    counted = kmac_of_graph(onnx.load(folder / "model.onnx"), manifest.input)
+    assert counted == pytest.approx(manifest.kmac_per_pixel, abs=0.051)
 
 
 def test_recipe_is_described_for_json(tiny_recipe: Recipe, tmp_path: Path) -> None:
