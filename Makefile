@@ -53,12 +53,12 @@ serve: $(SERVE_READY)
 
 develop: $(DEV_READY)
 
-# Files are shared out among the cores.
+# Files are shared out among the cores, in the order of tests/conftest.py.
 test: $(DEV_READY)
-	$(BIN)/python -m pytest --numprocesses auto --dist loadfile
+	$(BIN)/python -m pytest --numprocesses auto --dist loadfile --no-loadscope-reorder
 
 quick: $(DEV_READY)
-	$(BIN)/python -m pytest --numprocesses auto --dist loadfile -m "not slow"
+	$(BIN)/python -m pytest --numprocesses auto --dist loadfile --no-loadscope-reorder -m "not slow"
 
 check: $(DEV_READY)
 	$(BIN)/ruff check .

@@ -125,7 +125,10 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--seeds", type=at_least(1), default=2, help="trainings of each variant (default: 2)")
     parser.add_argument(
-        "--steps", type=at_least(1), help=f"of each training (default: {reference_recipe().steps})"
+        "--steps",
+        type=at_least(1),
+        help=f"of each training (default: {reference_recipe().steps}); the rain of its first "
+        f"{reference_recipe().early_steps} has no veils",
     )
     add_pairs_option(parser)
     add_clean_option(parser)
