@@ -28,8 +28,8 @@ _LINE_PX = 16  # the least length of a line: rain is longer, grain and foliage m
 _LINE_SIGMA_PX = 1.0  # half of a line's width; its surroundings are three times as wide
 _SQUAT = 2  # rows taken together before lines are looked for: they stand upright, or nearly
 _BLOCK_PX = 32
-_CROP_PX = 40  # of the second look
-_LONGEST_PX = 384  # of what is judged, so that a large photograph costs no more than a small one
+_CROP_PX = 24  # of the second look
+_LONGEST_PX = 256  # of what is judged, so that a large photograph costs no more than a small one
 _UNSEEN = 0.5  # levels: what rounding alone may do
 
 # The second look waits for the network, and the rest is done meanwhile.
@@ -62,7 +62,7 @@ class Signs:
 def look(rainy: Picture, derained: Picture, derain: Callable[[Picture], Picture]) -> Look:
     """Judges what a network did, uint8 RGB (H, W, 3) of any size; `derain` is the network itself.
 
-    It is run once more, on a crop of 40 x 40 pixels at most. Of what is longer than 384 pixels the
+    It is run once more, on a crop of 24 x 24 pixels at most. Of what is longer than 256 pixels the
     middle is judged.
     """
     before, after = (middle(picture, _LONGEST_PX, _LONGEST_PX) for picture in (rainy, derained))
@@ -168,10 +168,8 @@ def _coherence(levels: FloatArray) -> float:
 
 
 def _crop(score: FloatArray, height: int, width: int) -> tuple[slice, slice]:
-    """The window of _CROP_PX in which the blocks' score is highest."""
-    side = _CROP_PX // _BLOCK_PX
-    smooth = cv2.boxFilter(score, -1, (side, side), borderType=cv2.BORDER_REPLICATE)
-    block = np.unravel_index(int(smooth.argmax()), score.shape)
+    """The middle _CROP_PX of the block whose score is highest."""
+    block = np.unravel_index(int(score.argmax()), score.shape)
     top, left = (
         int(np.clip((b + 0.5) * length / blocks - _CROP_PX / 2, 0, max(0, length - _CROP_PX)))
         for b, length, blocks in zip(block, (height, width), score.shape, strict=True)

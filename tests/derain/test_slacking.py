@@ -92,7 +92,7 @@ def test_the_second_look_is_the_networks_on_one_crop() -> None:
         return picture // 2
 
     found, _ = read_signs(wet(1), wet(1), halve)
-    assert shapes == [(40, 40, 3)]
+    assert shapes == [(24, 24, 3)]
     assert found.second > read_signs(wet(1), wet(1), keep)[0].second
 
 
