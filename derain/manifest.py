@@ -61,6 +61,14 @@ class Mirrored(_Part):
     views: Views
 
 
+class Quantised(_Part):
+    """The model whose inner convolutions this one computes in 8-bit integers."""
+
+    name: str
+    sha256: str = Field(pattern=r"^[0-9a-f]{64}$")  # of its ONNX file
+    windows: int  # rainy pictures by which the ranges of its activations were found
+
+
 class Evaluation(_Part):
     """Mean scores over one set of pictures; see training/metrics.py. None: not measurable there."""
 
@@ -101,7 +109,14 @@ class Manifest(_Part):
     recipe: dict[str, Any]
     commit: str  # of the code that trained it
     evaluations: list[Evaluation]
-    mirrored_from: Mirrored | None = None  # else the file is the network that the recipe trained
+    # Where both are None, the file is the network that the recipe trained.
+    mirrored_from: Mirrored | None = None
+    quantised_from: Quantised | None = None
+
+    @property
+    def is_made_of_another(self) -> bool:
+        """Whether it has no weights of its own, and can be made anew without training."""
+        return self.mirrored_from is not None or self.quantised_from is not None
 
 
 def load_manifest(folder: Path) -> Manifest:

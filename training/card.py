@@ -76,7 +76,7 @@ SHA-256 `{manifest.file.sha256}`.
   steps of {_batch(recipe)} of {recipe["patch_px"]} px, {_seeds(recipe)}; rain of the
   range `{recipe["rain"]["name"]}`{_early(recipe)}; backgrounds from {photographs} and
   {recipe["leaves_count"]} dead-leaves pictures.{_started(recipe)}{_surveyed(recipe)}
-{_mirrored(manifest)}
+{_mirrored(manifest)}{_quantised(manifest)}
 ## Scores
 
 Measured on this file through the engine that serves it. No rain family below was trained on.
@@ -143,6 +143,8 @@ def _surveyed(recipe: dict[str, Any]) -> str:
 
 
 def _original(manifest: Manifest) -> str:
+    if manifest.quantised_from is not None:
+        return f"`{manifest.quantised_from.name}` on noise"
     if manifest.mirrored_from is None:
         return "PyTorch"
     return f"`{manifest.mirrored_from.name}`, run and averaged view by view"
@@ -155,6 +157,16 @@ def _mirrored(manifest: Manifest) -> str:
     return f"""- **Mirrored, not trained anew**: runs `{mirrored.name}`, SHA-256
   `{mirrored.sha256}`,
   on the picture and on its mirror images, {views}, and returns the mean.
+"""
+
+
+def _quantised(manifest: Manifest) -> str:
+    if (quantised := manifest.quantised_from) is None:
+        return ""
+    return f"""- **Quantised, not trained anew**: computes `{quantised.name}`, SHA-256
+  `{quantised.sha256}`,
+  in 8-bit integers, but for the survey and each network's first and last layer. The ranges are those
+  of {quantised.windows} windows in procedural rain.
 """
 
 

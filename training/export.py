@@ -114,7 +114,9 @@ def measure_parity(network: Network, path: Path) -> Parity:
     )
 
 
-def compare(path: Path, expected: Compute, contract: InputContract) -> Parity:
+def compare(
+    path: Path, expected: Compute, contract: InputContract, tolerance: float = PARITY_TOLERANCE
+) -> Parity:
     """The largest difference between a file and what it is to compute; raises ParityError."""
     compute = computed_by(path)
     sizes = [
@@ -129,10 +131,8 @@ def compare(path: Path, expected: Compute, contract: InputContract) -> Parity:
         ]
         # NaN stays NaN
         largest = float(np.maximum(largest, np.abs(compute(*given) - expected(*given)).max()))
-    if not largest <= PARITY_TOLERANCE:
-        raise ParityError(
-            f"{path} differs from the network by {largest:.2e}, allowed: {PARITY_TOLERANCE:.0e}"
-        )
+    if not largest <= tolerance:
+        raise ParityError(f"{path} differs from the network by {largest:.2e}, allowed: {tolerance:.0e}")
     return Parity(sizes=sizes, max_difference=largest)
 
 

@@ -22,7 +22,7 @@ from derain.cli import at_least, run_command
 from derain.errors import DerainError
 from derain.manifest import InputContract, Manifest, Mirrored, Views, describe_file, load_manifest
 from training.export import Compute, compare, computed_by, kmac_of_graph
-from training.model_folder import check_replaceable, make_model, restore
+from training.model_folder import check_made_of_another, make_model, restore
 from training.options import model_name
 
 Axes = tuple[int, ...]
@@ -150,9 +150,11 @@ def _looks_at(source: Manifest, overview_px: int | None) -> InputContract:
 def _check(source: Manifest, target: Path) -> None:
     if source.mirrored_from is not None:
         raise MirrorError(f"{source.name} is mirrored already: mirror {source.mirrored_from.name}")
-    check_replaceable(target)
-    if target.exists() and load_manifest(target).mirrored_from is None:
-        raise MirrorError(f"{target} has weights of its own, which would be lost: choose another --name")
+    if source.quantised_from is not None:
+        raise MirrorError(
+            f"{source.name} is quantised: mirror {source.quantised_from.name}, and quantise that"
+        )
+    check_made_of_another(target)
 
 
 def main(arguments: list[str] | None = None) -> int:

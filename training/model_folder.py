@@ -17,6 +17,13 @@ def check_replaceable(folder: Path) -> None:
         raise DerainError(f"{folder} is there and is no model folder; choose another --name")
 
 
+def check_made_of_another(folder: Path) -> None:
+    """Raises DerainError where something else is than a model that needed no training, or nothing."""
+    check_replaceable(folder)
+    if folder.exists() and not load_manifest(folder).is_made_of_another:
+        raise DerainError(f"{folder} has weights of its own, which would be lost: choose another --name")
+
+
 def make_model(folder: Path, make: Callable[[Path], Manifest]) -> Path:
     """The folder, with the ONNX file that `make` writes into the one it is given, scored; prints the scores.
 

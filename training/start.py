@@ -87,6 +87,8 @@ def _read_all(start: Start) -> dict[str, Tensor]:
     manifest = load_manifest(start.folder)
     if manifest.file.sha256 != start.sha256:
         raise StartError(f"{start.folder} is not the model that the training was to begin from")
+    if manifest.quantised_from is not None:
+        raise StartError(f"{start.folder} is quantised: begin from {manifest.quantised_from.name}")
     model = onnx.load(start.folder / manifest.file.name)
     return {
         stored.name: torch.from_numpy(np.array(onnx.numpy_helper.to_array(stored)))
