@@ -39,6 +39,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: item.path.name not in _LONGEST_FILES)
 
 
+# The most memory that a process has had, as it asks for it itself. Not `ru_maxrss`: that begins with what its
+# parent had, and a parent with torch loaded has a gigabyte.
+PEAK_KB = "int(open('/proc/self/status').read().split('VmHWM:')[1].split()[0])"
+
+
 def scene(height: int, width: int) -> Picture:
     """Smooth, so that lossy formats keep it, and with a red that is nothing like its blue."""
     rows, columns = np.mgrid[0:height, 0:width] / max(height, width)
