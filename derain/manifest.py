@@ -53,19 +53,22 @@ class Parity(_Part):
     max_difference: float  # over all pixels of all sizes, on a scale of 0 to 1
 
 
-class Mirrored(_Part):
-    """The model that this one runs on a picture and on its mirror images, to return the mean."""
+class _Origin(_Part):
+    """The model that this one was made of without training."""
 
     name: str
     sha256: str = Field(pattern=r"^[0-9a-f]{64}$")  # of its ONNX file
+
+
+class Mirrored(_Origin):
+    """The model that this one runs on a picture and on its mirror images, to return the mean."""
+
     views: Views
 
 
-class Quantised(_Part):
+class Quantised(_Origin):
     """The model whose inner convolutions this one computes in 8-bit integers."""
 
-    name: str
-    sha256: str = Field(pattern=r"^[0-9a-f]{64}$")  # of its ONNX file
     windows: int  # rainy pictures by which the ranges of its activations were found
 
 

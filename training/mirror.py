@@ -10,8 +10,8 @@ served like any other. It costs as many times as much as it has views; tiles and
 import argparse
 import sys
 from collections.abc import Sequence
-from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -20,9 +20,9 @@ from onnx import helper, numpy_helper
 from derain.arrays import FloatArray
 from derain.cli import at_least, run_command
 from derain.errors import DerainError
-from derain.manifest import InputContract, Manifest, Mirrored, Views, describe_file, load_manifest
+from derain.manifest import InputContract, Manifest, Mirrored, Views, load_manifest
 from training.export import Compute, compare, computed_by, kmac_of_graph
-from training.model_folder import check_made_of_another, make_model, restore
+from training.model_folder import make_of_another
 from training.options import model_name
 
 Axes = tuple[int, ...]
@@ -108,31 +108,21 @@ def mirror(folder: Path, name: str, count: Views, overview_px: int | None = None
     Its survey sees `overview_px` of a side at most; None is as much as the given one's.
     """
     source = load_manifest(folder)
-    target = folder.resolve().parent / name
     contract = _looks_at(source, overview_px)
-    restore(target)
-    _check(source, target)
+    _check(source)
 
-    def make(unfinished: Path) -> Manifest:
-        path = unfinished / source.file.name
-        original = folder / source.file.name
+    def write(original: Path, path: Path) -> dict[str, Any]:
         views = VIEWS[count]
         graph = mirrored(onnx.load(original), views)
         onnx.save(graph, path)
-        expected = mean_of_views(computed_by(original), views)
-        changes = {
-            "name": name,
-            "created": datetime.now(UTC).replace(microsecond=0),
-            "file": describe_file(path, source.file.opset),
+        return {
             "kmac_per_pixel": round(kmac_of_graph(graph, contract), 1),
             "input": contract,
-            "parity": compare(path, expected, contract),
-            "evaluations": [],
+            "parity": compare(path, mean_of_views(computed_by(original), views), contract),
             "mirrored_from": Mirrored(name=source.name, sha256=source.file.sha256, views=count),
         }
-        return source.model_copy(update=changes)
 
-    return make_model(target, make)
+    return make_of_another(folder, source, name, write)
 
 
 def _looks_at(source: Manifest, overview_px: int | None) -> InputContract:
@@ -147,14 +137,13 @@ def _looks_at(source: Manifest, overview_px: int | None) -> InputContract:
     return source.input.model_copy(update={"overview": seen})
 
 
-def _check(source: Manifest, target: Path) -> None:
+def _check(source: Manifest) -> None:
     if source.mirrored_from is not None:
         raise MirrorError(f"{source.name} is mirrored already: mirror {source.mirrored_from.name}")
     if source.quantised_from is not None:
         raise MirrorError(
             f"{source.name} is quantised: mirror {source.quantised_from.name}, and quantise that"
         )
-    check_made_of_another(target)
 
 
 def main(arguments: list[str] | None = None) -> int:

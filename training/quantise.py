@@ -14,12 +14,11 @@ pictures lose some of their fidelity, so look at what the gate says before it is
 import argparse
 import logging
 import sys
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -35,9 +34,9 @@ from derain.arrays import FloatArray, Picture
 from derain.cli import at_least, run_command
 from derain.engine import network_inputs
 from derain.errors import DerainError
-from derain.manifest import InputContract, Manifest, Quantised, describe_file, load_manifest
+from derain.manifest import InputContract, Quantised, load_manifest
 from training.export import compare, computed_by, strip
-from training.model_folder import check_made_of_another, make_model, restore
+from training.model_folder import make_of_another
 from training.options import model_name
 from training.recipes import base
 from training.samples import SurveySamples
@@ -55,18 +54,16 @@ class QuantiseError(DerainError):
 
 def quantised(source: Path, target: Path, windows: list[Picture], contract: InputContract) -> None:
     """Writes the ONNX file `target`: what `source` computes, its inner convolutions in 8-bit integers."""
-    model = onnx.load(source)
-    names = list(model.graph.input)
-    exact = [node.name for node in model.graph.node if node.op_type == "Conv" and _is_exact(node)]
-    with tempfile.TemporaryDirectory() as scratch, _silenced():
-        unchecked = Path(scratch) / "model.onnx"
+    graph = onnx.load(source).graph
+    names = [given.name for given in graph.input]
+    with _silenced():
         quantize_static(
             source,
-            unchecked,
-            _Windows(windows, contract, [given.name for given in names]),
+            target,
+            _Windows(windows, contract, names),
             quant_format=QuantFormat.QDQ,
             op_types_to_quantize=["Conv"],
-            nodes_to_exclude=exact,
+            nodes_to_exclude=[node.name for node in graph.node if _is_exact(node)],
             per_channel=True,
             reduce_range=True,  # AVX2 adds pairs of products in 16 bits, and would saturate
             activation_type=QuantType.QUInt8,
@@ -74,7 +71,7 @@ def quantised(source: Path, target: Path, windows: list[Picture], contract: Inpu
             calibrate_method=CalibrationMethod.MinMax,
             extra_options={"WeightSymmetric": True},
         )
-        made = onnx.load(unchecked)
+    made = onnx.load(target)
     strip(made)
     onnx.checker.check_model(made, full_check=True)
     onnx.save(made, target)
@@ -111,34 +108,23 @@ class _Windows(CalibrationDataReader):  # type: ignore[misc]  # onnxruntime has 
 def draw_windows(count: int) -> list[Picture]:
     """Of the rain and the backgrounds that models are trained on, uint8 (224, 224, 3)."""
     samples = SurveySamples(replace(base(), seed=_SEED).of_survey())
-    rainy = (samples[index][0].numpy() for index in range(count))
-    return [np.ascontiguousarray(window.transpose(1, 2, 0)) for window in rainy]
+    return [np.ascontiguousarray(samples[index][0].numpy().transpose(1, 2, 0)) for index in range(count)]
 
 
 def quantise(folder: Path, name: str, windows: int = _WINDOWS) -> Path:
     """The quantised model's folder, beside the given one; raises QuantiseError, ModelError or ParityError."""
     source = load_manifest(folder)
-    target = folder.resolve().parent / name
     if source.quantised_from is not None:
         raise QuantiseError(f"{source.name} is quantised already: quantise {source.quantised_from.name}")
-    restore(target)
-    check_made_of_another(target)
 
-    def make(unfinished: Path) -> Manifest:
-        path = unfinished / source.file.name
-        original = folder / source.file.name
+    def write(original: Path, path: Path) -> dict[str, Any]:
         quantised(original, path, draw_windows(windows), source.input)
-        changes = {
-            "name": name,
-            "created": datetime.now(UTC).replace(microsecond=0),
-            "file": describe_file(path, source.file.opset),
+        return {
             "parity": compare(path, computed_by(original), source.input, _TOLERANCE),
-            "evaluations": [],
             "quantised_from": Quantised(name=source.name, sha256=source.file.sha256, windows=windows),
         }
-        return source.model_copy(update=changes)
 
-    return make_model(target, make)
+    return make_of_another(folder, source, name, write)
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -13,7 +13,7 @@ from derain.arrays import FloatArray, quantise
 from derain.engine import Engine
 from derain.manifest import Views, load_manifest
 from tests.conftest import ROOT, files_in, noise
-from tests.training.conftest import TINY_SHAPE, ExportedModel, surveyed_network
+from tests.training.conftest import TINY_SHAPE, ExportedModel, assert_refused, surveyed_network
 from training.card import REMARKS, write_model_texts
 from training.export import export, write_onnx
 from training.mirror import VIEWS, main, mirrored
@@ -115,12 +115,7 @@ def test_what_must_not_be_is_refused(
     model: Path, of: str, name: str, said: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (model.with_name("thesis")).mkdir(exist_ok=True)
-    before = files_in(model.parent)
-    assert main([str(model.with_name(of)), "--name", name]) == 1
-    error = capsys.readouterr().err
-    assert said in error
-    assert error.count("\n") == 1
-    assert files_in(model.parent) == before
+    assert_refused(main, [str(model.with_name(of)), "--name", name], said, model.parent, capsys)
 
 
 @pytest.mark.slow

@@ -11,7 +11,7 @@ from derain.arrays import Picture, quantise
 from derain.engine import Engine, network_inputs
 from derain.manifest import InputContract, load_manifest
 from tests.conftest import ROOT, files_in, noise
-from tests.training.conftest import TINY_SHAPE, ExportedModel
+from tests.training.conftest import TINY_SHAPE, ExportedModel, assert_refused
 from training.card import REMARKS
 from training.export import computed_by
 from training.metrics import psnr
@@ -115,12 +115,7 @@ def test_what_must_not_be_is_refused(
     model: Path, of: str, name: str, said: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (model.with_name("thesis")).mkdir(exist_ok=True)
-    before = files_in(model.parent)
-    assert main([str(model.with_name(of)), "--name", name]) == 1
-    error = capsys.readouterr().err
-    assert said in error
-    assert error.count("\n") == 1
-    assert files_in(model.parent) == before
+    assert_refused(main, [str(model.with_name(of)), "--name", name], said, model.parent, capsys)
 
 
 @pytest.mark.slow
