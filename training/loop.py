@@ -117,7 +117,6 @@ def _learn(
         optimiser.load_state_dict(checkpoint.optimiser)
         first_step, unlogged = checkpoint.step, checkpoint.unlogged
     elif (start := recipe.start) is not None:
-        assert isinstance(network, DerainNetwork), "a survey does not begin from a model"
         processes.on_each(lambda: begin(network, start))
         average.load_state_dict(network.state_dict())
     if first_step == recipe.steps:

@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from training.backgrounds import Leaves
 from training.network import NetworkShape
-from training.rain.families import HAZY, MIXED, Family
+from training.rain.families import HAZY, MIXED, MURKY, Family
 from training.rain.mixture import Mixture
 from training.rain.streaks import MEDIUM
 from training.start import Start
@@ -25,8 +25,9 @@ class Surveying:
     """How the survey is trained, before the networks that it tells what rain it is."""
 
     shape: SurveyShape = field(default_factory=SurveyShape)
-    rain: Mixture = HAZY  # whatever the networks are trained on: the survey has to be told what was drawn
+    rain: Mixture = MURKY  # whatever the networks are trained on: the survey has to be told what was drawn
     steps: int = 4_000
+    goes_on: bool = False  # from that of the model to begin from, which else is taken as it is
     batch: int = 16  # windows
     window_px: int = 224
     patches: int = 2  # that the networks are given of each window
@@ -92,7 +93,7 @@ class Recipe:
             patch_px=survey.window_px,
             early_steps=0,
             late_share=0.0,
-            start=None,
+            start=self.start if survey.goes_on else None,
         )
 
     def rain_at(self, step: int) -> Family:
@@ -114,7 +115,7 @@ def fast() -> Recipe:
         network=NetworkShape(width=16, is_told=True),
         survey=Surveying(),
         members=1,
-        rain=HAZY,
+        rain=MURKY,
         early_rain=MIXED,
         photographs=PHOTOGRAPHS,
         photograph_count=None,
@@ -212,6 +213,7 @@ def ablation() -> Recipe:
         name="ablation",
         network=replace(fast().network, is_told=False),
         survey=None,
+        rain=HAZY,
         steps=1500,
         batch=16,
         patch_px=64,

@@ -82,8 +82,10 @@ def _survey(options: Options, run_folder: Path) -> Survey | None:
     recipe = options.recipe
     if recipe.survey is None:
         return None
-    if recipe.start is not None and (known := survey_of(recipe.start, recipe.survey.shape)) is not None:
-        return known
+    if recipe.start is not None and not recipe.survey.goes_on:
+        known = survey_of(recipe.start, recipe.survey.shape)
+        if known is not None:
+            return known
     return learn(
         SurveyTask(), recipe.of_survey(), run_folder / SURVEY, no_scores, execution=options.execution
     )

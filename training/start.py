@@ -38,11 +38,17 @@ def start_from(folder: Path) -> Start:
 
 
 @torch.no_grad()
-def begin(network: DerainNetwork, start: Start) -> None:
+def begin(network: DerainNetwork | Survey, start: Start) -> None:
     """Gives the network the model's weights, in place; it then computes what the model does.
+
+    A survey is given those of the model's, or keeps its own where the model has none.
 
     Raises StartError where the model is not the one that was meant, or not contained in the network.
     """
+    if isinstance(network, Survey):
+        if (known := survey_of(start, network.shape)) is not None:
+            network.load_state_dict(known.state_dict())
+        return
     weights = _read_weights(start)
     there = dict(network.named_parameters())
     if missing := weights.keys() - there.keys():

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from torch.distributed.run import get_args_parser
 
+from tests.training.conftest import ExportedModel
 from training.backgrounds import BackgroundError
 from training.loop import Execution
 from training.options import SurveyError, read_options
@@ -67,6 +68,14 @@ def test_complexity_of_leaves_that_there_are_none_of_is_an_error() -> None:
         BackgroundError, match="--leaves-complexity is of no use: the recipe study has leaves"
     ):
         read_options(["study", "--leaves-complexity", "0.5"])
+
+
+def test_a_model_s_survey_goes_on_where_it_is_given_steps(exported: ExportedModel) -> None:
+    begun = ["smoke", "--from", str(exported.folder)]
+    for arguments, goes_on in ((begun, False), ([*begun, "--survey-steps", "5"], True), (["smoke"], False)):
+        survey = read_options(arguments).recipe.survey
+        assert survey is not None
+        assert survey.goes_on == goes_on
 
 
 def test_a_survey_that_there_is_none_of_is_an_error() -> None:

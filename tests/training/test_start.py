@@ -27,7 +27,7 @@ from training.network import DerainNetwork, MeanNetwork, NetworkShape, derain_pi
 from training.options import read_options
 from training.recipes import Recipe
 from training.start import StartError, begin, start_from, survey_of
-from training.survey import FINDINGS, SurveyShape
+from training.survey import FINDINGS, Survey, SurveyShape
 
 LARGER = {
     "alike": TINY_SHAPE,
@@ -146,13 +146,23 @@ def test_a_model_with_a_survey_is_begun_from_with_it(tiny_recipe: Recipe, tmp_pa
         begin(begun, replace(start, member=number))
         for name, weight in member.state_dict().items():
             assert torch.equal(begun.state_dict()[name], weight)
+    begun_survey = Survey(SURVEYED.shape)
+    begin(begun_survey, start)
+    for name, weight in network.survey.state_dict().items():
+        assert torch.equal(begun_survey.state_dict()[name], weight)
     with pytest.raises(StartError, match="has a survey of another size"):
         survey_of(start, SurveyShape())
+    with pytest.raises(StartError, match="has a survey of another size"):
+        begin(Survey(SurveyShape()), start)
 
 
 def test_a_model_without_one_can_be_begun_from_too(exported: ExportedModel, picture: Picture) -> None:
     start = start_from(exported.folder)
     assert survey_of(start, SURVEYED.shape) is None
+    survey = Survey(SURVEYED.shape)
+    untouched = {name: weight.clone() for name, weight in survey.state_dict().items()}
+    begin(survey, start)
+    assert all(torch.equal(weight, untouched[name]) for name, weight in survey.state_dict().items())
     told = DerainNetwork(TOLD_SHAPE)
     begin(told, start)
     with torch.inference_mode():

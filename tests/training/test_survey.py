@@ -8,7 +8,7 @@ import torch
 
 from tests.training.conftest import SURVEYED
 from training.optimiser import Optimiser
-from training.rain.families import HAZY
+from training.rain.families import MURKY
 from training.rain.varied import Fall, Sheet, Streaks
 from training.recipes import Recipe
 from training.samples import Samples, SurveySamples
@@ -79,7 +79,7 @@ def test_a_survey_is_taught_what_its_windows_were_drawn_with(tiny_recipe: Recipe
         window, known = samples[index]
         assert window.shape == (3, SURVEYED.window_px, SURVEYED.window_px)
         assert window.dtype == torch.uint8
-        layers = HAZY.layers_of(recipe.seed, index)
+        layers = MURKY.layers_of(recipe.seed, index)
         pictures = (window.permute(1, 2, 0).numpy(), dry[index][1].permute(1, 2, 0).numpy())
         np.testing.assert_allclose(known.numpy(), facts(layers, *pictures), rtol=1e-6)
 

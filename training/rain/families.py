@@ -11,7 +11,7 @@ from training.rain.mixture import Mixture
 from training.rain.rainmix import RainMix
 from training.rain.streaks import RANGES, WIDE
 from training.rain.textures import TextureRain
-from training.rain.varied import CURTAINS, VARIED, VEILED
+from training.rain.varied import ACCUMULATED, CURTAINS, VARIED, VEILED
 
 
 class Family(Protocol):
@@ -36,6 +36,8 @@ class UnknownRainError(DerainError):
 MIXED = Mixture("mixed", (VARIED, CURTAINS), (0.75, 0.25))
 # With veils, which the network can only tell by what is nowhere dark.
 HAZY = Mixture("hazy", (VARIED, CURTAINS, VEILED), (0.7, 0.15, 0.15))
+# And with rain so dense that it is a veil itself.
+MURKY = Mixture("murky", (VARIED, CURTAINS, VEILED, ACCUMULATED), (0.58, 0.12, 0.12, 0.18))
 
 FAMILIES: dict[str, Family] = {
     family.name: family
@@ -45,7 +47,9 @@ FAMILIES: dict[str, Family] = {
         CURTAINS,
         VEILED,
         MIXED,
+        ACCUMULATED,
         HAZY,
+        MURKY,
         RainMix("rainmix", WIDE),
         *DRAWN,
         Albumentations(),

@@ -27,6 +27,8 @@ from training.randomness import Purpose, generator
 
 Range = tuple[float, float]  # lowest, highest
 
+_BRIGHTEST = 2.5  # standard deviations over the mean at which a closed sheet is at its brightest
+
 
 @dataclass(frozen=True)
 class Fall:
@@ -134,6 +136,7 @@ class VariedRain:
     density: Range = (2e-4, 3e-2)  # of streaks; see `Streaks.density`; drawn log-uniformly
     hard_share: float = 0.35  # of layers of streaks
     sheet_share: float = 0.2  # of layers
+    closed_share: float = 0.0  # of sheets: hardly anywhere dry, so that they are a veil with streaks in it
     highest_mean: Range = (0.05, 0.35)  # brightness beyond which rain is thinned, drawn for each picture
     veil: float = 0.3  # of drops too far away to be told apart, at most; 1 is white
     veil_share: float = 0.3
@@ -191,6 +194,8 @@ class VariedRain:
         angle_deg = tilt_deg + rng.uniform(-1, 1) * self.tilt_spread_deg
         brightness = _log_uniform(rng, self.brightness)
         if rng.random() < self.sheet_share:
+            if self.closed_share and rng.random() < self.closed_share:
+                return _closed_sheet(Fall(length_px, sigma_px, angle_deg, fade=0.5), brightness, rng)
             contrast = _log_uniform(rng, (0.2, 6.0))
             lowest = 0.5 if contrast > 1.2 else -1.0  # a hard sheet that closes is a wall
             fall = Fall(length_px, sigma_px, angle_deg, fade=0.5)
@@ -201,6 +206,12 @@ class VariedRain:
             return Streaks(fall, density, brightness, spread)
         bars = Streaks(fall, density, brightness, spread, _log_uniform(rng, (1.5, 8)), rng.uniform(0.05, 0.5))
         return bars.thinned(max(1.0, bars.cover / 0.3))  # nor should bars close
+
+
+def _closed_sheet(fall: Fall, brightness: float, rng: np.random.Generator) -> Sheet:
+    """Streaks whose brightness has a standard deviation of a fifteenth to two thirds of its mean."""
+    threshold = -_log_uniform(rng, (1.5, 15))
+    return Sheet(fall, threshold, contrast=1 / (_BRIGHTEST - threshold), brightness=brightness)
 
 
 VARIED = VariedRain("varied")
@@ -231,6 +242,22 @@ VEILED = replace(
     veil=0.35,
     veil_share=0.9,
     veil_cover=0.05,
+)
+
+
+# So dense that it closes (the field's "rain accumulation"): a veil, thicker here than there.
+ACCUMULATED = replace(
+    CURTAINS,
+    name="accumulated",
+    length_px=(12, 160),
+    sigma_px=(0.5, 2.5),
+    brightness=(0.15, 0.95),
+    hard_share=0.2,
+    sheet_share=0.75,
+    closed_share=0.8,
+    highest_mean=(0.1, 0.6),
+    gust_share=0.75,
+    gust_px=(150, 900),
 )
 
 

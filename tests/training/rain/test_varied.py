@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from training.rain.varied import VARIED, Fall, Layer, Sheet, Streaks, VariedRain, draw_gusts
+from training.rain.varied import ACCUMULATED, VARIED, Fall, Layer, Sheet, Streaks, VariedRain, draw_gusts
 
 FALL = Fall(length_px=20, sigma_px=1.0, angle_deg=20, fade=0.5)
 STREAKS = Streaks(FALL, density=5e-4, brightness=0.4, spread=0.5)
@@ -89,6 +89,31 @@ def test_veil_lies_between_the_streaks(veil_share: float) -> None:
     rain = replace(VARIED, veil_share=veil_share, gust_share=0, sheet_share=0, density=(5e-3, 5e-3))
     driest = [float(rain.layer(100, 100, 0, index).min()) for index in range(20)]
     assert bool(np.median(driest) > 0.01) == (veil_share == 1.0)
+
+
+def test_sheets_that_are_closed_are_a_veil_with_streaks_in_it() -> None:
+    """Hardly anywhere dry, and streaks of it differ by a fifteenth to two thirds of its mean."""
+    rain = replace(ACCUMULATED, sheet_share=1, closed_share=1, layers=1, gust_share=0, veil_share=0)
+    rains = [rain.layer(200, 200, 0, index) for index in range(20)]
+    assert all((drawn > 0).mean() > 0.9 for drawn in rains)
+    relative = [float(drawn.std() / drawn.mean()) for drawn in rains]
+    assert 0.03 < min(relative) < 0.12
+    assert 0.3 < max(relative) < 0.7
+    open_rain = replace(rain, closed_share=0)
+    assert np.mean([(open_rain.layer(200, 200, 0, index) == 0).mean() for index in range(20)]) > 0.2
+
+
+def test_accumulated_rain_is_more_here_than_there() -> None:
+    """In gusts as wide as a picture: its sides differ by far more than chance allows."""
+    gusty = replace(ACCUMULATED, gust_share=1, sheet_share=1, closed_share=1)
+    still = replace(gusty, gust_share=0)
+
+    def slope(rain: VariedRain, index: int) -> float:
+        drawn = rain.layer(200, 300, 0, index)
+        return float(np.ptp([part.mean() for part in np.array_split(drawn, 3, axis=1)]) / drawn.mean())
+
+    assert np.median([slope(gusty, index) for index in range(20)]) > 0.2
+    assert np.median([slope(still, index) for index in range(20)]) < 0.1
 
 
 def test_drops_darken_only_what_is_brighter_than_they() -> None:
