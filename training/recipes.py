@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from training.backgrounds import Leaves
 from training.network import NetworkShape
-from training.rain.families import HAZY, MIXED, MURKY, Family
+from training.rain.families import MIXED, MURKY, Family
 from training.rain.mixture import Mixture
 from training.rain.streaks import MEDIUM
 from training.start import Start
@@ -213,7 +213,6 @@ def ablation() -> Recipe:
         name="ablation",
         network=replace(fast().network, is_told=False),
         survey=None,
-        rain=HAZY,
         steps=1500,
         batch=16,
         patch_px=64,

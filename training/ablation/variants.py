@@ -7,7 +7,7 @@ from typing import Literal, get_args
 from derain.errors import DerainError
 from training.backgrounds import list_pictures
 from training.network import NetworkShape
-from training.rain.families import MIXED, Family
+from training.rain.families import HAZY, MIXED, Family
 from training.rain.streaks import LARGE, MEDIUM, SMALL, WIDE
 from training.rain.varied import VARIED
 from training.recipes import Recipe
@@ -83,7 +83,7 @@ def _photographs(
 
 
 def _rain(reference: Recipe) -> list[Variant]:
-    """`rain`, from the first step on: the paper's three ranges, ours, and the mixture without veils."""
+    """`rain`, from the first step on: the paper's three ranges, ours, and mixtures with fewer veils."""
     rains: list[tuple[Family, str]] = [
         (SMALL, "the paper's `small` range"),
         (MEDIUM, "the paper's `medium` range"),
@@ -91,6 +91,7 @@ def _rain(reference: Recipe) -> list[Variant]:
         (WIDE, "`wide` alone"),
         (VARIED, "`varied` alone"),
         (MIXED, "`mixed`: no veils"),
+        (HAZY, "`hazy`: no rain that closes to a veil"),
     ]
     return [
         Variant("rain", rain.name, text, replace(reference, rain=rain, early_steps=0)) for rain, text in rains

@@ -73,7 +73,7 @@ def test_a_variant_differs_in_what_it_says_alone(others: Path) -> None:
     assert (reference.group, reference.recipe) == (None, REFERENCE)
     found = {(each.group, each.name): differing(each.recipe, REFERENCE) for each in variants}
     expected = {("tricks", name): which for name, which in TRICKS.items()}
-    rains = ("small", "medium", "large", "wide", "varied", "mixed")
+    rains = ("small", "medium", "large", "wide", "varied", "mixed", "hazy")
     expected |= {("rain", name): {"rain", "early_steps"} for name in rains}
     expected |= {("backgrounds", name): which for name, which in BACKGROUNDS.items()}
     # Of twenty there are no 64.
