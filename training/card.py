@@ -129,7 +129,9 @@ def _early(recipe: dict[str, Any]) -> str:
 def _started(recipe: dict[str, Any]) -> str:
     if not (start := recipe.get("start")):
         return ""
-    return f"\n  Began from the weights of `{start['folder']}`, SHA-256 `{start['sha256']}`."
+    begun = f"\n  Began from the weights of `{start['folder']}`, SHA-256 `{start['sha256']}`"
+    kept = start.get("kept")  # not in recipes of earlier versions
+    return f"{begun}, of which {kept:.0%} are kept." if kept else f"{begun}."
 
 
 def _surveyed(recipe: dict[str, Any]) -> str:
@@ -137,6 +139,8 @@ def _surveyed(recipe: dict[str, Any]) -> str:
     if (survey := recipe.get("survey")) is None:
         return ""
     trained = f"{survey['steps']:,} steps of {survey['batch']} windows of {survey['window_px']} px"
+    if survey.get("goes_on"):
+        return f"\n  The survey went on from that model's where it had one, for {trained}."
     if recipe.get("start"):
         return f"\n  The survey is that model's where it had one; else it was trained before, in {trained}."
     return f"\n  The survey was trained before, in {trained}."

@@ -106,6 +106,8 @@ def _learn(
     average = deepcopy(network)
     average.requires_grad_(False).eval()
     optimiser = Optimiser(network, recipe.learning_rate, recipe.weight_decay, recipe.optimiser)
+    # Read now: better said before the training than after it that the model is not there.
+    kept = processes.on_each(lambda: _kept(average, recipe))
 
     # Go on from where an earlier run of the same recipe stopped, on however many processes.
     described, checkpoint_path = describe(recipe), run_folder / CHECKPOINT
@@ -120,7 +122,7 @@ def _learn(
         processes.on_each(lambda: begin(network, start))
         average.load_state_dict(network.state_dict())
     if first_step == recipe.steps:
-        return average.to("cpu")
+        return _shipped(average, kept, recipe)
 
     # The same pictures as before, and as everywhere.
     samples = processes.on_each(lambda: task.samples(recipe))
@@ -189,7 +191,7 @@ def _learn(
                 processes.wait_for_all()  # lest torchrun take the first one down as it saves
                 text = f"stopped after step {done} and saved a checkpoint; the same command goes on from it"
                 raise Interrupted(request.number, text)
-    return average.to("cpu")
+    return _shipped(average, kept, recipe)
 
 
 def add_gradients(
@@ -277,6 +279,27 @@ def _compiled(network: nn.Module, device: torch.device) -> Forward:
             raise DerainError(f"torch.compile failed, so do without --compile: {reason}") from error
 
     return forward
+
+
+def _kept(like: Learner, recipe: Recipe) -> Learner | None:
+    """The network that training begins from, where some of it is kept."""
+    if recipe.start is None or not recipe.start.kept:
+        return None
+    network = deepcopy(like)
+    begin(network, recipe.start)
+    return network
+
+
+def _shipped(average: Learner, kept: Learner | None, recipe: Recipe) -> Learner:
+    """On the CPU, and mixed with what is kept.
+
+    Between the weights from before and after a training lie networks that do better than both in what
+    neither was trained on (Wortsman et al., "Robust fine-tuning of zero-shot models", 2022).
+    """
+    if kept is not None:
+        assert recipe.start is not None
+        _average(average, kept, 1 - recipe.start.kept)
+    return average.to("cpu")
 
 
 @torch.no_grad()

@@ -13,7 +13,7 @@ from training.backgrounds import BackgroundError
 from training.loop import Execution
 from training.rain.families import HELD_OUT, TRAINABLE, trainable
 from training.recipes import RECIPES, ROOT, Recipe, Surveying
-from training.start import start_from
+from training.start import StartError, start_from
 
 _SMALLEST_PATCH_PX = 16
 _PATCH_MULTIPLE_PX = 8  # `alignment_px` of the largest network of any recipe
@@ -165,6 +165,13 @@ def _parser() -> argparse.ArgumentParser:
         "network must be the recipe's or a smaller one: it then goes on from what that had learnt. A lower "
         "--learning-rate forgets less of it (default: none)",
     )
+    course.add_argument(
+        "--keep",
+        metavar="SHARE",
+        type=_share,
+        help="of the weights begun from, mixed with those that were learnt from there: what keeps a "
+        "little forgets less, and can be better in rain that neither has seen (default: 0)",
+    )
 
     machines = parser.add_argument_group(
         "machines",
@@ -261,7 +268,9 @@ def _override(recipe: Recipe, options: argparse.Namespace) -> Recipe:
         window_px = -(-recipe.patch_px // cell_px) * cell_px  # patches are cut from windows
         recipe = replace(recipe, survey=replace(recipe.survey, window_px=window_px))
     if options.start is not None:
-        recipe = replace(recipe, start=start_from(options.start))
+        recipe = replace(recipe, start=start_from(options.start, kept=options.keep or 0.0))
+    elif options.keep is not None:
+        raise StartError("--keep is of no use without --from")
     if options.rain is not None:
         recipe = replace(recipe, rain=trainable(options.rain), early_steps=0)
     if options.backgrounds == "leaves":

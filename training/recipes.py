@@ -93,7 +93,7 @@ class Recipe:
             patch_px=survey.window_px,
             early_steps=0,
             late_share=0.0,
-            start=self.start if survey.goes_on else None,
+            start=replace(self.start, kept=0.0) if self.start and survey.goes_on else None,
         )
 
     def rain_at(self, step: int) -> Family:

@@ -30,11 +30,12 @@ class Start:
     folder: Path
     sha256: str  # of its ONNX file
     member: int = 0  # which of its networks, where it is the mean of several; counted round and round
+    kept: float = 0.0  # share of its weights in what ships, the rest is what was learnt from there
 
 
-def start_from(folder: Path) -> Start:
+def start_from(folder: Path, kept: float = 0.0) -> Start:
     """Raises ModelError where the folder is no sound model."""
-    return Start(folder, load_manifest(folder).file.sha256)
+    return Start(folder, load_manifest(folder).file.sha256, kept=kept)
 
 
 @torch.no_grad()

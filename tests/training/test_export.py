@@ -131,6 +131,9 @@ def test_card_says_how_the_course_began(exported: ExportedModel, tiny_recipe: Re
     assert (
         f"Began from the weights of `{exported.folder}`, SHA-256 `{exported.manifest.file.sha256}`." in card
     )
+    kept = replace(begun, start=start_from(exported.folder, kept=0.2))
+    card = model_card(exported.manifest.model_copy(update={"recipe": describe(kept)}))
+    assert f"`{exported.manifest.file.sha256}`, of which 20% are kept." in card
 
 
 def test_card_says_how_the_survey_was_trained(exported: ExportedModel, tiny_recipe: Recipe) -> None:
@@ -142,6 +145,8 @@ def test_card_says_how_the_survey_was_trained(exported: ExportedModel, tiny_reci
     assert f"The survey was {steps}" in card(surveyed)
     begun = replace(surveyed, start=start_from(exported.folder))
     assert f"The survey is that model's where it had one; else it was {steps}" in card(begun)
+    going_on = replace(begun, survey=Surveying(steps=3000, batch=8, window_px=96, goes_on=True))
+    assert "The survey went on from that model's where it had one, for 3,000 steps of 8" in card(going_on)
     assert "survey" not in card(tiny_recipe)
 
 

@@ -104,6 +104,37 @@ def test_training_begins_there_and_needs_the_model_no_more_once_begun(
         train(still, tmp_path / "other", lambda _: {})
 
 
+def test_what_is_kept_is_mixed_with_what_was_learnt(
+    exported: ExportedModel, tiny_recipe: Recipe, tmp_path: Path
+) -> None:
+    """The same course, of which a quarter is not gone; also when the run is asked for again."""
+    begun = replace(tiny_recipe, start=start_from(exported.folder), average_decay=0.0)
+    kept = replace(begun, start=start_from(exported.folder, kept=0.25))
+    learnt = train(begun, tmp_path / "learnt", lambda _: {}).state_dict()
+    before = exported.network.state_dict()
+    assert not all(torch.equal(learnt[name], weight) for name, weight in before.items())
+    for _ in range(2):
+        mixed = train(kept, tmp_path / "mixed", lambda _: {}).state_dict()
+        for name, weight in mixed.items():
+            torch.testing.assert_close(weight, 0.25 * before[name] + 0.75 * learnt[name])
+
+
+def test_keeping_needs_something_to_keep(exported: ExportedModel) -> None:
+    start = read_options(["smoke", "--from", str(exported.folder), "--keep", "0.2"]).recipe.start
+    assert start is not None
+    assert start.kept == 0.2
+    with pytest.raises(StartError, match="--keep is of no use without --from"):
+        read_options(["smoke", "--keep", "0.2"])
+
+
+def test_a_survey_keeps_nothing(exported: ExportedModel) -> None:
+    """Its numbers have to be right, and it is told what they are."""
+    options = ["smoke", "--from", str(exported.folder), "--keep", "0.2", "--survey-steps", "3"]
+    start = read_options(options).recipe.of_survey().start
+    assert start is not None
+    assert start.kept == 0
+
+
 def test_each_member_begins_from_one_of_the_model_s(tiny_recipe: Recipe, tmp_path: Path) -> None:
     """A model of two networks, and a recipe of three: the third one begins where the first did."""
     members = [with_random_weights(DerainNetwork(TINY_SHAPE), seed) for seed in range(2)]
