@@ -190,13 +190,21 @@ async def files_of(headers: Headers, body: bytes, most: int) -> list[File]:
     return await asyncio.to_thread(lambda: asyncio.run(_take_apart(headers, body, most)))
 
 
+class _Parser(MultiPartParser):
+    """Starlette's, which forgets the file of a part that is cut short."""
+
+    def close_files(self) -> None:
+        for file in self._files_to_close_on_error:
+            file.close()
+
+
 async def _take_apart(headers: Headers, body: bytes, most: int) -> list[File]:
     async def stream() -> AsyncGenerator[bytes, None]:
         yield body
 
     try:
         # One more than may be: to say how many there are is better than to say that it is too many.
-        parser = MultiPartParser(headers, stream(), max_files=most + 1, max_fields=_MOST_FIELDS)
+        parser = _Parser(headers, stream(), max_files=most + 1, max_fields=_MOST_FIELDS)
         parser.spool_max_size = len(body)  # what is in memory already need not go to a disk
         form = await parser.parse()
     except (MultiPartException, LookupError, ValueError) as error:
@@ -208,7 +216,7 @@ async def _take_apart(headers: Headers, body: bytes, most: int) -> list[File]:
             raise UploadError(f"the multipart form has {len(parts)} files: send {allowed}")
         return [File(part.filename or "", await part.read()) for part in parts]
     finally:
-        await form.close()
+        parser.close_files()
 
 
 def _as_raw(scope: Scope, length: int) -> Scope:

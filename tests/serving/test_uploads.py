@@ -1,5 +1,6 @@
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
+from tempfile import SpooledTemporaryFile
 from typing import Any
 
 import httpx
@@ -124,12 +125,25 @@ def test_other_methods_pass() -> None:
         *("no boundary", "empty boundary", "other boundary", "cut short", "no name", "charset"),
     ],
 )
-@pytest.mark.filterwarnings("ignore:Unclosed file:ResourceWarning")  # Starlette's, of the part cut short
 def test_a_body_that_is_no_single_picture(body: bytes, headers: dict[str, str], said: str) -> None:
     response = send(APP, "POST", PATH, content=body, headers=headers)
     assert response.status_code == 400
     assert response.headers["content-type"] == "application/problem+json"
     assert said in response.json()["detail"]
+
+
+@pytest.mark.parametrize("body", [form(FILE), form(FILE)[:200]], ids=["whole", "cut short"])
+def test_no_file_of_a_form_stays_open(body: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    opened: list[SpooledTemporaryFile[bytes]] = []
+
+    class Noted(SpooledTemporaryFile[bytes]):
+        def __init__(self, max_size: int) -> None:
+            super().__init__(max_size)
+            opened.append(self)
+
+    monkeypatch.setattr("starlette.formparsers.SpooledTemporaryFile", Noted)
+    send(APP, "POST", PATH, content=body, headers=MULTIPART)
+    assert [file.closed for file in opened] == [True]
 
 
 class Connection:
