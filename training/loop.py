@@ -24,7 +24,7 @@ from training.processes import Processes, alone_in, current
 from training.progress import Pace, Progress, Row
 from training.recipes import Recipe, describe
 from training.samples import Samples
-from training.start import begin
+from training.start import Start, begin
 from training.survey import Survey
 from training.tasks import Deraining, Forward, Learner, Task
 
@@ -106,23 +106,25 @@ def _learn(
     average = deepcopy(network)
     average.requires_grad_(False).eval()
     optimiser = Optimiser(network, recipe.learning_rate, recipe.weight_decay, recipe.optimiser)
-    # Read now: better said before the training than after it that the model is not there.
-    kept = processes.on_each(lambda: _kept(average, recipe))
 
     # Go on from where an earlier run of the same recipe stopped, on however many processes.
     described, checkpoint_path = describe(recipe), run_folder / CHECKPOINT
     checkpoint = processes.from_the_first(lambda: _checkpoint_there(checkpoint_path, described))
     first_step, unlogged = 0, list[tuple[float, float]]()
+    begun, start = None, recipe.start
+    # What is kept at the end is read now, lest it be missed only then.
+    if start is not None and (checkpoint is None or start.kept):
+        begun = processes.on_each(lambda: _begun(average, start))
     if checkpoint is not None:
         network.load_state_dict(checkpoint.network)
         average.load_state_dict(checkpoint.average)
         optimiser.load_state_dict(checkpoint.optimiser)
         first_step, unlogged = checkpoint.step, checkpoint.unlogged
-    elif (start := recipe.start) is not None:
-        processes.on_each(lambda: begin(network, start))
-        average.load_state_dict(network.state_dict())
+    elif begun is not None:
+        network.load_state_dict(begun.state_dict())
+        average.load_state_dict(begun.state_dict())
     if first_step == recipe.steps:
-        return _shipped(average, kept, recipe)
+        return _shipped(average, begun, start)
 
     # The same pictures as before, and as everywhere.
     samples = processes.on_each(lambda: task.samples(recipe))
@@ -191,7 +193,7 @@ def _learn(
                 processes.wait_for_all()  # lest torchrun take the first one down as it saves
                 text = f"stopped after step {done} and saved a checkpoint; the same command goes on from it"
                 raise Interrupted(request.number, text)
-    return _shipped(average, kept, recipe)
+    return _shipped(average, begun, start)
 
 
 def add_gradients(
@@ -281,24 +283,21 @@ def _compiled(network: nn.Module, device: torch.device) -> Forward:
     return forward
 
 
-def _kept(like: Learner, recipe: Recipe) -> Learner | None:
-    """The network that training begins from, where some of it is kept."""
-    if recipe.start is None or not recipe.start.kept:
-        return None
+def _begun(like: Learner, start: Start) -> Learner:
+    """The network that training begins from."""
     network = deepcopy(like)
-    begin(network, recipe.start)
+    begin(network, start)
     return network
 
 
-def _shipped(average: Learner, kept: Learner | None, recipe: Recipe) -> Learner:
+def _shipped(average: Learner, begun: Learner | None, start: Start | None) -> Learner:
     """On the CPU, and mixed with what is kept.
 
     Between the weights from before and after a training lie networks that do better than both in what
     neither was trained on (Wortsman et al., "Robust fine-tuning of zero-shot models", 2022).
     """
-    if kept is not None:
-        assert recipe.start is not None
-        _average(average, kept, 1 - recipe.start.kept)
+    if begun is not None and start is not None:
+        _average(average, begun, 1 - start.kept)
     return average.to("cpu")
 
 

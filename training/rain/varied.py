@@ -194,11 +194,12 @@ class VariedRain:
         angle_deg = tilt_deg + rng.uniform(-1, 1) * self.tilt_spread_deg
         brightness = _log_uniform(rng, self.brightness)
         if rng.random() < self.sheet_share:
+            fall = Fall(length_px, sigma_px, angle_deg, fade=0.5)
+            # Families without closed sheets draw nothing for them: their rain stays as it was.
             if self.closed_share and rng.random() < self.closed_share:
-                return _closed_sheet(Fall(length_px, sigma_px, angle_deg, fade=0.5), brightness, rng)
+                return _closed_sheet(fall, brightness, rng)
             contrast = _log_uniform(rng, (0.2, 6.0))
             lowest = 0.5 if contrast > 1.2 else -1.0  # a hard sheet that closes is a wall
-            fall = Fall(length_px, sigma_px, angle_deg, fade=0.5)
             return Sheet(fall, float(rng.uniform(lowest, 2.5)), contrast, brightness)
         fall = Fall(length_px, sigma_px, angle_deg, float(rng.uniform(0, 1)))
         spread = float(rng.uniform(0.2, 0.95))
