@@ -29,6 +29,8 @@ FINDINGS = len(LEANS_DEG) + _MEASURES + 1  # the last: whether there is rain
 _SEEN_PSNR_DB = 36.0  # rain so faint that the picture is closer to the dry one is none
 _SHARES_GAIN = 4.0  # so that the shares are as large as the measures
 
+_BRIGHTER_GAIN = 4.0  # of how much brighter, in the loss: its squared errors are small beside the others'
+
 _LEANS = slice(0, len(LEANS_DEG))
 _MEASURED = slice(_LEANS.stop, _LEANS.stop + _MEASURES)
 
@@ -132,6 +134,7 @@ def survey_errors(evidence: Tensor, expected: Tensor) -> Tensor:
     divergence = functional.kl_div(
         functional.log_softmax(evidence[:, _LEANS], dim=1), shares, reduction="none"
     ).sum(dim=1)
-    squares = (evidence[:, _MEASURED] - expected[:, _MEASURED]).square().sum(dim=1)
+    squares = (evidence[:, _MEASURED] - expected[:, _MEASURED]).square()
+    squares = squares[:, :-1].sum(dim=1) + _BRIGHTER_GAIN * squares[:, -1]
     doubt = functional.binary_cross_entropy_with_logits(evidence[:, -1], is_seen, reduction="none")
     return is_seen * (divergence + squares) + 0.5 * doubt

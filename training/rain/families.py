@@ -37,7 +37,7 @@ MIXED = Mixture("mixed", (VARIED, CURTAINS), (0.75, 0.25))
 # With veils, which the network can only tell by what is nowhere dark.
 HAZY = Mixture("hazy", (VARIED, CURTAINS, VEILED), (0.7, 0.15, 0.15))
 # And with rain so dense that it is a veil itself.
-MURKY = Mixture("murky", (VARIED, CURTAINS, VEILED, ACCUMULATED), (0.58, 0.12, 0.12, 0.18))
+MURKY = Mixture("murky", (VARIED, CURTAINS, VEILED, ACCUMULATED), (0.54, 0.11, 0.11, 0.24))
 
 FAMILIES: dict[str, Family] = {
     family.name: family

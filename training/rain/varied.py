@@ -28,6 +28,7 @@ from training.randomness import Purpose, generator
 Range = tuple[float, float]  # lowest, highest
 
 _BRIGHTEST = 2.5  # standard deviations over the mean at which a closed sheet is at its brightest
+_NOISE_MEAN: Range = (0.3, 1.0)  # in standard deviations, of the noise that closed sheets are drawn out of
 
 
 @dataclass(frozen=True)
@@ -210,8 +211,14 @@ class VariedRain:
 
 
 def _closed_sheet(fall: Fall, brightness: float, rng: np.random.Generator) -> Sheet:
-    """Streaks whose brightness has a standard deviation of a fifteenth to two thirds of its mean."""
-    threshold = -_log_uniform(rng, (1.5, 15))
+    """Noise that is nowhere negative, drawn out along the fall: what "noise, motion blur" makes.
+
+    The mean of such noise is some share of its deviation: 0.68 where the negative half of normal noise is
+    cut off, 1.3 where it is folded over, 0.33 where a tenth of the pixels are seeds. Drawing it out over so
+    many pixels leaves the mean, and of the deviation the square root of their number's part. So long streaks
+    that hardly stand out are a thick veil: the veil can be told from the streaks.
+    """
+    threshold = -_log_uniform(rng, _NOISE_MEAN) * sqrt(fall.area_px)
     return Sheet(fall, threshold, contrast=1 / (_BRIGHTEST - threshold), brightness=brightness)
 
 
