@@ -36,6 +36,9 @@ _MOST_TILE_PIXELS = 8 * 1024**2  # beyond, less than a tenth is left to gain
 _GPU_TILE_PIXELS = 2 * 1024**2  # a GPU's memory is its own, and smaller
 _ASSUMED_MEMORY = 4 * 1024**3  # where the system does not say
 
+# What has no more pixels takes less time than another thread to be woken.
+_SMALL_PIXELS = 64**2
+
 # Starting a run costs a GPU a fixed time, and small tiles leave most of it idle. On a CPU one run of several
 # tiles takes as long as a run of each: measured. The GPU's figure is a guess, for none was ever at hand.
 _GPU_TILE_BATCH = 8
@@ -123,8 +126,8 @@ class Engine:
         self.input_names = [each.name for each in self._session.get_inputs()]
         self.output_name = self._session.get_outputs()[0].name
         self._check_inputs(folder)
-        run = partial(_run, self._session, self.input_names, note_run)
-        self._batcher = Batcher(run, self.threads, self.tile_batch, tile_pixels)
+        self._run = partial(_run, self._session, self.input_names, note_run)
+        self._batcher = Batcher(self._run, self.threads, self.tile_batch, tile_pixels)
         self._lock = Lock()
         self._in_work = 0  # pictures
         self._release: Timer | None = None
@@ -136,7 +139,7 @@ class Engine:
         """The picture without rain, RGB (height, width, 3), any size from 1 x 1 up.
 
         It is of uint8 or of uint16, and comes back in as many bits. Raises GivenUpError between two
-        tiles once `given_up` is set.
+        tiles once `given_up` is set. One of no more than 64 x 64 pixels is derained by the calling thread.
         """
         is_known = picture.dtype in (np.uint8, np.uint16)
         if not is_known or picture.ndim != 3 or picture.shape[2] != 3 or not picture.size:
@@ -153,8 +156,11 @@ class Engine:
             tiles = cut(rows, columns, threads, self.tile_pixels, self.manifest.overlap_px, alignment_px)
             # The tiles write to separate parts of the result.
             jobs = [_Job(padded, tile, derained, overview) for tile in tiles]
-            shape = tiles[0].shape if overview is None else (*tiles[0].shape, *overview.shape[1:])
-            self._batcher.run_all(jobs, shape, given_up)
+            if len(jobs) == self.tile_batch == 1 and rows * columns <= _SMALL_PIXELS:
+                self._run(jobs)
+            else:
+                shape = tiles[0].shape if overview is None else (*tiles[0].shape, *overview.shape[1:])
+                self._batcher.run_all(jobs, shape, given_up)
         return cast(SamePicture, np.ascontiguousarray(derained[:height, :width]))
 
     def close(self) -> None:

@@ -15,8 +15,10 @@ _STANDALONE = {0x01, *range(0xD0, 0xDA)}  # markers without a segment
 _FRAMES = {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}
 # Baseline, extended and progressive, with Huffman or arithmetic coding; others are lossless or hierarchical.
 _DECODED_FRAMES = {0xC0, 0xC1, 0xC2, 0xC9, 0xCA}
+_PROGRESSIVE_FRAMES = {0xC2, 0xCA}
 
-# A progressive picture has about ten scans. Each costs the time of a whole picture, and needs few bytes.
+# Of other frames a scan of all components is the only one that is decoded. A progressive picture has about
+# ten scans. Each costs the time of a whole picture, and needs few bytes.
 _MOST_SCANNED_PIXELS = 3_000_000_000
 _USUAL_SCANS = 20
 
@@ -36,7 +38,7 @@ def read_head(data: bytes) -> JpegHead:
     frame: tuple[int, bytes] | None = None
     exif, dots = b"", None
     profile_parts: dict[int, bytes] = {}
-    parts_claimed = 0
+    parts_claimed = components_in_scan = 0
     for marker, content in _segments(data):
         if marker in _FRAMES and frame is None:
             frame = marker, content
@@ -47,6 +49,8 @@ def read_head(data: bytes) -> JpegHead:
         elif marker == _APP2 and content.startswith(_PROFILE_PREFIX) and len(content) > 14:
             number, parts_claimed = content[12:14]
             profile_parts[number] = content[14:]
+        elif marker == _START_OF_SCAN and content:
+            components_in_scan = content[0]
     if frame is None or len(frame[1]) < 6:
         raise CorruptImageError("the JPEG picture is damaged or cut short")
     process, (precision, height, width, components) = frame[0], struct.unpack_from(">BHHB", frame[1])
@@ -59,16 +63,17 @@ def read_head(data: bytes) -> JpegHead:
         raise UnsupportedFormatError("CMYK is not supported: convert it to RGB, which depends on its profile")
     if components not in (1, 3):
         raise UnsupportedFormatError(f"a JPEG of {components} components is not supported: gray and RGB are")
-    scans = data.count(bytes([0xFF, _START_OF_SCAN]))
-    if scans > _USUAL_SCANS and scans * width * height > _MOST_SCANNED_PIXELS:
-        raise UnsupportedFormatError(f"the JPEG picture has {scans} scans: too many for its size")
+    if process in _PROGRESSIVE_FRAMES or components_in_scan != components:
+        scans = data.count(bytes([0xFF, _START_OF_SCAN]))
+        if scans > _USUAL_SCANS and scans * width * height > _MOST_SCANNED_PIXELS:
+            raise UnsupportedFormatError(f"the JPEG picture has {scans} scans: too many for its size")
     whole = sorted(profile_parts) == list(range(1, parts_claimed + 1))
     profile = b"".join(profile_parts[number] for number in sorted(profile_parts)) if whole else b""
     return JpegHead(width, height, components == 1, exif or None, profile or None, dots)
 
 
 def _segments(data: bytes) -> Iterator[tuple[int, bytes]]:
-    """Markers and what they carry, up to the first scan; stray bytes are skipped, as decoders do."""
+    """Markers and what they carry, up to the first scan's; stray bytes are skipped, as decoders do."""
     position = 2
     while True:
         position = data.find(b"\xff", position)
@@ -83,9 +88,11 @@ def _segments(data: bytes) -> Iterator[tuple[int, bytes]]:
         if marker == 0 or marker in _STANDALONE:
             continue
         length = int.from_bytes(data[position : position + 2], "big")
-        if marker == _START_OF_SCAN or length < 2 or position + length > len(data):
+        if length < 2 or position + length > len(data):
             return
         yield marker, data[position + 2 : position + length]
+        if marker == _START_OF_SCAN:
+            return
         position += length
 
 

@@ -8,7 +8,6 @@ written by `python -m training.slacking`; docs/monitoring.md says how well they 
 
 import json
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cache, partial
 from pathlib import Path
@@ -31,9 +30,6 @@ _BLOCK_PX = 32
 _CROP_PX = 24  # of the second look
 _LONGEST_PX = 256  # of what is judged, so that a large photograph costs no more than a small one
 _UNSEEN = 0.5  # levels: what rounding alone may do
-
-# The second look waits for the network, and the rest is done meanwhile.
-_beside = ThreadPoolExecutor(thread_name_prefix="derain-again")
 
 
 @dataclass(frozen=True)
@@ -109,10 +105,9 @@ def read_signs(
     # does nothing finds nothing here either, so the other signs do without it.
     crop = _crop(lines, *after.shape)
     again = np.ascontiguousarray(derained[crop])
-    derained_again = _beside.submit(derain, again)
+    second = np.subtract(_luma(again), _luma(derain(again)), dtype=np.float32)
     direction = _coherence(removed)
     dark = float(np.log(np.quantile(_shrink(derained, 8, 8).min(axis=2), 0.01) + 4))
-    second = np.subtract(_luma(again), _luma(derained_again.result()), dtype=np.float32)
     signs = Signs(
         removed=_log_rms(removed),
         direction=direction,

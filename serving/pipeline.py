@@ -163,29 +163,30 @@ class Pipeline:
                 # Beside one another: a picture alone leaves a core to each.
                 encoding = self._encoders.submit(encode)
                 looked = self._look(photo, derained, engine, exchange)
-                encoded = encoding.result()
+                encoded, etag = encoding.result()
             else:
-                looked, encoded = None, encode()
+                looked, (encoded, etag) = None, encode()
         PIXELS.labels(name).inc(header.width * header.height)
         exchange.facts["model"] = name
-        etag = f'"{hashlib.sha256(encoded).hexdigest()[:32]}"'
         return Derained(encoded, etag, target, name, looked)
 
     @staticmethod
     def _encode(
         photo: Photo, derained: Photo, target: ImageFormat, parameters: Parameters, exchange: Exchange
-    ) -> bytes:
+    ) -> tuple[bytes, str]:
+        """The bytes to be sent, and their ETag."""
         if parameters.explain:
             removed = rain_layer(to_8_bits(photo.picture), to_8_bits(derained.picture))
             derained = Photo(removed, None, False, None, None, photo.format)
         with _measured("encode", exchange):
-            return encode_photo(
+            encoded = encode_photo(
                 derained,
                 target,
                 parameters.quality,
                 parameters.lossless,
                 keep_metadata=parameters.metadata == "keep",
             )
+        return encoded, f'"{hashlib.sha256(encoded).hexdigest()[:32]}"'
 
     def _has_time_to_look(self) -> bool:
         """While nobody waits; else at one picture in four, for the monitor needs no more."""

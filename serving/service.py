@@ -4,6 +4,7 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import cache
 from typing import Annotated, Any
 
 import bentoml
@@ -159,6 +160,13 @@ class DerainService:
         return True
 
 
+def _know_schemas(service: bentoml.Service[DerainService]) -> None:
+    """Once and for all: BentoML derives the schema of a body anew for each request that has one."""
+    for method in service.apis.values():
+        schema = method.input_spec.model_json_schema
+        method.input_spec.model_json_schema = cache(schema)
+
+
 def _guard(service: bentoml.Service[DerainService]) -> None:
     """Middleware around the service; the first one is the outermost."""
     service.add_asgi_middleware(Exchanges, templates=TEMPLATES)
@@ -169,4 +177,5 @@ def _guard(service: bentoml.Service[DerainService]) -> None:
     service.add_asgi_middleware(Uploads, limits=_LIMITS, buffer=_BUFFER)
 
 
+_know_schemas(DerainService)
 _guard(DerainService)

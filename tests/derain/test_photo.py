@@ -566,9 +566,9 @@ def overlapping_tags(entries: int, size: int) -> bytes:
     return (b"II*\0\x08\0\0\0" + struct.pack("<H", entries) + tags).ljust(size, b"\0")
 
 
-def scans(count: int) -> bytes:
-    """A progressive JPEG, and its last scan again and again."""
-    data = by_pillow(Image.new("L", (2000, 2000)), "JPEG", progressive=True)
+def scans(count: int, progressive: bool = True) -> bytes:
+    """A JPEG, and its last scan again and again."""
+    data = by_pillow(Image.new("L", (2000, 2000)), "JPEG", progressive=progressive)
     last = data.rindex(b"\xff\xda")
     return data[:-2] + data[last:-2] * count + data[-2:]
 
@@ -599,6 +599,7 @@ BOMBS: dict[str, Callable[[], bytes]] = {
     "tags": lambda: overlapping_tags(60_000, 2**20),
     "tiles": huge_tiles,
     "scans": lambda: scans(1000),
+    "scans of all": lambda: scans(1000, progressive=False),
 }
 
 
