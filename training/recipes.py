@@ -47,7 +47,7 @@ class Recipe:
     photographs: Path | None  # a folder of clean pictures; None trains on leaves alone
     photograph_count: int | None  # how many of them, chosen by the seed; None is all
     leaves: Leaves
-    leaves_count: int  # procedural pictures, drawn when training starts
+    leaves_count: int  # procedural pictures
     leaves_share: float  # how often a patch is cut from leaves rather than a photograph
     clean_share: float  # how often a patch carries no rain, so that clean pictures come back
     line_share: float  # how often a patch carries lines that are no rain: writing, wires, bars

@@ -39,8 +39,8 @@ class Samples(Dataset[Tensors]):
             self.photographs = load_folder(
                 recipe.photographs, recipe.photograph_count, recipe.seed, smallest_px=cut_px // 4
             )
-        self.leaves = [draw_leaves(recipe.leaves, recipe.seed, i) for i in range(recipe.leaves_count)]
-        if not self.photographs and not self.leaves:
+        self._drawn_leaves: dict[int, Picture] = {}
+        if not self.photographs and not recipe.leaves_count:
             raise BackgroundError(f"recipe {recipe.name} has neither photographs nor leaves to train on")
         # Tells the pictures that samples are made of: names, contents and order.
         self.digest = self._digest()
@@ -73,9 +73,9 @@ class Samples(Dataset[Tensors]):
         """A square in the rain and dry."""
         recipe = self.recipe
         rng = generator(Purpose.SAMPLE, recipe.seed, index)
-        from_leaves = not self.photographs or (self.leaves and rng.random() < recipe.leaves_share)
-        pictures = self.leaves if from_leaves else self.photographs
-        clean = cut_patch(pictures[rng.integers(len(pictures))], side_px, rng)
+        from_leaves = not self.photographs or (recipe.leaves_count and rng.random() < recipe.leaves_share)
+        number = int(rng.integers(recipe.leaves_count if from_leaves else len(self.photographs)))
+        clean = cut_patch(self._leaves(number) if from_leaves else self.photographs[number], side_px, rng)
         if rng.random() < recipe.line_share:
             clean = draw_lines(clean, recipe.seed, index)
         stays_dry = rng.random() < recipe.clean_share
@@ -84,6 +84,12 @@ class Samples(Dataset[Tensors]):
         if rng.random() < recipe.camera_share:
             rainy, clean = photograph((rainy, clean), recipe.seed, index)
         return rainy, clean
+
+    def _leaves(self, number: int) -> Picture:
+        """Drawn when they are first asked for: a short training needs few of them."""
+        if number not in self._drawn_leaves:
+            self._drawn_leaves[number] = draw_leaves(self.recipe.leaves, self.recipe.seed, number)
+        return self._drawn_leaves[number]
 
     def _digest(self) -> str:
         recipe = self.recipe
