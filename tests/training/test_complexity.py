@@ -281,7 +281,10 @@ def test_figures_are_the_same_bytes_again(suffix: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_command_measures_leaves(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_command_measures_leaves(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("training.complexity.TRAINABLE", ("small", "large"))  # the rest takes half a minute
     figure = tmp_path / "leaves.png"
     arguments = ["leaves", "--leaves-complexity", "0", "--count", "3", "--rain", "small", "--figure"]
     assert main([*arguments, str(figure)]) == 0
