@@ -268,11 +268,12 @@ def _override(recipe: Recipe, options: argparse.Namespace) -> Recipe:
         window_px = -(-recipe.patch_px // cell_px) * cell_px  # patches are cut from windows
         recipe = replace(recipe, survey=replace(recipe.survey, window_px=window_px))
     if options.start is not None:
-        recipe = replace(recipe, start=start_from(options.start, kept=options.keep or 0.0))
+        start = start_from(options.start, kept=options.keep or 0.0)
+        recipe = replace(recipe, start=start, early_share=0.0)  # its networks know streaks already
     elif options.keep is not None:
         raise StartError("--keep is of no use without --from")
     if options.rain is not None:
-        recipe = replace(recipe, rain=trainable(options.rain), early_steps=0)
+        recipe = replace(recipe, rain=trainable(options.rain), early_share=0.0)
     if options.backgrounds == "leaves":
         count = options.count or recipe.leaves_count or _LEAVES_COUNT
         recipe = replace(recipe, photographs=None, photograph_count=None, leaves_count=count)

@@ -42,7 +42,7 @@ class Recipe:
     survey: Surveying | None  # without one the network is told nothing
     members: int  # networks, trained one after the other by seeds that follow; the model is their mean
     rain: Family
-    early_rain: Family  # in the first `early_steps`
+    early_rain: Family  # in the first steps: streaks alone, before veils
 
     photographs: Path | None  # a folder of clean pictures; None trains on leaves alone
     photograph_count: int | None  # how many of them, chosen by the seed; None is all
@@ -56,7 +56,7 @@ class Recipe:
     steps: int
     batch: int  # patches; windows, of several patches each, where there is a survey
     patch_px: int
-    early_steps: int  # of streaks alone, before the rain of the recipe
+    early_share: float  # of the steps, of `early_rain`; of weights that were trained already, none
     late_patch_px: int  # at the end: a network that sees farther than a patch has to see some of it
     late_share: float  # of the steps
     learning_rate: float = 1.5e-3  # after the warm-up and until the decay
@@ -91,13 +91,13 @@ class Recipe:
             steps=survey.steps,
             batch=survey.batch,
             patch_px=survey.window_px,
-            early_steps=0,
+            early_share=0.0,
             late_share=0.0,
             start=replace(self.start, kept=0.0) if self.start and survey.goes_on else None,
         )
 
     def rain_at(self, step: int) -> Family:
-        return self.early_rain if step < self.early_steps else self.rain
+        return self.early_rain if step < self.steps * self.early_share else self.rain
 
     def patch_px_at(self, step: int) -> int:
         return self.late_patch_px if step >= self.steps * (1 - self.late_share) else self.patch_px
@@ -128,7 +128,7 @@ def fast() -> Recipe:
         steps=6_000,
         batch=14,
         patch_px=96,
-        early_steps=3_000,
+        early_share=0.5,
         late_patch_px=160,
         late_share=0.06,
         learning_rate=2e-3,
@@ -162,7 +162,7 @@ def smoke() -> Recipe:
         steps=300,
         batch=8,
         patch_px=64,
-        early_steps=0,
+        early_share=0.0,
         late_patch_px=64,
         warmup_steps=30,
         average_decay=0.98,
@@ -193,7 +193,7 @@ def study() -> Recipe:
         steps=2000,
         batch=16,
         patch_px=64,
-        early_steps=0,
+        early_share=0.0,
         late_share=0.0,
         warmup_steps=100,
         average_decay=0.995,
@@ -216,7 +216,6 @@ def ablation() -> Recipe:
         steps=1500,
         batch=16,
         patch_px=64,
-        early_steps=750,
         late_patch_px=96,
         warmup_steps=50,
         average_decay=0.99,

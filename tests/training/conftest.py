@@ -76,7 +76,7 @@ def tiny_recipe() -> Recipe:
         steps=6,
         batch=4,
         patch_px=16,
-        early_steps=0,
+        early_share=0.0,
         late_patch_px=16,
         late_share=0.0,
         warmup_steps=2,

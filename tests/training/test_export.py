@@ -125,12 +125,15 @@ def test_card_says_what_the_manifest_says(exported: ExportedModel) -> None:
 
 
 def test_card_says_how_the_course_began(exported: ExportedModel, tiny_recipe: Recipe) -> None:
-    begun = replace(tiny_recipe, early_steps=2000, start=start_from(exported.folder))
+    begun = replace(tiny_recipe, steps=4000, early_share=0.5, start=start_from(exported.folder))
     card = model_card(exported.manifest.model_copy(update={"recipe": describe(begun)}))
     assert "in the first 2,000 steps of `test`" in card
     assert (
         f"Began from the weights of `{exported.folder}`, SHA-256 `{exported.manifest.file.sha256}`." in card
     )
+    earlier = {"steps": 2000, "early_steps": 3000, "early_rain": {"name": "streaks"}}
+    card = model_card(exported.manifest.model_copy(update={"recipe": describe(tiny_recipe) | earlier}))
+    assert "in the first 2,000 steps of `streaks`" in card
     kept = replace(begun, start=start_from(exported.folder, kept=0.2))
     card = model_card(exported.manifest.model_copy(update={"recipe": describe(kept)}))
     assert f"`{exported.manifest.file.sha256}`, of which 20% are kept." in card

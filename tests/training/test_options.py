@@ -11,6 +11,7 @@ from tests.training.conftest import ExportedModel
 from training.backgrounds import BackgroundError
 from training.loop import Execution
 from training.options import SurveyError, read_options
+from training.rain.families import MIXED, MURKY
 from training.rain.streaks import SMALL
 from training.recipes import base, fast, smoke, study
 
@@ -76,6 +77,12 @@ def test_a_model_s_survey_goes_on_where_it_is_given_steps(exported: ExportedMode
         survey = read_options(arguments).recipe.survey
         assert survey is not None
         assert survey.goes_on == goes_on
+
+
+def test_weights_that_know_streaks_already_see_veils_from_the_first_step_on(exported: ExportedModel) -> None:
+    assert read_options(["fast"]).recipe.rain_at(0) == MIXED
+    recipe = read_options(["fast", "--from", str(exported.folder), "--steps", "40"]).recipe
+    assert recipe.rain_at(0) == MURKY
 
 
 def test_a_survey_that_there_is_none_of_is_an_error() -> None:

@@ -61,7 +61,8 @@ def test_late_patches_are_larger(tiny_recipe: Recipe) -> None:
 
 
 def test_early_rain_comes_first(tiny_recipe: Recipe) -> None:
-    samples = Samples(replace(tiny_recipe, early_rain=VARIED, early_steps=2))
+    """6 steps of 4 patches: the first third is 8 of them."""
+    samples = Samples(replace(tiny_recipe, early_rain=VARIED, early_share=1 / 3))
     early, rain = Samples(replace(tiny_recipe, rain=VARIED)), Samples(tiny_recipe)
     for index in range(len(samples)):
         expected = (early if index < 2 * tiny_recipe.batch else rain)[index]

@@ -94,7 +94,8 @@ def _rain(reference: Recipe) -> list[Variant]:
         (HAZY, "`hazy`: no rain that closes to a veil"),
     ]
     return [
-        Variant("rain", rain.name, text, replace(reference, rain=rain, early_steps=0)) for rain, text in rains
+        Variant("rain", rain.name, text, replace(reference, rain=rain, early_share=0.0))
+        for rain, text in rains
     ]
 
 
@@ -107,7 +108,7 @@ def _tricks(reference: Recipe) -> list[Variant]:
         "no-lines": ("no lines that are no rain", replace(reference, line_share=0.0)),
         "no-camera": ("no noise and no JPEG of a camera", replace(reference, camera_share=0.0)),
         "no-late-patches": ("no larger patches at the end", replace(reference, late_share=0.0)),
-        "no-early-rain": ("veils from the first step on", replace(reference, early_steps=0)),
+        "no-early-rain": ("veils from the first step on", replace(reference, early_share=0.0)),
         "adamw": ("AdamW alone, no Muon", replace(reference, optimiser="adamw")),
         "no-mean": ("the last weights, no running mean", replace(reference, average_decay=0.0)),
         "l1": ("L1, not each patch's RMSE", replace(reference, loss="l1")),

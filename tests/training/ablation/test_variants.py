@@ -22,7 +22,7 @@ TRICKS = {
     "no-lines": {"line_share"},
     "no-camera": {"camera_share"},
     "no-late-patches": {"late_share"},
-    "no-early-rain": {"early_steps"},
+    "no-early-rain": {"early_share"},
     "adamw": {"optimiser"},
     "no-mean": {"average_decay"},
     "l1": {"loss"},
@@ -57,7 +57,7 @@ def test_the_reference_is_the_shipped_recipe_but_for_its_size_and_survey() -> No
     sizes = {
         "members",
         "steps",
-        "early_steps",
+        "early_share",
         "batch",
         "patch_px",
         "late_patch_px",
@@ -74,7 +74,7 @@ def test_a_variant_differs_in_what_it_says_alone(others: Path) -> None:
     found = {(each.group, each.name): differing(each.recipe, REFERENCE) for each in variants}
     expected = {("tricks", name): which for name, which in TRICKS.items()}
     rains = ("small", "medium", "large", "wide", "varied", "mixed", "hazy")
-    expected |= {("rain", name): {"rain", "early_steps"} for name in rains}
+    expected |= {("rain", name): {"rain", "early_share"} for name in rains}
     expected |= {("backgrounds", name): which for name, which in BACKGROUNDS.items()}
     # Of twenty there are no 64.
     expected |= {
