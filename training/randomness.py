@@ -19,6 +19,7 @@ class Purpose(IntEnum):
     CAMERA = 9
     WRITING = 10
     PATCHES = 11
+    TONE = 12
 
 
 def generator(purpose: Purpose, seed: int, index: int, part: int = 0) -> np.random.Generator:

@@ -50,6 +50,7 @@ class Recipe:
     leaves_count: int  # procedural pictures
     leaves_share: float  # how often a patch is cut from leaves rather than a photograph
     clean_share: float  # how often a patch carries no rain, so that clean pictures come back
+    tone_share: float  # how often the scene is in another light, or in mist that is no rain
     line_share: float  # how often a patch carries lines that are no rain: writing, wires, bars
     camera_share: float  # how often a patch has been through a camera: noise and JPEG, rainy and clean alike
 
@@ -123,6 +124,7 @@ def fast() -> Recipe:
         leaves_count=192,
         leaves_share=0.3,
         clean_share=0.12,
+        tone_share=0.5,
         line_share=0.05,
         camera_share=0.3,
         steps=6_000,
@@ -188,6 +190,7 @@ def study() -> Recipe:
         leaves_count=0,
         leaves_share=0.0,
         clean_share=0.1,
+        tone_share=0.0,
         line_share=0.0,
         camera_share=0.0,
         steps=2000,

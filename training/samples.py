@@ -18,6 +18,7 @@ from training.rain.textures import TextureRain
 from training.randomness import Purpose, generator
 from training.recipes import Recipe
 from training.survey import facts
+from training.tone import tone
 
 Tensors = tuple[Tensor, ...]
 
@@ -76,6 +77,8 @@ class Samples(Dataset[Tensors]):
         from_leaves = not self.photographs or (recipe.leaves_count and rng.random() < recipe.leaves_share)
         number = int(rng.integers(recipe.leaves_count if from_leaves else len(self.photographs)))
         clean = cut_patch(self._leaves(number) if from_leaves else self.photographs[number], side_px, rng)
+        if rng.random() < recipe.tone_share:
+            clean = tone(clean, recipe.seed, index)
         if rng.random() < recipe.line_share:
             clean = draw_lines(clean, recipe.seed, index)
         stays_dry = rng.random() < recipe.clean_share

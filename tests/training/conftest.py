@@ -71,6 +71,7 @@ def tiny_recipe() -> Recipe:
         leaves_count=4,
         leaves_share=1.0,
         clean_share=0.0,
+        tone_share=0.0,
         line_share=0.0,
         camera_share=0.0,
         steps=6,

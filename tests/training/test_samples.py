@@ -69,9 +69,9 @@ def test_early_rain_comes_first(tiny_recipe: Recipe) -> None:
         assert torch.equal(samples[index][0], expected[0])
 
 
-def test_lines_and_the_camera_change_rainy_and_clean_alike(tiny_recipe: Recipe) -> None:
+def test_tone_lines_and_the_camera_change_rainy_and_clean_alike(tiny_recipe: Recipe) -> None:
     plain = Samples(replace(tiny_recipe, clean_share=1.0))
-    changed = Samples(replace(plain.recipe, line_share=1.0, camera_share=1.0))
+    changed = Samples(replace(plain.recipe, tone_share=1.0, line_share=1.0, camera_share=1.0))
     pairs = [changed[index] for index in range(len(plain))]
     assert all(torch.equal(*pair) for pair in pairs)
     # Some lines run beside the patch, and some cameras take no notice.

@@ -105,6 +105,7 @@ def _tricks(reference: Recipe) -> list[Variant]:
     # a few hundredths the same cost, as a block costs the same at every scale.
     flatter = NetworkShape(reference.network.width, blocks=(1,), dilations=(1, 2, 2, 2, 2, 1))
     switched_off = {
+        "no-tone": ("scenes in no other light, nor in mist", replace(reference, tone_share=0.0)),
         "no-lines": ("no lines that are no rain", replace(reference, line_share=0.0)),
         "no-camera": ("no noise and no JPEG of a camera", replace(reference, camera_share=0.0)),
         "no-late-patches": ("no larger patches at the end", replace(reference, late_share=0.0)),

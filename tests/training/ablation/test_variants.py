@@ -19,6 +19,7 @@ REFERENCE = ablation()
 
 # Fields by variant, where it is not one of a group that shares them.
 TRICKS = {
+    "no-tone": {"tone_share"},
     "no-lines": {"line_share"},
     "no-camera": {"camera_share"},
     "no-late-patches": {"late_share"},
