@@ -72,8 +72,7 @@ SHA-256 `{manifest.file.sha256}`.
   {manifest.input.alignment_px}. Tiles must overlap by {manifest.overlap_px} pixels, the receptive radius.
 {_overview(manifest)}- **Agreement with {_original(manifest)}**: {manifest.parity.max_difference:.1e} at most,
   on a scale of 0 to 1, over {len(manifest.parity.sizes)} sizes.
-- **Trained** by the recipe `{recipe["name"]}` of commit `{manifest.commit}`: {recipe["steps"]:,}
-  steps of {_batch(recipe)} of {recipe["patch_px"]} px, {_seeds(recipe)}; rain of the
+- **Trained** by the recipe `{recipe["name"]}` of commit `{manifest.commit}`: {_course(recipe)}; rain of the
   range `{recipe["rain"]["name"]}`{_early(recipe)}; backgrounds from {photographs} and
   {recipe["leaves_count"]} dead-leaves pictures.{_started(recipe)}{_surveyed(recipe)}
 {_mirrored(manifest)}{_quantised(manifest)}
@@ -99,6 +98,12 @@ def _overview(manifest: Manifest) -> str:
 - **Second input**: the middle of the picture, beside each of its tiles, {overview.longest_px} pixels a
   side at most, multiples of {overview.alignment_px}. From it the networks are told what rain it is.
 """
+
+
+def _course(recipe: dict[str, Any]) -> str:
+    if not recipe["steps"]:
+        return "its survey\n  alone, and its networks are those that it began from"
+    return f"{recipe['steps']:,}\n  steps of {_batch(recipe)} of {recipe['patch_px']} px, {_seeds(recipe)}"
 
 
 def _seeds(recipe: dict[str, Any]) -> str:

@@ -118,7 +118,12 @@ def _parser() -> argparse.ArgumentParser:
 
     course = parser.add_argument_group("course", "How long and how hard the network learns.")
     for option, field, kind, text in (
-        ("--steps", "steps", at_least(1), "batches to learn from"),
+        (
+            "--steps",
+            "steps",
+            at_least(0),
+            "batches to learn from; with 0 the networks stay those of --from, and its survey alone goes on",
+        ),
         (
             "--batch",
             "batch",
@@ -272,6 +277,8 @@ def _override(recipe: Recipe, options: argparse.Namespace) -> Recipe:
         recipe = replace(recipe, start=start, early_share=0.0)  # its networks know streaks already
     elif options.keep is not None:
         raise StartError("--keep is of no use without --from")
+    if recipe.steps == 0 and (options.start is None or options.survey_steps is None):
+        raise StartError("--steps 0 leaves nothing to learn without --from and --survey-steps")
     if options.rain is not None:
         recipe = replace(recipe, rain=trainable(options.rain), early_share=0.0)
     if options.backgrounds == "leaves":

@@ -134,6 +134,9 @@ def test_card_says_how_the_course_began(exported: ExportedModel, tiny_recipe: Re
     earlier = {"steps": 2000, "early_steps": 3000, "early_rain": {"name": "streaks"}}
     card = model_card(exported.manifest.model_copy(update={"recipe": describe(tiny_recipe) | earlier}))
     assert "in the first 2,000 steps of `streaks`" in card
+    alone = replace(begun, steps=0)
+    card = model_card(exported.manifest.model_copy(update={"recipe": describe(alone)}))
+    assert "its survey\n  alone, and its networks are those that it began from; rain" in card
     kept = replace(begun, start=start_from(exported.folder, kept=0.2))
     card = model_card(exported.manifest.model_copy(update={"recipe": describe(kept)}))
     assert f"`{exported.manifest.file.sha256}`, of which 20% are kept." in card

@@ -135,6 +135,26 @@ def test_a_survey_keeps_nothing(exported: ExportedModel) -> None:
     assert start.kept == 0
 
 
+def test_a_survey_can_go_on_alone(exported: ExportedModel, tmp_path: Path) -> None:
+    options = ["smoke", "--from", str(exported.folder), "--steps", "0", "--survey-steps", "3"]
+    recipe = read_options(options).recipe
+    assert (recipe.steps, recipe.of_survey().steps) == (0, 3)
+    for lacking in (options[:5], ["smoke", *options[3:]]):
+        with pytest.raises(StartError, match="--steps 0 leaves nothing to learn"):
+            read_options(lacking)
+
+
+def test_after_no_steps_the_network_is_that_begun_from(
+    exported: ExportedModel, tiny_recipe: Recipe, tmp_path: Path
+) -> None:
+    recipe = replace(tiny_recipe, steps=0, start=start_from(exported.folder))
+    network = train(recipe, tmp_path, lambda network: {})
+    expected = DerainNetwork(TINY_SHAPE)
+    begin(expected, start_from(exported.folder))
+    for name, weight in network.state_dict().items():
+        assert torch.equal(weight, expected.state_dict()[name])
+
+
 def test_each_member_begins_from_one_of_the_model_s(tiny_recipe: Recipe, tmp_path: Path) -> None:
     """A model of two networks, and a recipe of three: the third one begins where the first did."""
     members = [with_random_weights(DerainNetwork(TINY_SHAPE), seed) for seed in range(2)]
