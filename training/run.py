@@ -159,10 +159,11 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _where_things_are(folder: Path, run_folder: Path, first: Path) -> str:
+    samples = first / SAMPLES
+    shown = f"\n  {samples}/  rainy, derained and clean, as training went" if samples.exists() else ""
     return f"""
 {folder} is ready:
-  {folder / "README.md"}  the model card, with these scores
-  {first / SAMPLES}/  rainy, derained and clean, as training went
+  {folder / "README.md"}  the model card, with these scores{shown}
   tensorboard --logdir {run_folder}  its curves ({TENSORBOARD}/ and stats.jsonl)
   DERAIN_MODEL={folder} make serve
   derain photo.jpg -m {folder} -o out/"""
