@@ -647,6 +647,8 @@ def test_any_size_of_any_kind(
 ) -> None:
     most = np.iinfo(dtype).max
     array = np.random.default_rng(seed).integers(0, most, (height, width, channels), dtype, endpoint=True)
+    if channels in (2, 4):
+        array[0, 0, -1] = most // 2  # WebP keeps no alpha that is opaque everywhere
     answer = read(through(tiff_of(array, planarconfig=None), target), target)
     wanted = expected(array, target)
     assert (answer.shape, answer.dtype) == (wanted.shape, wanted.dtype)

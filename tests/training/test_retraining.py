@@ -53,8 +53,9 @@ def test_retrain_gate_promote_and_back_under_load(
                 return str(told["sha256"])
 
             report = models.parent / "gate.json"
-            # Times are another test's: here all three networks are of one shape.
-            options = ["--report", str(report), "--promote", "--slower", "1000"]
+            # Times are another test's: all three networks are of one shape. So is what short ones damage.
+            damage = ["--background-error", "2", "--clean-psnr", "2"]
+            options = ["--report", str(report), "--promote", "--slower", "1000", *damage]
             assert gate([str(models / "slacking"), *options]) == REFUSED
             said = capsys.readouterr().out
             assert "- drawn rain: the share of rain removed is " in said

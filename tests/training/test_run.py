@@ -181,14 +181,14 @@ def test_two_processes_leave_the_same_model(base: Path, tmp_path: Path) -> None:
 def test_two_processes_say_once_what_is_wrong() -> None:
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
     done = subprocess.run(
-        [*torchrun, "training/run.py", "smoke", "--steps", "0"],
+        [*torchrun, "training/run.py", "smoke", "--batch", "0"],
         cwd=ROOT,
         env=os.environ | {"OMP_NUM_THREADS": "1"},
         capture_output=True,
         text=True,
     )
     assert done.returncode != 0
-    assert done.stderr.count("--steps: '0' is no whole number of 1 or more") == 1, done.stderr
+    assert done.stderr.count("--batch: '0' is no whole number of 1 or more") == 1, done.stderr
 
 
 def test_unreadable_background_is_an_error_by_name(
@@ -222,7 +222,7 @@ def test_backgrounds_and_rain_that_are_not_there_are_an_error(
     [
         (["nonsense"], "invalid choice: 'nonsense'"),
         ([], "required: recipe"),
-        (["smoke", "--steps", "0"], "--steps: '0' is no whole number of 1 or more"),
+        (["smoke", "--steps", "-1"], "--steps: '-1' is no whole number of 0 or more"),
         (["smoke", "--seed", "-1"], "--seed: '-1' is no whole number"),
         (["smoke", "--name", "my model"], "--name"),
     ],
