@@ -126,8 +126,11 @@ def _batch(recipe: dict[str, Any]) -> str:
 
 def _early(recipe: dict[str, Any]) -> str:
     """Recipes of earlier versions have a number of steps, however many there are in all, or none."""
-    steps = round(recipe["steps"] * recipe.get("early_share", 0.0))
-    if not (steps := steps or min(recipe.get("early_steps", 0), recipe["steps"])):
+    if "early_share" in recipe:
+        steps = round(recipe["steps"] * recipe["early_share"])
+    else:
+        steps = min(recipe.get("early_steps", 0), recipe["steps"])
+    if not steps:
         return ""
     return f", in the first {steps:,} steps of `{recipe['early_rain']['name']}`"
 

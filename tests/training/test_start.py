@@ -135,7 +135,7 @@ def test_a_survey_keeps_nothing(exported: ExportedModel) -> None:
     assert start.kept == 0
 
 
-def test_a_survey_can_go_on_alone(exported: ExportedModel, tmp_path: Path) -> None:
+def test_a_survey_can_go_on_alone(exported: ExportedModel) -> None:
     options = ["smoke", "--from", str(exported.folder), "--steps", "0", "--survey-steps", "3"]
     recipe = read_options(options).recipe
     assert (recipe.steps, recipe.of_survey().steps) == (0, 3)
