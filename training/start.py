@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from derain.errors import DerainError
 from derain.manifest import load_manifest
@@ -47,8 +47,9 @@ def begin(network: DerainNetwork | Survey, start: Start) -> None:
     Raises StartError where the model is not the one that was meant, or not contained in the network.
     """
     if isinstance(network, Survey):
-        if (known := survey_of(start, network.shape)) is not None:
-            network.load_state_dict(known.state_dict())
+        weights = _part("survey.", _read_all(start))
+        if weights:
+            _take_over(network, weights, start)
         return
     weights = _read_weights(start)
     there = dict(network.named_parameters())
@@ -71,11 +72,34 @@ def survey_of(start: Start, shape: SurveyShape) -> Survey | None:
     if not weights:
         return None
     survey = Survey(shape)
-    there = dict(survey.named_parameters())
-    if weights.keys() != there.keys() or any(weights[name].shape != there[name].shape for name in there):
-        raise StartError(f"{start.folder} has a survey of another size than the recipe's")
-    survey.load_state_dict(weights)
+    if _take_over(survey, weights, start):
+        raise StartError(
+            f"the survey of {start.folder} looks at less than the recipe's: it has to be trained "
+            "(--survey-steps) before networks are told what it finds"
+        )
     return survey.requires_grad_(False).eval()
+
+
+def _take_over(survey: Survey, weights: dict[str, Tensor], start: Start) -> bool:
+    """Gives the survey the weights, in place; whether it looks at more than they were learnt for.
+
+    Raises StartError where it is of another size otherwise.
+    """
+    there = dict(survey.named_parameters())
+    looks = "think.0.weight"  # (out, looked at): what is new comes last
+    differing = {name for name in there.keys() | weights.keys() if not _alike(name, there, weights)}
+    is_wider = differing == {looks} and (
+        weights[looks].shape[0] == there[looks].shape[0] and weights[looks].shape[1] < there[looks].shape[1]
+    )
+    if differing and not is_wider:
+        raise StartError(f"{start.folder} has a survey of another size than the recipe's")
+    for name, parameter in there.items():
+        _widen(parameter, weights[name], f"{start.folder}: {name}")
+    return is_wider
+
+
+def _alike(name: str, there: dict[str, nn.Parameter], weights: dict[str, Tensor]) -> bool:
+    return name in there and name in weights and there[name].shape == weights[name].shape
 
 
 def _read_weights(start: Start) -> dict[str, Tensor]:

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from derain.arrays import FloatArray, Picture
+from training.appearance import appearance, appearance_count
 from training.blocks import ResidualBlock
 from training.rain.varied import Layer, Sheet
 
@@ -28,8 +29,7 @@ OVERVIEW_PX = 256  # of a picture, what a survey looks at at most: its middle
 FINDINGS = len(LEANS_DEG) + _MEASURES + 1  # the last: whether there is rain
 _SEEN_PSNR_DB = 36.0  # rain so faint that the picture is closer to the dry one is none
 _SHARES_GAIN = 4.0  # so that the shares are as large as the measures
-
-_BRIGHTER_GAIN = 4.0  # of how much brighter, in the loss: its squared errors are small beside the others'
+_BRIGHTER_GAIN = 8.0  # of how much brighter, in the loss: its squared errors are small beside the others'
 
 _LEANS = slice(0, len(LEANS_DEG))
 _MEASURED = slice(_LEANS.stop, _LEANS.stop + _MEASURES)
@@ -66,7 +66,7 @@ class Survey(nn.Module):
             for width, count in zip(shape.widths, shape.blocks, strict=True)
         )
         self.see = nn.ModuleList(nn.Conv2d(width, shape.seen, 1) for width in shape.widths)
-        sizes = (3 * shape.seen * len(shape.widths), *shape.hidden)
+        sizes = (3 * shape.seen * len(shape.widths) + appearance_count(len(shape.widths)), *shape.hidden)
         self.think = nn.ModuleList(nn.Linear(given, found) for given, found in pairwise(sizes))
         self.find = nn.Linear(sizes[-1], FINDINGS)
 
@@ -92,7 +92,7 @@ class Survey(nn.Module):
             # The greatest too: under a veil it is nowhere dark.
             greatest = features.amax(dim=(2, 3))
             seen += [features.mean(dim=(2, 3)), torch.sqrt(mean_square + 1e-6), greatest]
-        thought = torch.cat(seen, dim=1)
+        thought = torch.cat([*seen, appearance(picture, len(self.shape.widths))], dim=1)
         for think in self.think:
             thought = functional.silu(think(thought))
         found: Tensor = self.find(thought)
