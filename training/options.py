@@ -110,8 +110,9 @@ def _parser() -> argparse.ArgumentParser:
         help=f"{', '.join(TRAINABLE)}, or textures:FOLDER or rainmix:FOLDER with rain layers of yours. "
         "small, medium and large are the paper's ranges, each within the next; wide goes from drizzle to "
         "downpour, misty also has a veil, varied also differs in make: bars, sheets, gusts, blends; mixed "
-        "has curtains as well, hazy also has veils, murky also rain that closes to a veil. The wider, "
-        "the later overfitting to it sets in as backgrounds grow in number. Not trained on: "
+        "has curtains as well, hazy also has veils, murky also rain that closes to a veil, and deep: planes "
+        "of streaks one behind another. "
+        "The wider, the later overfitting to it sets in as backgrounds grow in number. Not trained on: "
         f"{', '.join(HELD_OUT)}, by which models are scored (default: "
         f"{', '.join(f'{name} {make().rain.name}' for name, make in RECIPES.items())})",
     )

@@ -20,6 +20,7 @@ from tests.training.conftest import (
     surveyed_network,
     with_random_weights,
 )
+from training.appearance import appearance, appearance_count
 from training.card import write_model_texts
 from training.export import export
 from training.loop import train
@@ -205,6 +206,27 @@ def test_a_model_with_a_survey_is_begun_from_with_it(tiny_recipe: Recipe, tmp_pa
         survey_of(start, SurveyShape())
     with pytest.raises(StartError, match="has a survey of another size"):
         begin(Survey(SurveyShape()), start)
+
+
+def test_a_survey_that_looks_at_more_begins_as_the_one_that_looked_at_less(
+    tiny_recipe: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """But has to be trained before networks are told what it finds."""
+    with monkeypatch.context() as earlier:
+        earlier.setattr("training.survey.appearance_count", lambda scales: appearance_count(scales) - 5)
+        earlier.setattr("training.survey.appearance", lambda *seen: appearance(*seen)[:, :-5])
+        network = surveyed_network()
+        folder = tmp_path / "less"
+        folder.mkdir()
+        write_model_texts(folder, export(network, tiny_recipe, "abc", folder, "less"))
+        windows = torch.rand(2, 3, 32, 32)
+        expected = network.survey(windows)
+    start = start_from(folder)
+    survey = Survey(SURVEYED.shape)
+    begin(survey, start)
+    torch.testing.assert_close(survey(windows), expected)
+    with pytest.raises(StartError, match="looks at less"):
+        survey_of(start, SURVEYED.shape)
 
 
 def test_a_model_without_one_can_be_begun_from_too(exported: ExportedModel, picture: Picture) -> None:
