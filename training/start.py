@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from derain.errors import DerainError
 from derain.manifest import load_manifest
 from training.network import DerainNetwork
-from training.survey import Survey, SurveyShape
+from training.survey import Gauge, Survey, SurveyShape
 
 
 class StartError(DerainError):
@@ -42,12 +42,12 @@ def start_from(folder: Path, kept: float = 0.0) -> Start:
 def begin(network: DerainNetwork | Survey, start: Start) -> None:
     """Gives the network the model's weights, in place; it then computes what the model does.
 
-    A survey is given those of the model's, or keeps its own where the model has none.
+    A survey is given those of the model's but for the gauge, or keeps its own where the model has none.
 
     Raises StartError where the model is not the one that was meant, or not contained in the network.
     """
     if isinstance(network, Survey):
-        weights = _part("survey.", _read_all(start))
+        weights, _ = _survey_weights(start)
         if weights:
             _take_over(network, weights, start)
         return
@@ -68,7 +68,7 @@ def survey_of(start: Start, shape: SurveyShape) -> Survey | None:
 
     Raises StartError as `begin` does.
     """
-    weights = _part("survey.", _read_all(start))
+    weights, of_gauge = _survey_weights(start)
     if not weights:
         return None
     survey = Survey(shape)
@@ -77,7 +77,17 @@ def survey_of(start: Start, shape: SurveyShape) -> Survey | None:
             f"the survey of {start.folder} looks at less than the recipe's: it has to be trained "
             "(--survey-steps) before networks are told what it finds"
         )
+    if of_gauge:
+        survey.gauge = Gauge(survey.sees)
+        survey.gauge.load_state_dict(of_gauge)
     return survey.requires_grad_(False).eval()
+
+
+def _survey_weights(start: Start) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """Of the survey alone, and of its gauge."""
+    weights = _part("survey.", _read_all(start))
+    of_gauge = _part("gauge.", weights)
+    return {name: weight for name, weight in weights.items() if not name.startswith("gauge.")}, of_gauge
 
 
 def _take_over(survey: Survey, weights: dict[str, Tensor], start: Start) -> bool:
