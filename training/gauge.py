@@ -10,6 +10,7 @@ from contextlib import closing
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+from tqdm import tqdm
 
 from training.batches import batches
 from training.loop import Execution, convolving
@@ -40,7 +41,7 @@ def fit_gauge(survey: Survey, recipe: Recipe, execution: Execution, device: torc
         torch.manual_seed(recipe.seed)
         gauge = Gauge(seen.shape[1])
         gauge.standardise(seen)
-        known = gauge.standard(seen)
+        known = gauge.standard(seen).detach()
         for voter in gauge.voters:
             assert isinstance(voter, nn.ModuleList)
             _fit(voter, known, Gauge.encode(brighter))
@@ -55,7 +56,7 @@ def _see(survey: Survey, recipe: Recipe, execution: Execution, device: torch.dev
     steps = range(recipe.steps, recipe.steps + -(-recipe.survey.gauge_windows // recipe.batch))
     seen, brighter = [torch.empty(0, survey.sees)], [torch.empty(0)]
     with closing(batches(samples, recipe.batch, steps, Processes(device=device), execution.workers)) as made:
-        for windows, known in made:
+        for windows, known in tqdm(made, total=len(steps), desc="gauge", unit="batch", disable=None):
             with convolving(device):
                 sight = survey.look(to_network(windows.to(device))).float().cpu()
             rains = known[:, -1] > 0

@@ -21,7 +21,7 @@ from training.export import export
 from training.network import DerainNetwork, MeanNetwork, NetworkShape, SurveyedNetwork
 from training.rain.streaks import RainRange
 from training.recipes import Recipe, Surveying
-from training.survey import Survey, SurveyShape
+from training.survey import Gauge, Survey, SurveyShape
 
 Trained = TypeVar("Trained", bound=nn.Module)
 
@@ -105,7 +105,9 @@ def exported(tiny_recipe: Recipe, tmp_path_factory: pytest.TempPathFactory) -> E
 def surveyed_network(members: int = 2) -> SurveyedNetwork:
     """Tiny, and as if it had been trained."""
     networks = [with_random_weights(DerainNetwork(TOLD_SHAPE), seed) for seed in range(members)]
-    return SurveyedNetwork(with_random_weights(Survey(SURVEYED.shape), 9), MeanNetwork(networks)).eval()
+    survey = Survey(SURVEYED.shape)
+    survey.gauge = Gauge(survey.sees)
+    return SurveyedNetwork(with_random_weights(survey, 9), MeanNetwork(networks)).eval()
 
 
 def with_random_weights(network: Trained, seed: int) -> Trained:

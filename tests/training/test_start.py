@@ -191,6 +191,7 @@ def test_a_model_with_a_survey_is_begun_from_with_it(tiny_recipe: Recipe, tmp_pa
     start = start_from(folder)
     survey = survey_of(start, SURVEYED.shape)
     assert survey is not None
+    assert survey.gauge is not None
     for name, weight in network.survey.state_dict().items():
         assert torch.equal(survey.state_dict()[name], weight)
     for number, member in enumerate(network.network.members):
@@ -200,8 +201,8 @@ def test_a_model_with_a_survey_is_begun_from_with_it(tiny_recipe: Recipe, tmp_pa
             assert torch.equal(begun.state_dict()[name], weight)
     begun_survey = Survey(SURVEYED.shape)
     begin(begun_survey, start)
-    for name, weight in network.survey.state_dict().items():
-        assert torch.equal(begun_survey.state_dict()[name], weight)
+    for name, weight in begun_survey.state_dict().items():
+        assert torch.equal(network.survey.state_dict()[name], weight)
     with pytest.raises(StartError, match="has a survey of another size"):
         survey_of(start, SurveyShape())
     with pytest.raises(StartError, match="has a survey of another size"):
