@@ -13,7 +13,7 @@ from torch.nn import functional
 from tqdm import tqdm
 
 from training.batches import batches
-from training.loop import Execution, convolving
+from training.loop import Execution
 from training.processes import Processes
 from training.recipes import Recipe
 from training.samples import SurveySamples
@@ -57,8 +57,7 @@ def _see(survey: Survey, recipe: Recipe, execution: Execution, device: torch.dev
     seen, brighter = [torch.empty(0, survey.sees)], [torch.empty(0)]
     with closing(batches(samples, recipe.batch, steps, Processes(device=device), execution.workers)) as made:
         for windows, known in tqdm(made, total=len(steps), desc="gauge", unit="batch", disable=None):
-            with convolving(device):
-                sight = survey.look(to_network(windows.to(device))).float().cpu()
+            sight = survey.look(to_network(windows.to(device))).float().cpu()  # as precise as in service
             rains = known[:, -1] > 0
             seen.append(sight[rains])
             brighter.append(known[rains, BRIGHTER])
