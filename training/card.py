@@ -148,6 +148,8 @@ def _surveyed(recipe: dict[str, Any]) -> str:
     if (survey := recipe.get("survey")) is None:
         return ""
     trained = f"{survey['steps']:,} steps of {survey['batch']} windows of {survey['window_px']} px"
+    if gauge := survey.get("gauge_windows"):  # not in recipes of earlier versions
+        trained += f",\n  and its gauge of brightness fitted to {gauge:,} windows more"
     if survey.get("goes_on"):
         return f"\n  The survey went on from that model's where it had one, for {trained}."
     if recipe.get("start"):
