@@ -5,21 +5,26 @@ windows tells more of it, to small networks that have nothing else to learn and 
 that is seen, since each is left out at random (Srivastava et al., "Dropout", 2014).
 """
 
-from contextlib import closing
+import io
+import pickle
+from contextlib import closing, suppress
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 from tqdm import tqdm
 
+from derain.image import write_atomically
 from training.batches import batches
 from training.loop import Execution
 from training.processes import Processes
-from training.recipes import Recipe
+from training.recipes import Recipe, describe
 from training.samples import SurveySamples
 from training.survey import BRIGHTER, Gauge, Survey
 from training.tasks import to_network
 
+GAUGE = "gauge.pt"  # in the folder that the survey is trained in
 _EPOCHS = 25
 _BATCH = 128  # windows
 _LEARNING_RATE = 2e-3  # at its highest, a third of the way
@@ -28,11 +33,31 @@ _LEFT_OUT = (0.075, 0.15, 0.0)  # of what each layer is given, at random
 _LEAST_WINDOWS = 8  # in the rain; of fewer there is nothing to learn
 
 
+def kept_gauge(
+    folder: Path, survey: Survey, recipe: Recipe, execution: Execution, device: torch.device
+) -> Gauge | None:
+    """As `fit_gauge`, but read from the survey's folder where the same run has fitted it already."""
+    path, described = folder / GAUGE, describe(recipe)
+    with suppress(OSError, RuntimeError, pickle.UnpicklingError, KeyError):  # none, or not a whole one
+        kept = torch.load(path, weights_only=True)
+        if kept["recipe"] == described:
+            gauge = Gauge(survey.sees)
+            gauge.load_state_dict(kept["weights"])
+            return gauge.requires_grad_(False).eval()
+    fitted = fit_gauge(survey, recipe, execution, device)
+    if fitted is not None:
+        serialised = io.BytesIO()
+        torch.save({"recipe": described, "weights": fitted.state_dict()}, serialised)
+        folder.mkdir(parents=True, exist_ok=True)
+        write_atomically(path, serialised.getvalue())
+    return fitted
+
+
 def fit_gauge(survey: Survey, recipe: Recipe, execution: Execution, device: torch.device) -> Gauge | None:
     """A gauge for the survey, which is left as it is; the same for the same survey and recipe.
 
-    From the `gauge_windows` samples that come after those of the survey's training. None where the recipe
-    wants none, or hardly any of them is in the rain. Raises what making samples raises.
+    From `gauge_windows` samples of `recipe.of_gauge()` that come after those of the survey's training. None
+    where the recipe wants none, or hardly any of them is in the rain. Raises what making samples raises.
     """
     seen, brighter = _see(survey.to(device), recipe, execution, device)
     if len(seen) < _LEAST_WINDOWS:
@@ -52,7 +77,7 @@ def fit_gauge(survey: Survey, recipe: Recipe, execution: Execution, device: torc
 def _see(survey: Survey, recipe: Recipe, execution: Execution, device: torch.device) -> tuple[Tensor, Tensor]:
     """What the survey sees of windows in the rain, (N, seen), and how much brighter they are for it, (N,)."""
     assert recipe.survey is not None
-    samples = SurveySamples(recipe)
+    samples = SurveySamples(recipe.of_gauge())
     steps = range(recipe.steps, recipe.steps + -(-recipe.survey.gauge_windows // recipe.batch))
     seen, brighter = [torch.empty(0, survey.sees)], [torch.empty(0)]
     with closing(batches(samples, recipe.batch, steps, Processes(device=device), execution.workers)) as made:

@@ -23,7 +23,7 @@ from derain.errors import DerainError
 from derain.image import write_atomically
 from training.evaluate import evaluate, held_out_backgrounds, rained_on
 from training.export import current_commit, export
-from training.gauge import fit_gauge
+from training.gauge import kept_gauge
 from training.interruption import GOES_ON, Interrupted, ends_on_sigterm
 from training.loop import CHECKPOINT, learn, no_scores, train
 from training.model_folder import check_replaceable, make_model, restore
@@ -91,7 +91,7 @@ def _survey(options: Options, run_folder: Path, processes: Processes) -> Survey 
     survey = learn(SurveyTask(), taught, run_folder / SURVEY, no_scores, execution=options.execution)
     if recipe.survey.gauge_windows:
         survey.gauge = processes.from_the_first(
-            lambda: fit_gauge(survey, taught, options.execution, processes.device)
+            lambda: kept_gauge(run_folder / SURVEY, survey, taught, options.execution, processes.device)
         )
     return survey
 

@@ -160,6 +160,9 @@ def test_card_says_how_the_survey_was_trained(exported: ExportedModel, tiny_reci
     assert f"The survey is that model's where it had one; else it was {steps}" in card(begun)
     going_on = replace(begun, survey=Surveying(steps=3000, batch=8, window_px=96, goes_on=True))
     assert "The survey went on from that model's where it had one, for 3,000 steps of 8" in card(going_on)
+    alone = replace(begun, steps=0, survey=Surveying(steps=0, goes_on=True, gauge_windows=500))
+    assert "its survey's gauge\n  alone, and its networks are those" in card(alone)
+    assert "The survey is that model's, but for its gauge of brightness, fitted anew to 500" in card(alone)
     assert "survey" not in card(tiny_recipe)
 
 

@@ -1,12 +1,13 @@
 """The gauge: that it learns, and that a survey with one believes it."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
 
 from tests.training.conftest import SURVEYED
-from training.gauge import fit_gauge
+from training.gauge import GAUGE, fit_gauge, kept_gauge
 from training.loop import Execution
 from training.recipes import Recipe
 from training.samples import SurveySamples
@@ -46,6 +47,26 @@ def test_the_same_survey_and_recipe_have_the_same_gauge(recipe: Recipe) -> None:
     assert second is not None
     for name, weight in first.state_dict().items():
         assert torch.equal(second.state_dict()[name], weight)
+
+
+def test_a_run_that_goes_on_does_not_fit_it_again(
+    recipe: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fitted = kept_gauge(tmp_path / "survey", survey(), recipe, ALONE, CPU)
+    assert fitted is not None
+    with monkeypatch.context() as later:
+        later.setattr("training.gauge.fit_gauge", lambda *_given: pytest.fail("fitted again"))
+        kept = kept_gauge(tmp_path / "survey", survey(), recipe, ALONE, CPU)
+    assert kept is not None
+    for name, weight in fitted.state_dict().items():
+        assert torch.equal(kept.state_dict()[name], weight)
+    another = kept_gauge(tmp_path / "survey", survey(), replace(recipe, seed=5), ALONE, CPU)
+    assert another is not None
+    assert not torch.equal(another.standard.weight, fitted.standard.weight)
+    (tmp_path / "survey" / GAUGE).write_bytes(b"half of")
+    again = kept_gauge(tmp_path / "survey", survey(), recipe, ALONE, CPU)
+    assert again is not None
+    assert torch.equal(again.standard.weight, fitted.standard.weight)
 
 
 def test_there_is_none_without_rain_or_windows(recipe: Recipe) -> None:
