@@ -23,12 +23,13 @@ from tests.training.conftest import (
 from training.appearance import appearance, appearance_count
 from training.card import write_model_texts
 from training.export import export
-from training.loop import train
+from training.loop import learn, no_scores, train
 from training.network import DerainNetwork, MeanNetwork, NetworkShape, derain_picture
 from training.options import read_options
 from training.recipes import Recipe
 from training.start import StartError, begin, start_from, survey_of
 from training.survey import FINDINGS, Survey, SurveyShape
+from training.tasks import SurveyTask
 
 LARGER = {
     "alike": TINY_SHAPE,
@@ -143,6 +144,20 @@ def test_a_survey_can_go_on_alone(exported: ExportedModel) -> None:
     for lacking in (options[:5], ["smoke", *options[3:]]):
         with pytest.raises(StartError, match="--steps 0 leaves nothing to learn"):
             read_options(lacking)
+
+
+def test_after_no_steps_the_survey_is_that_begun_from(tiny_recipe: Recipe, tmp_path: Path) -> None:
+    """So its gauge alone is fitted anew."""
+    network = surveyed_network()
+    folder = tmp_path / "told"
+    folder.mkdir()
+    write_model_texts(folder, export(network, tiny_recipe, "abc", folder, "told"))
+    survey = replace(SURVEYED, steps=0, goes_on=True)
+    recipe = replace(tiny_recipe, survey=survey, start=start_from(folder))
+    begun = learn(SurveyTask(), recipe.of_survey(), tmp_path / "run", no_scores)
+    for name, weight in begun.state_dict().items():
+        assert torch.equal(weight, network.survey.state_dict()[name])
+    assert begun.gauge is None
 
 
 def test_after_no_steps_the_network_is_that_begun_from(
