@@ -56,8 +56,8 @@ def kept_gauge(
 def fit_gauge(survey: Survey, recipe: Recipe, execution: Execution, device: torch.device) -> Gauge | None:
     """A gauge for the survey, which is left as it is; the same for the same survey and recipe.
 
-    From `gauge_windows` samples of `recipe.of_gauge()` that come after those of the survey's training. None
-    where the recipe wants none, or hardly any of them is in the rain. Raises what making samples raises.
+    From the `gauge_windows` samples that come after those of the survey's training. None where the recipe
+    wants none, or hardly any of them is in the rain. Raises what making samples raises.
     """
     seen, brighter = _see(survey.to(device), recipe, execution, device)
     if len(seen) < _LEAST_WINDOWS:
@@ -77,7 +77,7 @@ def fit_gauge(survey: Survey, recipe: Recipe, execution: Execution, device: torc
 def _see(survey: Survey, recipe: Recipe, execution: Execution, device: torch.device) -> tuple[Tensor, Tensor]:
     """What the survey sees of windows in the rain, (N, seen), and how much brighter they are for it, (N,)."""
     assert recipe.survey is not None
-    samples = SurveySamples(recipe.of_gauge())
+    samples = SurveySamples(recipe)
     steps = range(recipe.steps, recipe.steps + -(-recipe.survey.gauge_windows // recipe.batch))
     seen, brighter = [torch.empty(0, survey.sees)], [torch.empty(0)]
     with closing(batches(samples, recipe.batch, steps, Processes(device=device), execution.workers)) as made:

@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from training.backgrounds import Leaves
 from training.network import NetworkShape
-from training.rain.families import EVEN, MIXED, MURKY, Family
+from training.rain.families import MIXED, MURKY, Family
 from training.rain.mixture import Mixture
 from training.rain.streaks import MEDIUM
 from training.start import Start
@@ -31,9 +31,7 @@ class Surveying:
     batch: int = 16  # windows
     window_px: int = 224
     patches: int = 2  # that the networks are given of each window
-    gauge_windows: int = 24_000  # that its gauge is fitted to when the survey is done; 0: it has none
-    gauge_rain: Mixture = EVEN  # that they are in
-    gauge_tone_share: float = 2 / 3  # how often their scenes are in another light or in mist
+    gauge_windows: int = 12_000  # that its gauge is fitted to when the survey is done; 0: it has none
 
 
 @dataclass(frozen=True)
@@ -98,18 +96,6 @@ class Recipe:
             early_share=0.0,
             late_share=0.0,
             start=replace(self.start, kept=0.0) if self.start and survey.goes_on else None,
-        )
-
-    def of_gauge(self) -> "Recipe":
-        """By which windows are drawn that the gauge of a survey trained by this recipe is fitted to."""
-        assert self.survey is not None
-        rain = self.survey.gauge_rain
-        return replace(
-            self,
-            rain=rain,
-            early_rain=rain,
-            survey=replace(self.survey, rain=rain),
-            tone_share=self.survey.gauge_tone_share,
         )
 
     def rain_at(self, step: int) -> Family:

@@ -40,9 +40,6 @@ HAZY = Mixture("hazy", (VARIED, CURTAINS, VEILED), (0.7, 0.15, 0.15))
 # And with rain so dense that it is a veil itself, and rain so deep that it looks like one.
 MURKY = Mixture("murky", (VARIED, CURTAINS, VEILED, ACCUMULATED, DEEP), (0.39, 0.09, 0.08, 0.22, 0.22))
 
-# Each of these alike, and rain that closes twice as often: a gauge is to be right in what is rare as well.
-EVEN = Mixture("even", (VARIED, CURTAINS, VEILED, ACCUMULATED, DEEP), (1 / 6, 1 / 6, 1 / 6, 1 / 3, 1 / 6))
-
 FAMILIES: dict[str, Family] = {
     family.name: family
     for family in (
