@@ -25,7 +25,7 @@ _LEAN_SIGMA_DEG = 6.0  # how far a fall's share is spread over the leans next to
 # How long, how wide, how bright, how dense, sheets or streaks, hard or soft, how bright all of it, and how
 # much brighter the picture is for it.
 _MEASURES = 8
-OVERVIEW_PX = 256  # of a picture, what a survey looks at at most: its middle
+OVERVIEW_PX = 320  # of a picture, what a survey looks at at most: its middle
 FINDINGS = len(LEANS_DEG) + _MEASURES + 1  # the last: whether there is rain
 _SEEN_PSNR_DB = 36.0  # rain so faint that the picture is closer to the dry one is none
 _VOTERS = 4  # of a gauge
