@@ -102,8 +102,7 @@ def _overview(manifest: Manifest) -> str:
 
 def _course(recipe: dict[str, Any]) -> str:
     if not recipe["steps"]:
-        learnt = "its survey" if recipe["survey"]["steps"] else "its survey's gauge"
-        return f"{learnt}\n  alone, and its networks are those that it began from"
+        return "its survey\n  alone, and its networks are those that it began from"
     return f"{recipe['steps']:,}\n  steps of {_batch(recipe)} of {recipe['patch_px']} px, {_seeds(recipe)}"
 
 
@@ -149,11 +148,6 @@ def _surveyed(recipe: dict[str, Any]) -> str:
     if (survey := recipe.get("survey")) is None:
         return ""
     trained = f"{survey['steps']:,} steps of {survey['batch']} windows of {survey['window_px']} px"
-    if gauge := survey.get("gauge_windows", 0):  # none in recipes of earlier versions
-        trained += f",\n  and its gauge of brightness fitted to {gauge:,} windows more"
-    if not survey["steps"]:
-        fitted = f"fitted anew to {gauge:,} windows"
-        return f"\n  The survey is that model's, but for its gauge of brightness, {fitted}."
     if survey.get("goes_on"):
         return f"\n  The survey went on from that model's where it had one, for {trained}."
     if recipe.get("start"):

@@ -110,9 +110,8 @@ def _parser() -> argparse.ArgumentParser:
         help=f"{', '.join(TRAINABLE)}, or textures:FOLDER or rainmix:FOLDER with rain layers of yours. "
         "small, medium and large are the paper's ranges, each within the next; wide goes from drizzle to "
         "downpour, misty also has a veil, varied also differs in make: bars, sheets, gusts, blends; mixed "
-        "has curtains as well, hazy also has veils, murky also rain that closes to a veil, and deep: planes "
-        "of streaks one behind another. "
-        "The wider, the later overfitting to it sets in as backgrounds grow in number. Not trained on: "
+        "has curtains as well, hazy also has veils, murky also rain that closes to a veil. The wider, "
+        "the later overfitting to it sets in as backgrounds grow in number. Not trained on: "
         f"{', '.join(HELD_OUT)}, by which models are scored (default: "
         f"{', '.join(f'{name} {make().rain.name}' for name, make in RECIPES.items())})",
     )
@@ -157,10 +156,9 @@ def _parser() -> argparse.ArgumentParser:
     course.add_argument(
         "--survey-steps",
         metavar="STEPS",
-        type=at_least(0),
+        type=at_least(1),
         help="of the survey, which is trained before the networks to tell them what rain it is. With --from, "
-        "that of the model goes on for so many steps, and with 0 has its gauge of brightness alone fitted "
-        "anew; without this option it stays as it is (default: "
+        "that of the model goes on for so many steps; without this option it stays as it is (default: "
         f"{', '.join(f'{name} {survey.steps}' for name, survey in _surveys().items())})",
     )
     course.add_argument(
@@ -268,8 +266,6 @@ def _override(recipe: Recipe, options: argparse.Namespace) -> Recipe:
     if options.survey_steps is not None:
         if recipe.survey is None:
             raise SurveyError(f"--survey-steps is of no use: the recipe {recipe.name} has no survey")
-        if options.survey_steps == 0 and options.start is None:
-            raise SurveyError("--survey-steps 0 leaves a survey that knows nothing, without --from")
         surveying = replace(recipe.survey, steps=options.survey_steps, goes_on=options.start is not None)
         recipe = replace(recipe, survey=surveying)
     if recipe.survey is not None and recipe.patch_px > recipe.survey.window_px:

@@ -31,7 +31,6 @@ class Surveying:
     batch: int = 16  # windows
     window_px: int = 224
     patches: int = 2  # that the networks are given of each window
-    gauge_windows: int = 12_000  # that its gauge is fitted to when the survey is done; 0: it has none
 
 
 @dataclass(frozen=True)
@@ -158,11 +157,7 @@ def smoke() -> Recipe:
         name="smoke",
         network=NetworkShape(width=8, blocks=(1,), dilations=(1, 2), is_told=True),
         survey=Surveying(
-            SurveyShape(widths=(8, 16, 24), blocks=(1, 1, 1), seen=16),
-            steps=60,
-            batch=8,
-            window_px=96,
-            gauge_windows=240,
+            SurveyShape(widths=(8, 16, 24), blocks=(1, 1, 1), seen=16), steps=60, batch=8, window_px=96
         ),
         photograph_count=6,
         leaves_count=8,

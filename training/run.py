@@ -23,7 +23,6 @@ from derain.errors import DerainError
 from derain.image import write_atomically
 from training.evaluate import evaluate, held_out_backgrounds, rained_on
 from training.export import current_commit, export
-from training.gauge import kept_gauge
 from training.interruption import GOES_ON, Interrupted, ends_on_sigterm
 from training.loop import CHECKPOINT, learn, no_scores, train
 from training.model_folder import check_replaceable, make_model, restore
@@ -56,7 +55,7 @@ def run(options: Options, processes: Processes) -> Path:
     trained_on = rained_on(recipe.rain, 3, list(backgrounds.items())[3])
     shown = {f"unseen {SHOWER.name} {i + 1}": pair for i, pair in enumerate(pairs[:3])}
     shown[f"trained on: {recipe.rain.name}"] = trained_on
-    survey = _survey(options, run_folder, processes)
+    survey = _survey(options, run_folder)
     if survey is not None:
         survey.to(processes.device)
 
@@ -78,7 +77,7 @@ def run(options: Options, processes: Processes) -> Path:
     return processes.from_the_first(lambda: _finish(network, commit, options, run_folder))
 
 
-def _survey(options: Options, run_folder: Path, processes: Processes) -> Survey | None:
+def _survey(options: Options, run_folder: Path) -> Survey | None:
     """What tells the networks what rain it is: that of the model to begin from, or trained before them."""
     recipe = options.recipe
     if recipe.survey is None:
@@ -87,13 +86,9 @@ def _survey(options: Options, run_folder: Path, processes: Processes) -> Survey 
         known = survey_of(recipe.start, recipe.survey.shape)
         if known is not None:
             return known
-    taught = recipe.of_survey()
-    survey = learn(SurveyTask(), taught, run_folder / SURVEY, no_scores, execution=options.execution)
-    if recipe.survey.gauge_windows:
-        survey.gauge = processes.from_the_first(
-            lambda: kept_gauge(run_folder / SURVEY, survey, taught, options.execution, processes.device)
-        )
-    return survey
+    return learn(
+        SurveyTask(), recipe.of_survey(), run_folder / SURVEY, no_scores, execution=options.execution
+    )
 
 
 def _member_folders(recipe: Recipe, run_folder: Path) -> list[Path]:

@@ -11,12 +11,12 @@ from pathlib import Path
 import numpy as np
 import onnx
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from derain.errors import DerainError
 from derain.manifest import load_manifest
 from training.network import DerainNetwork
-from training.survey import Gauge, Survey, SurveyShape
+from training.survey import Survey, SurveyShape
 
 
 class StartError(DerainError):
@@ -42,14 +42,13 @@ def start_from(folder: Path, kept: float = 0.0) -> Start:
 def begin(network: DerainNetwork | Survey, start: Start) -> None:
     """Gives the network the model's weights, in place; it then computes what the model does.
 
-    A survey is given those of the model's but for the gauge, or keeps its own where the model has none.
+    A survey is given those of the model's, or keeps its own where the model has none.
 
     Raises StartError where the model is not the one that was meant, or not contained in the network.
     """
     if isinstance(network, Survey):
-        weights, _ = _survey_weights(start)
-        if weights:
-            _take_over(network, weights, start)
+        if (known := survey_of(start, network.shape)) is not None:
+            network.load_state_dict(known.state_dict())
         return
     weights = _read_weights(start)
     there = dict(network.named_parameters())
@@ -68,48 +67,15 @@ def survey_of(start: Start, shape: SurveyShape) -> Survey | None:
 
     Raises StartError as `begin` does.
     """
-    weights, of_gauge = _survey_weights(start)
+    weights = _part("survey.", _read_all(start))
     if not weights:
         return None
     survey = Survey(shape)
-    if _take_over(survey, weights, start):
-        raise StartError(
-            f"the survey of {start.folder} looks at less than the recipe's: it has to be trained "
-            "(--survey-steps) before networks are told what it finds"
-        )
-    if of_gauge:
-        survey.gauge = Gauge(survey.sees)
-        survey.gauge.load_state_dict(of_gauge)
-    return survey.requires_grad_(False).eval()
-
-
-def _survey_weights(start: Start) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-    """Of the survey alone, and of its gauge."""
-    weights = _part("survey.", _read_all(start))
-    of_gauge = _part("gauge.", weights)
-    return {name: weight for name, weight in weights.items() if not name.startswith("gauge.")}, of_gauge
-
-
-def _take_over(survey: Survey, weights: dict[str, Tensor], start: Start) -> bool:
-    """Gives the survey the weights, in place; whether it looks at more than they were learnt for.
-
-    Raises StartError where it is of another size otherwise.
-    """
     there = dict(survey.named_parameters())
-    looks = "think.0.weight"  # (out, looked at): what is new comes last
-    differing = {name for name in there.keys() | weights.keys() if not _alike(name, there, weights)}
-    is_wider = differing == {looks} and (
-        weights[looks].shape[0] == there[looks].shape[0] and weights[looks].shape[1] < there[looks].shape[1]
-    )
-    if differing and not is_wider:
+    if weights.keys() != there.keys() or any(weights[name].shape != there[name].shape for name in there):
         raise StartError(f"{start.folder} has a survey of another size than the recipe's")
-    for name, parameter in there.items():
-        _widen(parameter, weights[name], f"{start.folder}: {name}")
-    return is_wider
-
-
-def _alike(name: str, there: dict[str, nn.Parameter], weights: dict[str, Tensor]) -> bool:
-    return name in there and name in weights and there[name].shape == weights[name].shape
+    survey.load_state_dict(weights)
+    return survey.requires_grad_(False).eval()
 
 
 def _read_weights(start: Start) -> dict[str, Tensor]:

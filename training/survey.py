@@ -16,7 +16,6 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from derain.arrays import FloatArray, Picture
-from training.appearance import appearance, appearance_count
 from training.blocks import ResidualBlock
 from training.rain.varied import Layer, Sheet
 
@@ -25,16 +24,13 @@ _LEAN_SIGMA_DEG = 6.0  # how far a fall's share is spread over the leans next to
 # How long, how wide, how bright, how dense, sheets or streaks, hard or soft, how bright all of it, and how
 # much brighter the picture is for it.
 _MEASURES = 8
-OVERVIEW_PX = 320  # of a picture, what a survey looks at at most: its middle
+OVERVIEW_PX = 256  # of a picture, what a survey looks at at most: its middle
 FINDINGS = len(LEANS_DEG) + _MEASURES + 1  # the last: whether there is rain
 _SEEN_PSNR_DB = 36.0  # rain so faint that the picture is closer to the dry one is none
-_VOTERS = 4  # of a gauge
-_VOTER_HIDDEN = 96
-_FAINTEST = 0.05
 _SHARES_GAIN = 4.0  # so that the shares are as large as the measures
-_BRIGHTER_GAIN = 8.0  # of how much brighter, in the loss: its squared errors are small beside the others'
 
-BRIGHTER = FINDINGS - 2  # where among the findings it is how much brighter
+_BRIGHTER_GAIN = 4.0  # of how much brighter, in the loss: its squared errors are small beside the others'
+
 _LEANS = slice(0, len(LEANS_DEG))
 _MEASURED = slice(_LEANS.stop, _LEANS.stop + _MEASURES)
 
@@ -54,61 +50,10 @@ class SurveyShape:
         return int(2 ** len(self.widths))
 
 
-class Standard(nn.Module):
-    """Numbers of any size to deviations from their mean, five at most."""
-
-    def __init__(self, count: int) -> None:
-        super().__init__()
-        self.weight = nn.Parameter(torch.ones(count))
-        self.bias = nn.Parameter(torch.zeros(count))
-
-    def forward(self, x: Tensor) -> Tensor:
-        return (x * self.weight + self.bias).clamp(-5, 5)
-
-
-class Gauge(nn.Module):
-    """How much brighter the rain makes a picture, the mean of what several small networks say of it.
-
-    All that a survey has seen, (N, seen), to (N,), as `facts` has it. See `training.gauge`.
-    """
-
-    def __init__(self, seen: int) -> None:
-        super().__init__()
-        self.standard = Standard(seen)
-        sizes = (seen, _VOTER_HIDDEN, _VOTER_HIDDEN, 1)
-        self.voters = nn.ModuleList(
-            nn.ModuleList(nn.Linear(given, found) for given, found in pairwise(sizes)) for _ in range(_VOTERS)
-        )
-
-    @torch.no_grad()
-    def standardise(self, seen: Tensor) -> None:
-        """Takes mean and deviation from these."""
-        self.standard.weight.copy_(1 / (seen.std(dim=0) + 1e-3))
-        self.standard.bias.copy_(-seen.mean(dim=0) * self.standard.weight)
-
-    @staticmethod
-    def encode(brighter: Tensor) -> Tensor:
-        """What the voters say: a level too much counts for more where there should be few."""
-        return (brighter.clamp(min=-0.8 * _FAINTEST) + _FAINTEST).sqrt()
-
-    def forward(self, seen: Tensor) -> Tensor:
-        known = self.standard(seen)
-        said: list[Tensor] = []
-        for voter in self.voters:
-            assert isinstance(voter, nn.ModuleList)
-            *inner, last = voter
-            x = known
-            for layer in inner:
-                x = functional.silu(layer(x))
-            said.append(last(x)[:, 0].square() - _FAINTEST)
-        return torch.stack(said).mean(dim=0)
-
-
 class Survey(nn.Module):
     """A picture, or the middle of one, float (N, 3, H, W) in [0, 1], to (N, FINDINGS).
 
-    H and W are multiples of the shape's `alignment_px`. A `gauge`, where there is one, is believed of how
-    much brighter the rain makes the picture.
+    H and W are multiples of the shape's `alignment_px`.
     """
 
     def __init__(self, shape: SurveyShape) -> None:
@@ -121,11 +66,9 @@ class Survey(nn.Module):
             for width, count in zip(shape.widths, shape.blocks, strict=True)
         )
         self.see = nn.ModuleList(nn.Conv2d(width, shape.seen, 1) for width in shape.widths)
-        self.sees = 3 * shape.seen * len(shape.widths) + appearance_count(len(shape.widths))
-        sizes = (self.sees, *shape.hidden)
+        sizes = (3 * shape.seen * len(shape.widths), *shape.hidden)
         self.think = nn.ModuleList(nn.Linear(given, found) for given, found in pairwise(sizes))
         self.find = nn.Linear(sizes[-1], FINDINGS)
-        self.gauge: Gauge | None = None
 
     @property
     def ends(self) -> Sequence[nn.Module]:
@@ -134,20 +77,12 @@ class Survey(nn.Module):
 
     def findings(self, picture: Tensor) -> Tensor:
         """Shares of the leans, measures, and the probability that there is rain."""
-        seen = self.look(picture)
-        found = self._think(seen).float()
+        found = self(picture).float()
         shares = _SHARES_GAIN * functional.softmax(found[:, _LEANS], dim=1)
-        measures, is_seen = found[:, _MEASURED], torch.sigmoid(found[:, -1:])
-        if self.gauge is not None:
-            measures = torch.cat([measures[:, :-1], self.gauge(seen).float()[:, None]], dim=1)
-        return torch.cat([shares, measures, is_seen], dim=1)
+        return torch.cat([shares, found[:, _MEASURED], torch.sigmoid(found[:, -1:])], dim=1)
 
     def forward(self, picture: Tensor) -> Tensor:
-        """The findings as training has them, gauge aside: logits in the place of shares and probability."""
-        return self._think(self.look(picture))
-
-    def look(self, picture: Tensor) -> Tensor:
-        """All that it sees, float32 (N, sees)."""
+        """The findings as training has them: logits in the place of shares and probability."""
         seen: list[Tensor] = []
         x = self.head(picture)
         for scale, (blocks, see) in enumerate(zip(self.blocks, self.see, strict=True)):
@@ -157,9 +92,7 @@ class Survey(nn.Module):
             # The greatest too: under a veil it is nowhere dark.
             greatest = features.amax(dim=(2, 3))
             seen += [features.mean(dim=(2, 3)), torch.sqrt(mean_square + 1e-6), greatest]
-        return torch.cat([*seen, appearance(picture, len(self.shape.widths))], dim=1)
-
-    def _think(self, thought: Tensor) -> Tensor:
+        thought = torch.cat(seen, dim=1)
         for think in self.think:
             thought = functional.silu(think(thought))
         found: Tensor = self.find(thought)

@@ -21,18 +21,14 @@ from training.export import export
 from training.network import DerainNetwork, MeanNetwork, NetworkShape, SurveyedNetwork
 from training.rain.streaks import RainRange
 from training.recipes import Recipe, Surveying
-from training.survey import Gauge, Survey, SurveyShape
+from training.survey import Survey, SurveyShape
 
 Trained = TypeVar("Trained", bound=nn.Module)
 
 TINY_SHAPE = NetworkShape(width=4, blocks=(1,), dilations=(1,))
 TOLD_SHAPE = NetworkShape(width=4, blocks=(1,), dilations=(1,), is_told=True)
 SURVEYED = Surveying(
-    SurveyShape(widths=(4, 8), blocks=(1, 1), seen=4, hidden=(8, 8)),
-    steps=4,
-    batch=4,
-    window_px=32,
-    gauge_windows=48,
+    SurveyShape(widths=(4, 8), blocks=(1, 1), seen=4, hidden=(8, 8)), steps=4, batch=4, window_px=32
 )
 
 
@@ -105,9 +101,7 @@ def exported(tiny_recipe: Recipe, tmp_path_factory: pytest.TempPathFactory) -> E
 def surveyed_network(members: int = 2) -> SurveyedNetwork:
     """Tiny, and as if it had been trained."""
     networks = [with_random_weights(DerainNetwork(TOLD_SHAPE), seed) for seed in range(members)]
-    survey = Survey(SURVEYED.shape)
-    survey.gauge = Gauge(survey.sees)
-    return SurveyedNetwork(with_random_weights(survey, 9), MeanNetwork(networks)).eval()
+    return SurveyedNetwork(with_random_weights(Survey(SURVEYED.shape), 9), MeanNetwork(networks)).eval()
 
 
 def with_random_weights(network: Trained, seed: int) -> Trained:

@@ -20,16 +20,14 @@ from tests.training.conftest import (
     surveyed_network,
     with_random_weights,
 )
-from training.appearance import appearance, appearance_count
 from training.card import write_model_texts
 from training.export import export
-from training.loop import learn, no_scores, train
+from training.loop import train
 from training.network import DerainNetwork, MeanNetwork, NetworkShape, derain_picture
 from training.options import read_options
 from training.recipes import Recipe
 from training.start import StartError, begin, start_from, survey_of
 from training.survey import FINDINGS, Survey, SurveyShape
-from training.tasks import SurveyTask
 
 LARGER = {
     "alike": TINY_SHAPE,
@@ -146,20 +144,6 @@ def test_a_survey_can_go_on_alone(exported: ExportedModel) -> None:
             read_options(lacking)
 
 
-def test_after_no_steps_the_survey_is_that_begun_from(tiny_recipe: Recipe, tmp_path: Path) -> None:
-    """So its gauge alone is fitted anew."""
-    network = surveyed_network()
-    folder = tmp_path / "told"
-    folder.mkdir()
-    write_model_texts(folder, export(network, tiny_recipe, "abc", folder, "told"))
-    survey = replace(SURVEYED, steps=0, goes_on=True)
-    recipe = replace(tiny_recipe, survey=survey, start=start_from(folder))
-    begun = learn(SurveyTask(), recipe.of_survey(), tmp_path / "run", no_scores)
-    for name, weight in begun.state_dict().items():
-        assert torch.equal(weight, network.survey.state_dict()[name])
-    assert begun.gauge is None
-
-
 def test_after_no_steps_the_network_is_that_begun_from(
     exported: ExportedModel, tiny_recipe: Recipe, tmp_path: Path
 ) -> None:
@@ -206,7 +190,6 @@ def test_a_model_with_a_survey_is_begun_from_with_it(tiny_recipe: Recipe, tmp_pa
     start = start_from(folder)
     survey = survey_of(start, SURVEYED.shape)
     assert survey is not None
-    assert survey.gauge is not None
     for name, weight in network.survey.state_dict().items():
         assert torch.equal(survey.state_dict()[name], weight)
     for number, member in enumerate(network.network.members):
@@ -216,33 +199,12 @@ def test_a_model_with_a_survey_is_begun_from_with_it(tiny_recipe: Recipe, tmp_pa
             assert torch.equal(begun.state_dict()[name], weight)
     begun_survey = Survey(SURVEYED.shape)
     begin(begun_survey, start)
-    for name, weight in begun_survey.state_dict().items():
-        assert torch.equal(network.survey.state_dict()[name], weight)
+    for name, weight in network.survey.state_dict().items():
+        assert torch.equal(begun_survey.state_dict()[name], weight)
     with pytest.raises(StartError, match="has a survey of another size"):
         survey_of(start, SurveyShape())
     with pytest.raises(StartError, match="has a survey of another size"):
         begin(Survey(SurveyShape()), start)
-
-
-def test_a_survey_that_looks_at_more_begins_as_the_one_that_looked_at_less(
-    tiny_recipe: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """But has to be trained before networks are told what it finds."""
-    with monkeypatch.context() as earlier:
-        earlier.setattr("training.survey.appearance_count", lambda scales: appearance_count(scales) - 5)
-        earlier.setattr("training.survey.appearance", lambda *seen: appearance(*seen)[:, :-5])
-        network = surveyed_network()
-        folder = tmp_path / "less"
-        folder.mkdir()
-        write_model_texts(folder, export(network, tiny_recipe, "abc", folder, "less"))
-        windows = torch.rand(2, 3, 32, 32)
-        expected = network.survey(windows)
-    start = start_from(folder)
-    survey = Survey(SURVEYED.shape)
-    begin(survey, start)
-    torch.testing.assert_close(survey(windows), expected)
-    with pytest.raises(StartError, match="looks at less"):
-        survey_of(start, SURVEYED.shape)
 
 
 def test_a_model_without_one_can_be_begun_from_too(exported: ExportedModel, picture: Picture) -> None:

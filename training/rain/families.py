@@ -5,7 +5,6 @@ from typing import ClassVar, Protocol
 
 from derain.arrays import Picture
 from derain.errors import DerainError
-from training.rain.deep import DEEP
 from training.rain.drawn import DRAWN
 from training.rain.foreign import Albumentations, Imgaug
 from training.rain.mixture import Mixture
@@ -37,8 +36,8 @@ class UnknownRainError(DerainError):
 MIXED = Mixture("mixed", (VARIED, CURTAINS), (0.75, 0.25))
 # With veils, which the network can only tell by what is nowhere dark.
 HAZY = Mixture("hazy", (VARIED, CURTAINS, VEILED), (0.7, 0.15, 0.15))
-# And with rain so dense that it is a veil itself, and rain so deep that it looks like one.
-MURKY = Mixture("murky", (VARIED, CURTAINS, VEILED, ACCUMULATED, DEEP), (0.39, 0.09, 0.08, 0.22, 0.22))
+# And with rain so dense that it is a veil itself.
+MURKY = Mixture("murky", (VARIED, CURTAINS, VEILED, ACCUMULATED), (0.54, 0.11, 0.11, 0.24))
 
 FAMILIES: dict[str, Family] = {
     family.name: family
@@ -48,7 +47,6 @@ FAMILIES: dict[str, Family] = {
         CURTAINS,
         VEILED,
         ACCUMULATED,
-        DEEP,
         MIXED,
         HAZY,
         MURKY,

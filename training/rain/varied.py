@@ -175,38 +175,38 @@ class VariedRain:
         for number, layer in enumerate(layers):
             rain += layer.render(height, width, generator(Purpose.LAYER, seed, index, number))
         if rng.random() < self.gust_share:
-            rain *= draw_gusts(height, width, log_uniform(rng, self.gust_px), rng)
+            rain *= draw_gusts(height, width, _log_uniform(rng, self.gust_px), rng)
         return np.asarray(np.clip(rain, 0, 1), dtype=np.float32)
 
     def _draw_layers(self, rng: np.random.Generator) -> list[Layer]:
         count = int(rng.integers(1, self.layers + 1)) if rng.random() < 0.5 else 1
         tilt_deg = rng.uniform(-self.angle_deg, self.angle_deg)
         # Several layers share the density, so that their number does not decide how heavy it rains.
-        density = log_uniform(rng, self.density) / count
+        density = _log_uniform(rng, self.density) / count
         layers = [self._draw_layer(rng, tilt_deg, density) for _ in range(count)]
         excess = sum(layer.mean for layer in layers) / rng.uniform(*self.highest_mean)
         return [layer.thinned(excess) for layer in layers] if excess > 1 else layers
 
     def _draw_layer(self, rng: np.random.Generator, tilt_deg: float, density: float) -> Layer:
-        length_px = log_uniform(rng, self.length_px)
+        length_px = _log_uniform(rng, self.length_px)
         thinnest_px, widest_px = self.sigma_px
         widest_px = max(thinnest_px, min(widest_px, self.thickest * length_px))
-        sigma_px = log_uniform(rng, (thinnest_px, widest_px))
+        sigma_px = _log_uniform(rng, (thinnest_px, widest_px))
         angle_deg = tilt_deg + rng.uniform(-1, 1) * self.tilt_spread_deg
-        brightness = log_uniform(rng, self.brightness)
+        brightness = _log_uniform(rng, self.brightness)
         if rng.random() < self.sheet_share:
             fall = Fall(length_px, sigma_px, angle_deg, fade=0.5)
             # Families without closed sheets draw nothing for them: their rain stays as it was.
             if self.closed_share and rng.random() < self.closed_share:
                 return _closed_sheet(fall, brightness, rng)
-            contrast = log_uniform(rng, (0.2, 6.0))
+            contrast = _log_uniform(rng, (0.2, 6.0))
             lowest = 0.5 if contrast > 1.2 else -1.0  # a hard sheet that closes is a wall
             return Sheet(fall, float(rng.uniform(lowest, 2.5)), contrast, brightness)
         fall = Fall(length_px, sigma_px, angle_deg, float(rng.uniform(0, 1)))
         spread = float(rng.uniform(0.2, 0.95))
         if rng.random() >= self.hard_share:
             return Streaks(fall, density, brightness, spread)
-        bars = Streaks(fall, density, brightness, spread, log_uniform(rng, (1.5, 8)), rng.uniform(0.05, 0.5))
+        bars = Streaks(fall, density, brightness, spread, _log_uniform(rng, (1.5, 8)), rng.uniform(0.05, 0.5))
         return bars.thinned(max(1.0, bars.cover / 0.3))  # nor should bars close
 
 
@@ -218,7 +218,7 @@ def _closed_sheet(fall: Fall, brightness: float, rng: np.random.Generator) -> Sh
     many pixels leaves the mean, and of the deviation the square root of their number's part. So long streaks
     that hardly stand out are a thick veil: the veil can be told from the streaks.
     """
-    threshold = -log_uniform(rng, _NOISE_MEAN) * sqrt(fall.area_px)
+    threshold = -_log_uniform(rng, _NOISE_MEAN) * sqrt(fall.area_px)
     return Sheet(fall, threshold, contrast=1 / (_BRIGHTEST - threshold), brightness=brightness)
 
 
@@ -354,8 +354,7 @@ def _kernel(fall: Fall, cell_px: int) -> FloatArray:
     return np.asarray(profile * np.exp(-0.5 * (across / sigma) ** 2), dtype=np.float32)
 
 
-def log_uniform(rng: np.random.Generator, bounds: Range) -> float:
-    """Between two positive bounds, so that each doubling is as likely."""
+def _log_uniform(rng: np.random.Generator, bounds: Range) -> float:
     return float(np.exp(rng.uniform(*np.log(bounds))))
 
 
