@@ -4,7 +4,7 @@ import logging
 import math
 import subprocess
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -89,6 +89,7 @@ def write_onnx(network: Network, path: Path) -> None:
     assert program is not None
     model = program.model_proto
     strip(model)
+    pool(model)
     onnx.checker.check_model(model, full_check=True)
     onnx.save(model, path)
 
@@ -104,6 +105,38 @@ def strip(message: Any) -> None:
         elif field.type == field.TYPE_MESSAGE:
             for part in value if isinstance(value, Sequence) else [value]:
                 strip(part)
+
+
+_POOLS = {"ReduceMean": "GlobalAveragePool", "ReduceMax": "GlobalMaxPool"}
+
+
+def pool(model: onnx.ModelProto) -> None:
+    """Means and maxima over whole pictures as poolings, in place.
+
+    They are the same numbers, and onnxruntime has them within the blocked layout of its convolutions.
+    """
+    stored = {each.name: each for each in model.graph.initializer}
+    for place, node in reversed(list(enumerate(model.graph.node))):
+        if node.op_type not in _POOLS or _axes(node, stored) != [2, 3] or _keeps_axes(node):
+            continue
+        pooled = f"{node.output[0]}_pooled"
+        model.graph.node.remove(node)
+        model.graph.node.insert(
+            place, onnx.helper.make_node("Flatten", [pooled], node.output, f"{node.name}_flat", axis=1)
+        )
+        model.graph.node.insert(
+            place, onnx.helper.make_node(_POOLS[node.op_type], node.input[:1], [pooled], node.name)
+        )
+
+
+def _axes(node: onnx.NodeProto, stored: Mapping[str, onnx.TensorProto]) -> list[int]:
+    if len(node.input) < 2 or node.input[1] not in stored:
+        return []
+    return [int(axis) for axis in onnx.numpy_helper.to_array(stored[node.input[1]])]
+
+
+def _keeps_axes(node: onnx.NodeProto) -> bool:
+    return all(given.i != 0 for given in node.attribute if given.name == "keepdims")
 
 
 @torch.inference_mode()

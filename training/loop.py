@@ -27,6 +27,7 @@ from training.samples import Samples
 from training.start import Start, begin
 from training.survey import Survey
 from training.tasks import Deraining, Forward, Learner, Task
+from training.teacher import Teacher
 
 CHECKPOINT = "checkpoint.pt"
 _BFLOAT16_INSTRUCTIONS = ("avx512_bf16", "amx_bf16", "bf16")  # the last is ARM's
@@ -64,8 +65,14 @@ def train(
     execution: Execution = Execution(),
     survey: Survey | None = None,
 ) -> DerainNetwork:
-    """The trained network, which is told what the survey finds; see `learn`."""
-    return learn(Deraining(survey), recipe, run_folder, validate, show, execution)
+    """The trained network, which is told what the survey finds; see `learn`.
+
+    Raises TeacherError or ModelError where the recipe's teacher cannot teach.
+    """
+    teacher = None
+    if recipe.teacher is not None:
+        teacher = Teacher(recipe.teacher, current().device, looks_at_windows=survey is not None)
+    return learn(Deraining(survey, teacher), recipe, run_folder, validate, show, execution)
 
 
 def learn(

@@ -9,7 +9,7 @@ the middle of the picture.
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import cast
+from typing import Literal, cast
 
 import torch
 from torch import Tensor, nn
@@ -23,6 +23,11 @@ from training.survey import FINDINGS, OVERVIEW_PX, Survey
 _KNOWN = 64  # numbers that blocks are told, made of the survey's findings
 
 
+# From a scale to the next finer one: each cell's value four times, or four values of its own, which costs
+# onnxruntime more on a CPU, as it has to leave the blocked layout of its convolutions for that.
+Upsampling = Literal["nearest", "shuffle"]
+
+
 @dataclass(frozen=True)
 class NetworkShape:
     """The size of a `DerainNetwork`: all that is needed to build one.
@@ -32,12 +37,16 @@ class NetworkShape:
     """
 
     width: int = 32  # channels at half resolution
-    blocks: tuple[int, ...] = (
-        1,
-        1,
-    )  # at each scale but the coarsest, and again on the way up
+    blocks: tuple[int, ...] = (1, 1)  # at each scale but the coarsest, on the way up
+    blocks_down: tuple[int, ...] | None = None  # and on the way down; None: as many
     dilations: tuple[int, ...] = (1, 2, 2, 1)  # one residual block at the coarsest scale each
+    upsampling: Upsampling = "nearest"
     is_told: bool = False  # of the survey's findings
+
+    @property
+    def down(self) -> tuple[int, ...]:
+        """Blocks at each scale but the coarsest, on the way down."""
+        return self.blocks if self.blocks_down is None else self.blocks_down
 
     @property
     def widths(self) -> tuple[int, ...]:
@@ -53,8 +62,8 @@ class NetworkShape:
     def receptive_radius_px(self) -> int:
         """How far, in input pixels, the farthest pixel that an output pixel depends on can be."""
         reach_px = 2 * (1 + 1)  # head and tail, by a cell of half resolution each
-        for scale, blocks in enumerate(self.blocks):
-            reach_px += 2 ** (scale + 1) * 2 * (2 * blocks)  # two convolutions a block, down and up
+        for scale, (down, up) in enumerate(zip(self.down, self.blocks, strict=True)):
+            reach_px += 2 ** (scale + 1) * 2 * (down + up)  # two convolutions a block
         coarse_cells = sum(dilation + 1 for dilation in self.dilations)
         # The cell an output pixel lies in reaches up to (alignment_px - 1) pixels further.
         return reach_px + self.alignment_px * coarse_cells + self.alignment_px - 1
@@ -75,11 +84,12 @@ class DerainNetwork(nn.Module):
         self.shuffle = nn.PixelShuffle(2)
         # A 3x3 convolution over cells of 2x2 pixels.
         self.head = nn.Conv2d(3, widths[0], 6, stride=2, padding=2)
-        self.encode = _scales(shape, known)
+        self.encode = _scales(shape, shape.down, known)
         self.down = nn.ModuleList(nn.Conv2d(fine, coarse, 2, stride=2) for fine, coarse in pairwise(widths))
         self.context = nn.ModuleList(ResidualBlock(widths[-1], d, known) for d in shape.dilations)
-        self.up = nn.ModuleList(nn.Conv2d(coarse, fine * 4, 1) for fine, coarse in pairwise(widths))
-        self.decode = _scales(shape, known)
+        values = 4 if shape.upsampling == "shuffle" else 1
+        self.up = nn.ModuleList(nn.Conv2d(coarse, fine * values, 1) for fine, coarse in pairwise(widths))
+        self.decode = _scales(shape, shape.blocks, known)
         self.tail = nn.Conv2d(widths[0], 3 * 4, 3, padding=1)
         nn.init.zeros_(self.tail.weight)
         assert self.tail.bias is not None
@@ -107,9 +117,15 @@ class DerainNetwork(nn.Module):
             x = down(x)  # (N, 2 width, H/4, W/4), ...
         x = _through(self.context, x, known)
         for decode, up in zip(reversed(self.decode), reversed(self.up), strict=True):
-            x = _through(decode, skipped.pop() + self.shuffle(up(x)), known)
+            x = _through(decode, skipped.pop() + self._enlarge(up(x)), known)
         change: Tensor = self.tail(x)
         return change
+
+    def _enlarge(self, x: Tensor) -> Tensor:
+        if self.shape.upsampling == "shuffle":
+            shuffled: Tensor = self.shuffle(x)
+            return shuffled
+        return nn.functional.interpolate(x, scale_factor=2.0, mode="nearest")
 
     def _known(self, findings: Tensor) -> Tensor:
         for know in self.know:
@@ -173,11 +189,11 @@ def _through(blocks: nn.Module, x: Tensor, known: Tensor | None) -> Tensor:
     return x
 
 
-def _scales(shape: NetworkShape, known: int) -> nn.ModuleList:
+def _scales(shape: NetworkShape, blocks: tuple[int, ...], known: int) -> nn.ModuleList:
     """The blocks of all scales but the coarsest. Those of the finest cost most, and need not be told."""
     return nn.ModuleList(
         nn.Sequential(*(ResidualBlock(width, told=known if scale else 0) for _ in range(count)))
-        for scale, (width, count) in enumerate(zip(shape.widths, shape.blocks, strict=False))
+        for scale, (width, count) in enumerate(zip(shape.widths, blocks, strict=False))
     )
 
 

@@ -178,6 +178,15 @@ def _parser() -> argparse.ArgumentParser:
         "little forgets less, and can be better in rain that neither has seen (default: 0)",
     )
 
+    course.add_argument(
+        "--teacher",
+        metavar="MODEL",
+        type=Path,
+        help="a model folder, trained here, whose results the networks learn in the place of the clean "
+        "pictures: a network of another shape comes to do nearly what the model does. With it, --from takes "
+        "what fits of a larger network too (default: none)",
+    )
+
     machines = parser.add_argument_group(
         "machines",
         "How it is carried out; changes no more than float rounding. Under torchrun each process takes\n"
@@ -273,12 +282,14 @@ def _override(recipe: Recipe, options: argparse.Namespace) -> Recipe:
         window_px = -(-recipe.patch_px // cell_px) * cell_px  # patches are cut from windows
         recipe = replace(recipe, survey=replace(recipe.survey, window_px=window_px))
     if options.start is not None:
-        start = start_from(options.start, kept=options.keep or 0.0)
+        start = start_from(options.start, options.keep or 0.0, in_part=options.teacher is not None)
         recipe = replace(recipe, start=start, early_share=0.0)  # its networks know streaks already
     elif options.keep is not None:
         raise StartError("--keep is of no use without --from")
     if recipe.steps == 0 and (options.start is None or options.survey_steps is None):
         raise StartError("--steps 0 leaves nothing to learn without --from and --survey-steps")
+    if options.teacher is not None:
+        recipe = replace(recipe, teacher=start_from(options.teacher))
     if options.rain is not None:
         recipe = replace(recipe, rain=trainable(options.rain), early_share=0.0)
     if options.backgrounds == "leaves":

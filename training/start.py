@@ -2,9 +2,11 @@
 
 What is new in a larger network changes nothing at first: new channels are not listened to by the old
 ones, and new residual blocks add zero (Chen, Goodfellow and Shlens, "Net2Net", 2016, by other means). So
-the training goes on from what the smaller one had reached.
+the training goes on from what the smaller one had reached. One that is to learn from a teacher may have fewer
+blocks as well, and upsample more simply: it begins near the model, and the teacher leads it there.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -31,16 +33,17 @@ class Start:
     sha256: str  # of its ONNX file
     member: int = 0  # which of its networks, where it is the mean of several; counted round and round
     kept: float = 0.0  # share of its weights in what ships, the rest is what was learnt from there
+    in_part: bool = False  # what the network has no place for is left out
 
 
-def start_from(folder: Path, kept: float = 0.0) -> Start:
+def start_from(folder: Path, kept: float = 0.0, in_part: bool = False) -> Start:
     """Raises ModelError where the folder is no sound model."""
-    return Start(folder, load_manifest(folder).file.sha256, kept=kept)
+    return Start(folder, load_manifest(folder).file.sha256, kept=kept, in_part=in_part)
 
 
 @torch.no_grad()
 def begin(network: DerainNetwork | Survey, start: Start) -> None:
-    """Gives the network the model's weights, in place; it then computes what the model does.
+    """Gives the network the model's weights, in place; it then computes what the model does, if all fits.
 
     A survey is given those of the model's, or keeps its own where the model has none.
 
@@ -52,6 +55,8 @@ def begin(network: DerainNetwork | Survey, start: Start) -> None:
         return
     weights = _read_weights(start)
     there = dict(network.named_parameters())
+    if start.in_part:
+        weights = _fitting(weights, there)
     if missing := weights.keys() - there.keys():
         raise StartError(f"{start.folder} has weights that this network has no place for: {min(missing)}")
     for name, parameter in there.items():
@@ -84,6 +89,15 @@ def _read_weights(start: Start) -> dict[str, Tensor]:
     weights = _part("network.", weights) or weights  # beside a survey
     members = {name.split(".")[1] for name in weights if name.startswith("members.")}
     return _part(f"members.{start.member % len(members)}.", weights) if members else weights
+
+
+def _fitting(weights: dict[str, Tensor], there: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Those of blocks that the network has; of four values that each cell had to itself, their mean."""
+    fitting = {name: weight for name, weight in weights.items() if name in there}
+    for name, weight in fitting.items():
+        if name.startswith("up.") and len(weight) == 4 * len(there[name]):
+            fitting[name] = weight.reshape(-1, 4, *weight.shape[1:]).mean(dim=1)
+    return fitting
 
 
 def _part(prefix: str, weights: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -88,7 +88,7 @@ class Survey(nn.Module):
         for scale, (blocks, see) in enumerate(zip(self.blocks, self.see, strict=True)):
             x = blocks(self.down[scale - 1](x) if scale else x)
             features = torch.relu(see(x)).float()
-            mean_square = features.square().mean(dim=(2, 3))
+            mean_square = (features * features).mean(dim=(2, 3))
             # The greatest too: under a veil it is nowhere dark.
             greatest = features.amax(dim=(2, 3))
             seen += [features.mean(dim=(2, 3)), torch.sqrt(mean_square + 1e-6), greatest]

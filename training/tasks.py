@@ -12,6 +12,7 @@ from training.network import DerainNetwork
 from training.recipes import Loss, Recipe
 from training.samples import Samples, SurveySamples
 from training.survey import Survey, survey_errors
+from training.teacher import Teacher
 
 Learner = TypeVar("Learner", DerainNetwork, Survey, covariant=True)
 Forward = Callable[..., Tensor]
@@ -34,6 +35,7 @@ class Deraining:
     """By a network that is told what the survey finds, where there is one."""
 
     survey: Survey | None = None  # trained, and not trained any more
+    teacher: Teacher | None = None  # whose results are learnt in the place of clean pictures
 
     def network(self, recipe: Recipe) -> DerainNetwork:
         return DerainNetwork(recipe.network)
@@ -43,14 +45,15 @@ class Deraining:
 
     def errors(self, forward: Forward, batch: Batch, recipe: Recipe) -> Tensor:
         if self.survey is None:
-            rainy, clean = batch
-            return patch_errors(forward(to_network(rainy)).float(), to_network(clean), recipe.loss)
-        windows, rainy, clean = batch
-        count, patches = rainy.shape[:2]
+            rainy, clean = map(to_network, batch)
+            wanted = clean if self.teacher is None else self.teacher.derain(rainy)
+            return patch_errors(forward(rainy).float(), wanted, recipe.loss)
+        count, patches = batch[1].shape[:2]
+        windows, rainy, clean = (to_network(each.flatten(0, -4)) for each in batch)
         with torch.no_grad():
-            findings = self.survey.findings(to_network(windows)).repeat_interleave(patches, dim=0)
-        derained = forward(to_network(rainy.flatten(0, 1)), findings)
-        errors = patch_errors(derained.float(), to_network(clean.flatten(0, 1)), recipe.loss)
+            findings = self.survey.findings(windows).repeat_interleave(patches, dim=0)
+        wanted = clean if self.teacher is None else self.teacher.derain(rainy, windows)
+        errors = patch_errors(forward(rainy, findings).float(), wanted, recipe.loss)
         return errors.reshape(count, patches).mean(dim=1)
 
 

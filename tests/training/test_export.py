@@ -12,7 +12,7 @@ import torch
 
 from derain.engine import Engine
 from derain.manifest import load_manifest
-from tests.training.conftest import TINY_SHAPE, ExportedModel, with_random_weights
+from tests.training.conftest import TINY_SHAPE, ExportedModel, surveyed_network, with_random_weights
 from training.card import model_card
 from training.export import (
     PARITY_CELLS,
@@ -53,6 +53,17 @@ def test_manifest_describes_the_model(exported: ExportedModel, tiny_recipe: Reci
         "manifest.json",
         "model.onnx",
     ]
+
+
+def test_a_survey_s_means_and_maxima_are_poolings(tmp_path: Path) -> None:
+    """Which onnxruntime does in the blocked layout of convolutions; parity says that they are the same."""
+    network = surveyed_network()
+    write_onnx(network, tmp_path / "model.onnx")
+    made = [node.op_type for node in onnx.load(tmp_path / "model.onnx").graph.node]
+    scales = len(network.survey.shape.widths)
+    assert (made.count("GlobalAveragePool"), made.count("GlobalMaxPool")) == (2 * scales, scales)
+    assert not {"ReduceMean", "ReduceMax", "Pow"} & set(made)
+    measure_parity(network, tmp_path / "model.onnx")
 
 
 def test_file_does_not_tell_where_it_was_made(exported: ExportedModel) -> None:
@@ -96,7 +107,7 @@ def test_another_networks_file_is_refused(exported: ExportedModel) -> None:
 def test_multiply_adds_counted_by_hand() -> None:
     network = DerainNetwork(NetworkShape(width=4, blocks=(1,), dilations=(3,)))
     per_fine_cell = 6 * 6 * 3 * 4 + 2 * (2 * 3 * 3 * 4 * 4) + 3 * 3 * 4 * 12  # head, two blocks, tail
-    per_coarse_cell = 2 * 2 * 4 * 8 + 2 * 3 * 3 * 8 * 8 + 8 * 16  # down, one block, up
+    per_coarse_cell = 2 * 2 * 4 * 8 + 2 * 3 * 3 * 8 * 8 + 8 * 4  # down, one block, up
     assert kmac_per_pixel(network) == pytest.approx((per_fine_cell / 4 + per_coarse_cell / 16) / 1000)
 
 

@@ -103,7 +103,7 @@ def _tricks(reference: Recipe) -> list[Variant]:
     """One field each."""
     # The blocks of the scale that goes are as many more at the one that is then the coarsest: within
     # a few hundredths the same cost, as a block costs the same at every scale.
-    flatter = NetworkShape(reference.network.width, blocks=(1,), dilations=(1, 2, 2, 2, 2, 1))
+    flatter = NetworkShape(reference.network.width, blocks=(1,), dilations=(1, 2, 2, 1))
     switched_off = {
         "no-tone": ("scenes in no other light, nor in mist", replace(reference, tone_share=0.0)),
         "no-lines": ("no lines that are no rain", replace(reference, line_share=0.0)),

@@ -1,0 +1,35 @@
+"""Every command of the repository says how it is used."""
+
+import sys
+from importlib import import_module
+from inspect import signature
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+WITHOUT_OPTIONS = ("serving.healthcheck",)
+
+
+def _commands() -> list[str]:
+    """The modules that `python -m` runs."""
+    folders = ("derain", "training", "serving", "benchmarks")
+    files = sorted(file for folder in folders for file in (ROOT / folder).rglob("*.py"))
+    modules = (
+        ".".join(f.relative_to(ROOT).with_suffix("").parts) for f in files if "\nif __name__" in f.read_text()
+    )
+    return [module for module in modules if module not in WITHOUT_OPTIONS]
+
+
+def test_there_are_commands() -> None:
+    assert {"derain.cli", "training.run", "training.ablation.__main__"} < set(_commands())
+
+
+@pytest.mark.parametrize("command", _commands())
+def test_help(command: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    main = import_module(command).main
+    monkeypatch.setattr(sys, "argv", [command, "--help"])
+    with pytest.raises(SystemExit) as ended:
+        main(*[["--help"]] * len(signature(main).parameters))
+    assert ended.value.code in (0, None)
+    assert "usage: " in capsys.readouterr().out
