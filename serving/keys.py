@@ -176,8 +176,12 @@ def _read_key(words: list[str], place: str) -> Key:
 
 
 def main(arguments: list[str]) -> int:
-    if len(arguments) != 1 or not _NAME.fullmatch(arguments[0]):
-        print("usage: python -m serving.keys NAME  (letters, digits, `.`, `_`, `-`)", file=sys.stderr)
+    usage = "usage: python -m serving.keys NAME  (letters, digits, `.`, `_`, `-`, the first of them no `-`)"
+    if arguments in (["-h"], ["--help"]):
+        print(usage)
+        return 0
+    if len(arguments) != 1 or arguments[0].startswith("-") or not _NAME.fullmatch(arguments[0]):
+        print(usage, file=sys.stderr)
         return 2
     secret = secrets.token_urlsafe(32)
     print(f"the key, shown just once:  {secret}")

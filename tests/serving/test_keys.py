@@ -187,3 +187,16 @@ def test_a_key_that_is_made_works(tmp_path: Path) -> None:
     keys = Keys(tmp_path / "keys")
     assert keys.find(secret) == Key("camera", sha256(secret))
     assert len(secret) >= 40
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["-h"]])
+def test_asking_for_help_makes_no_key(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert serving.keys.main(arguments) == 0
+    assert capsys.readouterr().out.startswith("usage: python -m serving.keys NAME")
+
+
+@pytest.mark.parametrize("arguments", [[], ["a b"], ["-x"], ["a", "b"]])
+def test_a_name_that_is_none_makes_no_key(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert serving.keys.main(arguments) == 2
+    shown = capsys.readouterr()
+    assert shown.err.startswith("usage: ") and not shown.out

@@ -109,7 +109,7 @@ def with_random_weights(network: Trained, seed: int) -> Trained:
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for parameter in network.parameters():
-            parameter.copy_(0.1 * torch.randn(parameter.shape, generator=generator))
+            parameter.copy_(0.08 * torch.randn(parameter.shape, generator=generator))
     return network.eval()
 
 

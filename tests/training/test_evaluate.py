@@ -148,7 +148,7 @@ def test_recorded_scores_are_in_manifest_and_card(
 
     assert main(sets) == 0
     shown = capsys.readouterr()
-    assert "mine   dry" in shown.out
+    assert shown.out.split()[:2] == ["mine", "dry"]  # how far apart, hangs on how fast it was
     assert "mine: 1 pair, matched by the same name" in shown.err
     assert not load_manifest(folder).evaluations, "nothing was asked to be recorded"
 

@@ -70,7 +70,7 @@ def test_first_and_last_layers_and_the_survey_stay(fast: Path) -> None:
     assert len(exact) > 2
     assert kept == exact
     assert kept < original
-    assert fast.stat().st_size < 0.7 * (FAST / "model.onnx").stat().st_size
+    assert fast.stat().st_size < 0.8 * (FAST / "model.onnx").stat().st_size
 
 
 @pytest.mark.slow
