@@ -69,9 +69,11 @@ def train(
 
     Raises TeacherError or ModelError where the recipe's teacher cannot teach.
     """
-    teacher = None
-    if recipe.teacher is not None:
-        teacher = Teacher(recipe.teacher, current().device, looks_at_windows=survey is not None)
+    processes, teacher = current(), None
+    if (model := recipe.teacher) is not None:
+        teacher = processes.on_each(
+            lambda: Teacher(model, processes.device, looks_at_windows=survey is not None)
+        )
     return learn(Deraining(survey, teacher), recipe, run_folder, validate, show, execution)
 
 
