@@ -20,7 +20,7 @@ from derain.arrays import AnyPicture, FloatArray, SamePicture, quantise_to
 from derain.batching import Batcher
 from derain.errors import ModelError, ProviderError
 from derain.manifest import InputContract, Overview, load_manifest
-from derain.tiling import Tile, cut, middle
+from derain.tiling import Tile, cut, spread
 
 logger = logging.getLogger(__name__)
 
@@ -86,7 +86,7 @@ class _Job:
     rainy: AnyPicture
     tile: Tile
     derained: AnyPicture
-    overview: FloatArray | None  # (3, height, width), where the network takes one
+    overview: FloatArray | None  # (3 x windows, height, width), where the network takes one
 
 
 class Engine:
@@ -172,6 +172,11 @@ class Engine:
         expected = 1 if self.manifest.input.overview is None else 2
         if len(self.input_names) != expected:
             raise ModelError(f"{folder} takes {len(self.input_names)} inputs, its manifest says {expected}")
+        if (overview := self.manifest.input.overview) is not None:
+            channels, expected = self._session.get_inputs()[1].shape[1], 3 * overview.windows
+            if channels != expected:
+                text = f"an overview of {channels} channels, its manifest says {expected}"
+                raise ModelError(f"{folder} takes {text}")
 
     @contextmanager
     def _share_of_threads(self) -> Iterator[int]:
@@ -222,18 +227,18 @@ def _pad(picture: AnyPicture, alignment_px: int) -> AnyPicture:
 
 
 def network_inputs(picture: AnyPicture, contract: InputContract) -> list[FloatArray]:
-    """A whole picture as a network takes it: (1, 3, H, W) for each of its inputs."""
+    """A whole picture as a network takes it: (1, 3, H, W), and (1, 3 x windows, H, W) of its overview."""
     inputs = [_channels_first(_pad(picture, contract.alignment_px))]
     overview = _overview(picture, contract.overview)
     return [each[None] for each in (inputs if overview is None else [*inputs, overview])]
 
 
 def _overview(picture: AnyPicture, contract: Overview | None) -> FloatArray | None:
-    """The middle of the picture, (3, H, W), where the network takes it."""
+    """Windows of the picture, (3 x windows, H, W), where the network takes them."""
     if contract is None:
         return None
-    seen = middle(picture, contract.longest_px, contract.longest_px)
-    return _channels_first(_pad(seen, contract.alignment_px))
+    windows = spread(picture, contract.windows, contract.longest_px, contract.longest_px)
+    return np.concatenate([_channels_first(_pad(window, contract.alignment_px)) for window in windows])
 
 
 def _channels_first(picture: AnyPicture) -> FloatArray:

@@ -28,10 +28,15 @@ class ModelFile(_Part):
 
 
 class Overview(_Part):
-    """What a network takes besides a tile: the middle of the picture that the tile is of."""
+    """What a network takes besides a tile: windows of the picture that the tile is of, all of one size.
+
+    One is the middle of the picture; more are spread along its longer side (`derain.tiling.spread`) and
+    come one after the other in the channels, (N, 3 x windows, H, W).
+    """
 
     longest_px: int = Field(ge=1)  # of a side
     alignment_px: int = Field(ge=1)  # sides are multiples of it; the last row and column are repeated
+    windows: int = Field(default=1, ge=1)
 
 
 class InputContract(_Part):

@@ -38,9 +38,29 @@ class Tile:
 
 def middle(picture: SamePicture, height: int, width: int) -> SamePicture:
     """The middle of the picture, or all there is of a side that is shorter."""
+    return spread(picture, 1, height, width)[0]
+
+
+def spread(picture: SamePicture, count: int, height: int, width: int) -> list[SamePicture]:
+    """So many windows of one size along the longer side, each in the middle of its share of the picture.
+
+    They overlap where there is not enough of it. A single one is the middle of the picture.
+    """
     height, width = min(height, picture.shape[0]), min(width, picture.shape[1])
-    top, left = (picture.shape[0] - height) // 2, (picture.shape[1] - width) // 2
-    return cast(SamePicture, picture[top : top + height, left : left + width])
+    rows, columns = picture.shape[:2]
+    along_rows = rows > columns
+    tops = _starts(rows, height, count) if along_rows else _starts(rows, height, 1) * count
+    lefts = _starts(columns, width, 1) * count if along_rows else _starts(columns, width, count)
+    return [
+        cast(SamePicture, picture[top : top + height, left : left + width])
+        for top, left in zip(tops, lefts, strict=True)
+    ]
+
+
+def _starts(length: int, window: int, count: int) -> list[int]:
+    middles_twice = ((2 * number + 1) * length for number in range(count))  # times `count`
+    starts = ((middle - count * window) // (2 * count) for middle in middles_twice)
+    return [min(max(start, 0), length - window) for start in starts]
 
 
 def cut(

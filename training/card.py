@@ -15,7 +15,7 @@ from typing import Any
 from derain.cli import run_command
 from derain.engine import Engine
 from derain.image import write_atomically
-from derain.manifest import MANIFEST_NAME, Evaluation, Manifest
+from derain.manifest import MANIFEST_NAME, Evaluation, Manifest, Overview
 from training.measurement import rounded
 from training.showcase import CREDITS, ERROR_GAIN, LARGEST_BYTES, clean_sheet, encode_below, rain_sheet
 
@@ -95,9 +95,16 @@ def _overview(manifest: Manifest) -> str:
     if overview is None:
         return ""
     return f"""\
-- **Second input**: the middle of the picture, beside each of its tiles, {overview.longest_px} pixels a
-  side at most, multiples of {overview.alignment_px}. From it the networks are told what rain it is.
+- **Second input**: {_windows(overview)}, beside each of its tiles,
+  {overview.longest_px} pixels a side at most, multiples of {overview.alignment_px}. From it the networks are
+  told what rain it is.
 """
+
+
+def _windows(overview: Overview) -> str:
+    if overview.windows == 1:
+        return "the middle of the picture"
+    return f"{overview.windows} windows of the picture, spread along its longer side"
 
 
 def _course(recipe: dict[str, Any]) -> str:

@@ -32,11 +32,11 @@ PARITY_TOLERANCE = 1e-4  # a fortieth of one level of 255
 Compute = Callable[..., FloatArray]  # rainy pictures, and overviews, to clean ones, (N, 3, H, W) in [0, 1]
 
 
-def _inputs(contract: InputContract) -> list[tuple[str, int]]:
-    """Of each input, what its sides' names begin with, and what they are multiples of."""
-    inputs = [("", contract.alignment_px)]
-    if contract.overview is not None:
-        inputs.append(("overview_", contract.overview.alignment_px))
+def _inputs(contract: InputContract) -> list[tuple[str, int, int]]:
+    """Of each input, what its sides' names begin with, its channels, and what its sides are multiples of."""
+    inputs = [("", 3, contract.alignment_px)]
+    if (overview := contract.overview) is not None:
+        inputs.append(("overview_", 3 * overview.windows, overview.alignment_px))
     return inputs
 
 
@@ -68,9 +68,9 @@ def write_onnx(network: Network, path: Path) -> None:
     contract = input_contract(network)
     batch = torch.export.Dim("batch", min=1)
     examples, shapes = [], []
-    for prefix, alignment_px in _inputs(contract):
+    for prefix, channels, alignment_px in _inputs(contract):
         height, width = (alignment_px * torch.export.Dim(prefix + name, min=1) for name in _SIDES)
-        examples.append(torch.rand(2, 3, 16 * alignment_px, 24 * alignment_px))
+        examples.append(torch.rand(2, channels, 16 * alignment_px, 24 * alignment_px))
         shapes.append({0: batch, 2: height, 3: width})
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)  # it misses torchvision; we do not
     with warnings.catch_warnings():
@@ -159,8 +159,8 @@ def compare(
     largest = 0.0
     for rows, columns in PARITY_CELLS:
         given = [
-            rng.random((2, 3, rows * cell_px, columns * cell_px), dtype=np.float32)
-            for _, cell_px in _inputs(contract)
+            rng.random((2, channels, rows * cell_px, columns * cell_px), dtype=np.float32)
+            for _, channels, cell_px in _inputs(contract)
         ]
         # NaN stays NaN
         largest = float(np.maximum(largest, np.abs(compute(*given) - expected(*given)).max()))
@@ -185,7 +185,7 @@ def kmac_per_pixel(network: Network) -> float:
     def count(module: nn.Module, _inputs: Any, output: torch.Tensor) -> None:
         nonlocal total
         assert isinstance(module, nn.Conv2d)
-        total += module.weight.numel() * output.shape[-2] * output.shape[-1]
+        total += module.weight.numel() * output.shape[0] * output.shape[-2] * output.shape[-1]
 
     hooks = [m.register_forward_hook(count) for m in network.modules() if isinstance(m, nn.Conv2d)]
     blank = np.zeros((height, width, 3), np.uint8)
@@ -204,13 +204,14 @@ def kmac_of_graph(model: onnx.ModelProto, contract: InputContract) -> float:
         for axis, length in zip(given.type.tensor_type.shape.dim, values.shape, strict=True):
             axis.dim_value = length
     inferred = onnx.shape_inference.infer_shapes(shaped, strict_mode=True, data_prop=True).graph
-    places = {
-        value.name: math.prod(axis.dim_value for axis in value.type.tensor_type.shape.dim[2:])
-        for value in (*inferred.value_info, *inferred.output)
-    }
+    inside = (*inferred.value_info, *inferred.output)
+    shapes = {value.name: [axis.dim_value for axis in value.type.tensor_type.shape.dim] for value in inside}
     weights = {stored.name: math.prod(stored.dims) for stored in model.graph.initializer}
-    convolutions = (node for node in model.graph.node if node.op_type == "Conv")
-    total = sum(weights[node.input[1]] * places[node.output[0]] for node in convolutions)
+    convolutions = [node for node in model.graph.node if node.op_type == "Conv"]
+    total = 0
+    for node in convolutions:
+        count, _channels, *sides = shapes[node.output[0]]
+        total += weights[node.input[1]] * count * math.prod(sides)
     return float(total / math.prod(_COSTED_PX) / 1000)
 
 

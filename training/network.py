@@ -18,7 +18,7 @@ from derain.arrays import Picture, quantise
 from derain.engine import network_inputs
 from derain.manifest import InputContract, Overview
 from training.blocks import ResidualBlock
-from training.survey import FINDINGS, OVERVIEW_PX, Survey
+from training.survey import FINDINGS, ONE_WINDOW, Look, Survey
 
 _KNOWN = 64  # numbers that blocks are told, made of the survey's findings
 
@@ -157,15 +157,16 @@ class MeanNetwork(nn.Module):
 class SurveyedNetwork(nn.Module):
     """A network and the survey that tells it what rain it is.
 
-    Rainy picture, or a tile of one, and the middle of that picture, both float (N, 3, H, W) in [0, 1], to
-    what is clean of the former. Height and width of the middle are multiples of the survey's alignment.
+    Rainy picture, or a tile of one, float (N, 3, H, W) in [0, 1], and windows of that picture, (N, 3 x
+    windows, H, W), to what is clean of the former. Sides of windows are multiples of the survey's alignment.
     """
 
-    def __init__(self, survey: Survey, network: DerainNetwork | MeanNetwork) -> None:
+    def __init__(self, survey: Survey, network: DerainNetwork | MeanNetwork, look: Look = ONE_WINDOW) -> None:
         super().__init__()
         self.shape = network.shape
         self.survey = survey
         self.network = network
+        self.look = look
 
     def forward(self, rainy: Tensor, overview: Tensor) -> Tensor:
         clean: Tensor = self.network(rainy, self.survey.findings(overview))
@@ -179,7 +180,9 @@ def input_contract(network: Network) -> InputContract:
     """What it takes, as a manifest says it."""
     overview = None
     if isinstance(network, SurveyedNetwork):
-        overview = Overview(longest_px=OVERVIEW_PX, alignment_px=network.survey.shape.alignment_px)
+        alignment_px = network.survey.shape.alignment_px
+        look = network.look
+        overview = Overview(longest_px=look.longest_px, alignment_px=alignment_px, windows=look.windows)
     return InputContract(alignment_px=network.shape.alignment_px, overview=overview)
 
 

@@ -11,7 +11,7 @@ from training.rain.families import MIXED, MURKY, Family
 from training.rain.mixture import Mixture
 from training.rain.streaks import MEDIUM
 from training.start import Start
-from training.survey import SurveyShape
+from training.survey import Look, SurveyShape
 
 ROOT = Path(__file__).resolve().parent.parent
 PHOTOGRAPHS = ROOT / "training" / "photographs" / "train"
@@ -31,6 +31,7 @@ class Surveying:
     batch: int = 16  # windows
     window_px: int = 224
     patches: int = 2  # that the networks are given of each window
+    look: Look = field(default_factory=Look)  # of the finished model
 
 
 @dataclass(frozen=True)
@@ -141,11 +142,12 @@ def fast() -> Recipe:
 def base() -> Recipe:
     """The recipe of the shipped model, `models/base`: the mean of four networks like `fast`.
 
-    What one network gets wrong in rain that it has never seen, another one of its kind often does not.
+    What one network gets wrong in rain that it has never seen, another one of its kind often does not. And
+    what one window of a picture hides of the rain, another one may show.
 
     python training/run.py base
     """
-    return replace(fast(), name="base", members=4)
+    return replace(fast(), name="base", members=4, survey=Surveying(look=Look(windows=2)))
 
 
 def smoke() -> Recipe:

@@ -60,7 +60,9 @@ def run(options: Options, processes: Processes) -> Path:
         survey.to(processes.device)
 
     def whole(network: DerainNetwork | MeanNetwork) -> Network:
-        return SurveyedNetwork(survey, network) if survey is not None else network
+        if survey is None or recipe.survey is None:
+            return network
+        return SurveyedNetwork(survey, network, recipe.survey.look)
 
     members = [
         train(

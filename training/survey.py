@@ -24,7 +24,6 @@ _LEAN_SIGMA_DEG = 6.0  # how far a fall's share is spread over the leans next to
 # How long, how wide, how bright, how dense, sheets or streaks, hard or soft, how bright all of it, and how
 # much brighter the picture is for it.
 _MEASURES = 8
-OVERVIEW_PX = 256  # of a picture, what a survey looks at at most: its middle
 FINDINGS = len(LEANS_DEG) + _MEASURES + 1  # the last: whether there is rain
 _SEEN_PSNR_DB = 36.0  # rain so faint that the picture is closer to the dry one is none
 _SHARES_GAIN = 4.0  # so that the shares are as large as the measures
@@ -48,6 +47,17 @@ class SurveyShape:
     def alignment_px(self) -> int:
         """A cell at the coarsest scale."""
         return int(2 ** len(self.widths))
+
+
+@dataclass(frozen=True)
+class Look:
+    """How much of a picture a finished model's survey sees."""
+
+    windows: int = 1  # spread over the picture
+    longest_px: int = 256  # of a side of each; a multiple of the survey's alignment
+
+
+ONE_WINDOW = Look()
 
 
 class Survey(nn.Module):
@@ -75,9 +85,19 @@ class Survey(nn.Module):
         """What the optimiser of the inner convolutions leaves alone."""
         return [self.head, *self.see]
 
-    def findings(self, picture: Tensor) -> Tensor:
-        """Shares of the leans, measures, and the probability that there is rain."""
-        found = self(picture).float()
+    def findings(self, overview: Tensor) -> Tensor:
+        """Shares of the leans, measures, and the probability that there is rain, (N, FINDINGS).
+
+        Of a window of each picture, (N, 3, H, W); or of several, (N, 3 x windows, H, W), the mean of what
+        each of them shows. More in one window would be more than a survey is trained on, and the greatest
+        of what it sees grows with what there is to see.
+        """
+        windows = overview.shape[1] // 3
+        if windows == 1:
+            found = self(overview).float()
+        else:
+            each = self(overview.reshape(-1, 3, *overview.shape[2:])).float()
+            found = each.reshape(-1, windows, FINDINGS).mean(dim=1)
         shares = _SHARES_GAIN * functional.softmax(found[:, _LEANS], dim=1)
         return torch.cat([shares, found[:, _MEASURED], torch.sigmoid(found[:, -1:])], dim=1)
 

@@ -13,6 +13,7 @@ from derain.arrays import AnyPicture, Picture
 from derain.engine import Engine, network_inputs
 from derain.errors import ModelError
 from derain.manifest import InputContract, Overview
+from derain.tiling import spread
 from derain.trial import check_model
 from tests.conftest import describe_model, noise, write_model
 from tests.derain.test_engine import levels_apart
@@ -21,15 +22,18 @@ LONGEST_PX, CELL_PX = 24, 8
 OVERVIEW = Overview(longest_px=LONGEST_PX, alignment_px=CELL_PX)
 
 
-def write_overseer(folder: Path) -> Path:
+def write_overseer(folder: Path, windows: int = 1) -> Path:
     """Returns the mean of its own input and of all that its overview shows, channel by channel."""
-    shapes: list[list[str | int | None]] = [["N", 3, "H", "W"], ["N", 3, "h", "w"]]
+    shapes: list[list[str | int | None]] = [["N", 3, "H", "W"], ["N", 3 * windows, "h", "w"]]
     given = [
         helper.make_tensor_value_info(name, TensorProto.FLOAT, shape)
         for name, shape in zip(("rainy", "overview"), shapes, strict=True)
     ]
+    lights = [f"light{number}" for number in range(windows)]
     nodes = [
-        helper.make_node("GlobalAveragePool", ["overview"], ["light"]),
+        helper.make_node("GlobalAveragePool", ["overview"], ["lights"]),
+        helper.make_node("Split", ["lights"], lights, axis=1, num_outputs=windows),
+        helper.make_node("Mean", lights, ["light"]),
         helper.make_node("Mean", ["rainy", "light"], ["clean"]),
     ]
     clean = helper.make_tensor_value_info("clean", TensorProto.FLOAT, shapes[0])
@@ -37,16 +41,17 @@ def write_overseer(folder: Path) -> Path:
     opsets = [helper.make_opsetid("", 20)]
     folder.mkdir()
     onnx.save(helper.make_model(graph, opset_imports=opsets, ir_version=10), folder / "model.onnx")
-    describe_model(folder, OVERVIEW)
+    describe_model(folder, OVERVIEW.model_copy(update={"windows": windows}))
     return folder
 
 
-def expected(picture: AnyPicture) -> AnyPicture:
-    height, width = (min(LONGEST_PX, side) for side in picture.shape[:2])
-    top, left = (picture.shape[0] - height) // 2, (picture.shape[1] - width) // 2
-    seen = picture[top : top + height, left : left + width]
-    padded = np.pad(seen, [(0, -height % CELL_PX), (0, -width % CELL_PX), (0, 0)], mode="edge")
-    return cast(AnyPicture, np.rint((picture + padded.mean(axis=(0, 1))) / 2).astype(picture.dtype))
+def expected(picture: AnyPicture, windows: int = 1) -> AnyPicture:
+    lights = []
+    for seen in spread(picture, windows, LONGEST_PX, LONGEST_PX):
+        height, width = seen.shape[:2]
+        padded = np.pad(seen, [(0, -height % CELL_PX), (0, -width % CELL_PX), (0, 0)], mode="edge")
+        lights.append(padded.mean(axis=(0, 1)))
+    return cast(AnyPicture, np.rint((picture + np.mean(lights, axis=0)) / 2).astype(picture.dtype))
 
 
 def lit(height: int, width: int, seed: int) -> Picture:
@@ -57,12 +62,13 @@ def lit(height: int, width: int, seed: int) -> Picture:
 
 @pytest.mark.parametrize(("height", "width"), [(1, 1), (3, 70), (24, 24), (25, 31), (90, 140)])
 @pytest.mark.parametrize("tile_pixels", [1, 2000, None])
-def test_all_tiles_see_the_middle_of_the_picture(
-    tmp_path: Path, height: int, width: int, tile_pixels: int | None
+@pytest.mark.parametrize("windows", [1, 2, 3])
+def test_all_tiles_see_the_same_windows_of_the_picture(
+    tmp_path: Path, height: int, width: int, tile_pixels: int | None, windows: int
 ) -> None:
-    engine = Engine(write_overseer(tmp_path / "overseer"), threads=2, tile_pixels=tile_pixels)
+    engine = Engine(write_overseer(tmp_path / "overseer", windows), threads=2, tile_pixels=tile_pixels)
     for picture in (lit(height, width, 1), lit(height, width, 2).astype(np.uint16) * 257):
-        assert levels_apart(engine.derain(picture), expected(picture)) <= 1
+        assert levels_apart(engine.derain(picture), expected(picture, windows)) <= 1
     engine.close()
 
 
@@ -98,3 +104,9 @@ def test_a_file_of_another_number_of_inputs_is_refused(tmp_path: Path) -> None:
     describe_model(write_model(tmp_path / "tiny"), OVERVIEW)
     with pytest.raises(ModelError, match="tiny takes 1 inputs, its manifest says 2"):
         Engine(tmp_path / "tiny")
+
+
+def test_a_file_of_another_number_of_windows_is_refused(tmp_path: Path) -> None:
+    describe_model(write_overseer(tmp_path / "overseer", windows=2), OVERVIEW)
+    with pytest.raises(ModelError, match="an overview of 6 channels, its manifest says 3"):
+        Engine(tmp_path / "overseer")

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from derain.tiling import Span, Tile, cut, least_tile_pixels, spans
+from derain.tiling import Span, Tile, cut, least_tile_pixels, middle, spans, spread
 
 
 @dataclass(frozen=True)
@@ -51,6 +51,33 @@ def price(threads: int, tiles: int, pixels: int, whole: int) -> tuple[float, flo
     and that of all of them over all threads."""
     work = tiles * pixels
     return max(work, 2 * whole), -(-tiles // threads) * pixels + work / threads
+
+
+@given(st.integers(1, 60), st.integers(1, 60), st.integers(1, 30), st.integers(1, 30), st.integers(1, 5))
+def test_windows_are_spread_evenly_over_the_longer_side(
+    rows: int, columns: int, height: int, width: int, count: int
+) -> None:
+    picture = np.dstack([*np.mgrid[0:rows, 0:columns], np.zeros((rows, columns))]).astype(np.uint8)
+    windows = spread(picture, count, height, width)
+    assert {window.shape[:2] for window in windows} == {(min(height, rows), min(width, columns))}
+    tops, lefts = ([int(window[0, 0, axis]) for window in windows] for axis in (0, 1))
+    across, along, free = (
+        (lefts, tops, rows - min(height, rows))
+        if rows > columns
+        else (tops, lefts, columns - min(width, columns))
+    )
+    assert len(set(across)) == 1
+    # What is free before the first is free behind the last, and they go on at the same pace.
+    assert abs(along[0] + along[-1] - free) <= 1
+    assert along == sorted(along)
+    steps = np.diff(along)
+    assert not steps[1:-1].size or np.ptp(steps[1:-1]) <= 1
+
+
+def test_a_single_window_is_the_middle() -> None:
+    picture = np.arange(13 * 20 * 3, dtype=np.uint16).reshape(13, 20, 3)
+    for seen in (middle(picture, 5, 6), *spread(picture, 1, 5, 6)):
+        np.testing.assert_array_equal(seen, picture[4:9, 7:13])
 
 
 @given(cases())

@@ -21,7 +21,7 @@ from training.export import export
 from training.network import DerainNetwork, MeanNetwork, NetworkShape, SurveyedNetwork
 from training.rain.streaks import RainRange
 from training.recipes import Recipe, Surveying
-from training.survey import Survey, SurveyShape
+from training.survey import Look, Survey, SurveyShape
 
 Trained = TypeVar("Trained", bound=nn.Module)
 
@@ -98,10 +98,11 @@ def exported(tiny_recipe: Recipe, tmp_path_factory: pytest.TempPathFactory) -> E
     return ExportedModel(network, folder, manifest)
 
 
-def surveyed_network(members: int = 2) -> SurveyedNetwork:
+def surveyed_network(members: int = 2, windows: int = 1) -> SurveyedNetwork:
     """Tiny, and as if it had been trained."""
     networks = [with_random_weights(DerainNetwork(TOLD_SHAPE), seed) for seed in range(members)]
-    return SurveyedNetwork(with_random_weights(Survey(SURVEYED.shape), 9), MeanNetwork(networks)).eval()
+    survey = with_random_weights(Survey(SURVEYED.shape), 9)
+    return SurveyedNetwork(survey, MeanNetwork(networks), Look(windows)).eval()
 
 
 def with_random_weights(network: Trained, seed: int) -> Trained:

@@ -19,6 +19,7 @@ from training.export import (
     PARITY_TOLERANCE,
     ParityError,
     current_commit,
+    export,
     kmac_of_graph,
     kmac_per_pixel,
     measure_parity,
@@ -55,14 +56,16 @@ def test_manifest_describes_the_model(exported: ExportedModel, tiny_recipe: Reci
     ]
 
 
-def test_a_survey_s_means_and_maxima_are_poolings(tmp_path: Path) -> None:
+@pytest.mark.parametrize("windows", [1, 2])
+def test_a_survey_s_means_and_maxima_are_poolings(tmp_path: Path, windows: int) -> None:
     """Which onnxruntime does in the blocked layout of convolutions; parity says that they are the same."""
-    network = surveyed_network()
+    network = surveyed_network(windows=windows)
     write_onnx(network, tmp_path / "model.onnx")
     made = [node.op_type for node in onnx.load(tmp_path / "model.onnx").graph.node]
     scales = len(network.survey.shape.widths)
     assert (made.count("GlobalAveragePool"), made.count("GlobalMaxPool")) == (2 * scales, scales)
-    assert not {"ReduceMean", "ReduceMax", "Pow"} & set(made)
+    assert made.count("ReduceMean") == (windows > 1)  # of the windows' findings
+    assert not {"ReduceMax", "Pow"} & set(made)
     measure_parity(network, tmp_path / "model.onnx")
 
 
@@ -118,6 +121,17 @@ def test_multiply_adds_of_a_stored_graph_are_its_networks(name: str) -> None:
     manifest = load_manifest(folder)
     counted = kmac_of_graph(onnx.load(folder / "model.onnx"), manifest.input)
     assert counted == pytest.approx(manifest.kmac_per_pixel, abs=0.051)
+
+
+def test_each_window_of_a_survey_costs(tmp_path: Path, tiny_recipe: Recipe) -> None:
+    one, two = surveyed_network(windows=1), surveyed_network(windows=2)
+    of_survey = kmac_per_pixel(two) - kmac_per_pixel(one)
+    assert of_survey > 0.1
+    manifest = export(two, tiny_recipe, "unknown", tmp_path, "told")
+    assert manifest.input.overview is not None
+    assert manifest.input.overview.windows == 2
+    counted = kmac_of_graph(onnx.load(tmp_path / "model.onnx"), manifest.input)
+    assert counted == pytest.approx(kmac_per_pixel(one) + of_survey)
 
 
 def test_recipe_is_described_for_json(tiny_recipe: Recipe, tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from derain.tiling import cut
 from tests.conftest import noise
 from tests.training.conftest import surveyed_network, with_random_weights
 from training.network import DerainNetwork, MeanNetwork, NetworkShape, derain_picture
-from training.survey import FINDINGS
+from training.survey import FINDINGS, LEANS_DEG
 
 SHAPES = [
     NetworkShape(width=2, blocks=(2,)),
@@ -50,6 +50,15 @@ def test_surveyed_network_tells_its_members_what_the_overview_shows() -> None:
     findings = network.survey.findings(overview)
     torch.testing.assert_close(network(rainy, overview), network.network(rainy, findings))
     assert not torch.allclose(network(rainy, overview), network(rainy, overview.flip(0)))
+
+
+def test_the_findings_of_several_windows_are_the_mean_of_each_ones() -> None:
+    survey = surveyed_network().survey
+    windows = torch.rand(2, 3, 3, 32, 16)  # three of each of two pictures
+    measures = survey.findings(windows.flatten(1, 2))[:, len(LEANS_DEG) : -1]
+    each = survey.findings(windows.flatten(0, 1))[:, len(LEANS_DEG) : -1].reshape(2, 3, -1)
+    torch.testing.assert_close(measures, each.mean(dim=1))
+    assert not torch.allclose(measures[0], measures[1])
 
 
 def test_a_picture_is_told_of_its_own_middle() -> None:

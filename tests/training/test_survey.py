@@ -10,9 +10,9 @@ from tests.training.conftest import SURVEYED
 from training.optimiser import Optimiser
 from training.rain.families import MURKY
 from training.rain.varied import Fall, Sheet, Streaks
-from training.recipes import Recipe
+from training.recipes import RECIPES, Recipe
 from training.samples import Samples, SurveySamples
-from training.survey import FINDINGS, LEANS_DEG, OVERVIEW_PX, Survey, SurveyShape, facts, survey_errors
+from training.survey import FINDINGS, LEANS_DEG, Survey, SurveyShape, facts, survey_errors
 from training.tasks import to_network
 
 DRY = np.full((32, 32, 3), 100, dtype=np.uint8)
@@ -68,7 +68,8 @@ def test_findings_are_what_was_asked_for() -> None:
 
 
 def test_an_overview_can_be_surveyed() -> None:
-    assert OVERVIEW_PX % SurveyShape().alignment_px == 0
+    surveys = [recipe.survey for recipe in (make() for make in RECIPES.values()) if recipe.survey is not None]
+    assert all(survey.look.longest_px % survey.shape.alignment_px == 0 for survey in surveys)
 
 
 def test_a_survey_is_taught_what_its_windows_were_drawn_with(tiny_recipe: Recipe) -> None:
