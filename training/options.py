@@ -122,7 +122,8 @@ def _parser() -> argparse.ArgumentParser:
             "--steps",
             "steps",
             at_least(0),
-            "batches to learn from; with 0 the networks stay those of --from, and its survey alone goes on",
+            "batches to learn from; with 0 the networks stay those of --from, and its survey alone goes on, "
+            "or nothing but --windows changes",
         ),
         (
             "--batch",
@@ -160,6 +161,14 @@ def _parser() -> argparse.ArgumentParser:
         help="of the survey, which is trained before the networks to tell them what rain it is. With --from, "
         "that of the model goes on for so many steps; without this option it stays as it is (default: "
         f"{', '.join(f'{name} {survey.steps}' for name, survey in _surveys().items())})",
+    )
+    course.add_argument(
+        "--windows",
+        metavar="N",
+        type=at_least(1),
+        help="of a picture, in which the finished model's survey looks for what rain it is; each costs time, "
+        "and what they show is averaged (default: "
+        f"{', '.join(f'{name} {survey.look.windows}' for name, survey in _surveys().items())})",
     )
     course.add_argument(
         "--from",  # not "--start": torchrun takes that for one of its own, wherever it stands
@@ -277,6 +286,11 @@ def _override(recipe: Recipe, options: argparse.Namespace) -> Recipe:
             raise SurveyError(f"--survey-steps is of no use: the recipe {recipe.name} has no survey")
         surveying = replace(recipe.survey, steps=options.survey_steps, goes_on=options.start is not None)
         recipe = replace(recipe, survey=surveying)
+    if options.windows is not None:
+        if recipe.survey is None:
+            raise SurveyError(f"--windows is of no use: the recipe {recipe.name} has no survey")
+        look = replace(recipe.survey.look, windows=options.windows)
+        recipe = replace(recipe, survey=replace(recipe.survey, look=look))
     if recipe.survey is not None and recipe.patch_px > recipe.survey.window_px:
         cell_px = recipe.survey.shape.alignment_px
         window_px = -(-recipe.patch_px // cell_px) * cell_px  # patches are cut from windows
@@ -286,8 +300,8 @@ def _override(recipe: Recipe, options: argparse.Namespace) -> Recipe:
         recipe = replace(recipe, start=start, early_share=0.0)  # its networks know streaks already
     elif options.keep is not None:
         raise StartError("--keep is of no use without --from")
-    if recipe.steps == 0 and (options.start is None or options.survey_steps is None):
-        raise StartError("--steps 0 leaves nothing to learn without --from and --survey-steps")
+    if recipe.steps == 0 and options.start is None:
+        raise StartError("--steps 0 leaves nothing to learn without --from")
     if options.teacher is not None:
         recipe = replace(recipe, teacher=start_from(options.teacher))
     if options.rain is not None:

@@ -150,6 +150,15 @@ def base() -> Recipe:
     return replace(fast(), name="base", members=4, survey=Surveying(look=Look(windows=2)))
 
 
+def best() -> Recipe:
+    """The recipe of what `models/best` runs on each mirror image: networks with nothing left out for speed.
+
+    python training/run.py best --name whole; python -m training.mirror models/whole --name best
+    """
+    network = NetworkShape(width=16, dilations=(1, 2, 2, 1), upsampling="shuffle", is_told=True)
+    return replace(base(), name="best", network=network)
+
+
 def smoke() -> Recipe:
     """All of it in under two minutes on two cores: shows that the chain works, no more.
 
@@ -233,6 +242,7 @@ def ablation() -> Recipe:
 RECIPES: dict[str, Callable[[], Recipe]] = {
     "base": base,
     "fast": fast,
+    "best": best,
     "smoke": smoke,
     "study": study,
     "ablation": ablation,

@@ -160,9 +160,13 @@ def test_card_says_how_the_course_began(exported: ExportedModel, tiny_recipe: Re
     del earlier["early_share"]
     card = model_card(exported.manifest.model_copy(update={"recipe": earlier}))
     assert "in the first 2,000 steps of `streaks`" in card
-    alone = replace(begun, steps=0)
-    card = model_card(exported.manifest.model_copy(update={"recipe": describe(alone)}))
-    assert "its survey\n  alone, and its networks are those that it began from; rain" in card
+    for goes_on, said in (
+        (True, "its survey\n  alone, and its networks"),
+        (False, "nothing; its survey\n  and networks"),
+    ):
+        alone = replace(begun, steps=0, survey=Surveying(goes_on=goes_on))
+        card = model_card(exported.manifest.model_copy(update={"recipe": describe(alone)}))
+        assert f"{said} are those that it began from; rain" in card
     kept = replace(begun, start=start_from(exported.folder, kept=0.2))
     card = model_card(exported.manifest.model_copy(update={"recipe": describe(kept)}))
     assert f"`{exported.manifest.file.sha256}`, of which 20% are kept." in card

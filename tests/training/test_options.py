@@ -13,7 +13,7 @@ from training.loop import Execution
 from training.options import SurveyError, read_options
 from training.rain.families import MIXED, MURKY
 from training.rain.streaks import SMALL
-from training.recipes import base, fast, smoke, study
+from training.recipes import base, best, fast, smoke, study
 
 
 def test_nothing_said_is_the_recipe() -> None:
@@ -124,8 +124,8 @@ def test_help_gives_the_defaults_of_the_recipes(capsys: pytest.CaptureFixture[st
         read_options(["--help"])
     said = " ".join(capsys.readouterr().out.split())
     for words in (
-        f"(default: base {base().steps}, fast {fast().steps}, smoke {smoke().steps}",
-        f"(default: base all, fast all, smoke {smoke().photograph_count}",
+        f"(default: base {base().steps}, fast {fast().steps}, best {best().steps}, smoke {smoke().steps}",
+        f"(default: base all, fast all, best all, smoke {smoke().photograph_count}",
         f"(default: {base().learning_rate})",
         "E_R",
         "Not trained on: drizzle",

@@ -24,7 +24,7 @@ from training.card import write_model_texts
 from training.export import export
 from training.loop import train
 from training.network import DerainNetwork, MeanNetwork, NetworkShape, derain_picture
-from training.options import read_options
+from training.options import SurveyError, read_options
 from training.recipes import Recipe
 from training.start import StartError, begin, start_from, survey_of
 from training.survey import FINDINGS, Survey, SurveyShape
@@ -160,9 +160,16 @@ def test_a_survey_can_go_on_alone(exported: ExportedModel) -> None:
     options = ["smoke", "--from", str(exported.folder), "--steps", "0", "--survey-steps", "3"]
     recipe = read_options(options).recipe
     assert (recipe.steps, recipe.of_survey().steps) == (0, 3)
-    for lacking in (options[:5], ["smoke", *options[3:]]):
-        with pytest.raises(StartError, match="--steps 0 leaves nothing to learn"):
-            read_options(lacking)
+    with pytest.raises(StartError, match="--steps 0 leaves nothing to learn without --from"):
+        read_options(["smoke", *options[3:]])
+
+
+def test_a_model_can_be_made_anew_to_look_at_more_windows(exported: ExportedModel) -> None:
+    recipe = read_options(["smoke", "--from", str(exported.folder), "--steps", "0", "--windows", "3"]).recipe
+    assert recipe.survey is not None
+    assert (recipe.steps, recipe.survey.goes_on, recipe.survey.look.windows) == (0, False, 3)
+    with pytest.raises(SurveyError, match="--windows is of no use: the recipe study has no survey"):
+        read_options(["study", "--windows", "2"])
 
 
 def test_after_no_steps_the_network_is_that_begun_from(
