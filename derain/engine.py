@@ -238,7 +238,8 @@ def _overview(picture: AnyPicture, contract: Overview | None) -> FloatArray | No
     if contract is None:
         return None
     windows = spread(picture, contract.windows, contract.longest_px, contract.longest_px)
-    return np.concatenate([_channels_first(_pad(window, contract.alignment_px)) for window in windows])
+    seen: NDArray[Any] = np.concatenate(windows, axis=2)  # (H, W, 3 x windows)
+    return _channels_first(_pad(seen, contract.alignment_px))
 
 
 def _channels_first(picture: AnyPicture) -> FloatArray:

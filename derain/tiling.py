@@ -48,12 +48,11 @@ def spread(picture: SamePicture, count: int, height: int, width: int) -> list[Sa
     """
     height, width = min(height, picture.shape[0]), min(width, picture.shape[1])
     rows, columns = picture.shape[:2]
-    along_rows = rows > columns
-    tops = _starts(rows, height, count) if along_rows else _starts(rows, height, 1) * count
-    lefts = _starts(columns, width, 1) * count if along_rows else _starts(columns, width, count)
+    down, across = (count, 1) if rows > columns else (1, count)
     return [
         cast(SamePicture, picture[top : top + height, left : left + width])
-        for top, left in zip(tops, lefts, strict=True)
+        for top in _starts(rows, height, down)
+        for left in _starts(columns, width, across)
     ]
 
 

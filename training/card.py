@@ -109,8 +109,8 @@ def _windows(overview: Overview) -> str:
 
 def _course(recipe: dict[str, Any]) -> str:
     if not recipe["steps"]:
-        went_on = recipe["survey"] is not None and recipe["survey"]["goes_on"]
-        alone = "its survey\n  alone, and its" if went_on else "nothing; its survey\n  and"
+        survey = recipe.get("survey") or {}
+        alone = "its survey\n  alone, and its" if survey.get("goes_on") else "nothing; its survey\n  and"
         return f"{alone} networks are those that it began from"
     return f"{recipe['steps']:,}\n  steps of {_batch(recipe)} of {recipe['patch_px']} px, {_seeds(recipe)}"
 

@@ -207,7 +207,7 @@ def kmac_of_graph(model: onnx.ModelProto, contract: InputContract) -> float:
     inside = (*inferred.value_info, *inferred.output)
     shapes = {value.name: [axis.dim_value for axis in value.type.tensor_type.shape.dim] for value in inside}
     weights = {stored.name: math.prod(stored.dims) for stored in model.graph.initializer}
-    convolutions = [node for node in model.graph.node if node.op_type == "Conv"]
+    convolutions = (node for node in model.graph.node if node.op_type == "Conv")
     total = 0
     for node in convolutions:
         count, _channels, *sides = shapes[node.output[0]]

@@ -173,7 +173,7 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
         "--overview",
         type=at_least(1),
         metavar="PX",
-        help="how much of the picture tells what rain it is: a square of so many pixels a side in its middle "
+        help="how much of the picture tells what rain it is: so many pixels of each side of a window "
         "(default: as of the given model)",
     )
     return parser.parse_args(arguments)

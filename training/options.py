@@ -277,20 +277,24 @@ def _patch(text: str) -> int:
     return size_px
 
 
+def _surveying(recipe: Recipe, option: str) -> Surveying:
+    if recipe.survey is None:
+        raise SurveyError(f"{option} is of no use: the recipe {recipe.name} has no survey")
+    return recipe.survey
+
+
 def _override(recipe: Recipe, options: argparse.Namespace) -> Recipe:
     course = ("steps", "batch", "patch_px", "learning_rate", "seed", "members")
     given = {name: getattr(options, name) for name in course if getattr(options, name) is not None}
     recipe = replace(recipe, **given)
     if options.survey_steps is not None:
-        if recipe.survey is None:
-            raise SurveyError(f"--survey-steps is of no use: the recipe {recipe.name} has no survey")
-        surveying = replace(recipe.survey, steps=options.survey_steps, goes_on=options.start is not None)
+        surveying = _surveying(recipe, "--survey-steps")
+        surveying = replace(surveying, steps=options.survey_steps, goes_on=options.start is not None)
         recipe = replace(recipe, survey=surveying)
     if options.windows is not None:
-        if recipe.survey is None:
-            raise SurveyError(f"--windows is of no use: the recipe {recipe.name} has no survey")
-        look = replace(recipe.survey.look, windows=options.windows)
-        recipe = replace(recipe, survey=replace(recipe.survey, look=look))
+        surveying = _surveying(recipe, "--windows")
+        look = replace(surveying.look, windows=options.windows)
+        recipe = replace(recipe, survey=replace(surveying, look=look))
     if recipe.survey is not None and recipe.patch_px > recipe.survey.window_px:
         cell_px = recipe.survey.shape.alignment_px
         window_px = -(-recipe.patch_px // cell_px) * cell_px  # patches are cut from windows

@@ -60,8 +60,9 @@ def run(options: Options, processes: Processes) -> Path:
         survey.to(processes.device)
 
     def whole(network: DerainNetwork | MeanNetwork) -> Network:
-        if survey is None or recipe.survey is None:
+        if survey is None:
             return network
+        assert recipe.survey is not None
         return SurveyedNetwork(survey, network, recipe.survey.look)
 
     members = [
