@@ -20,7 +20,7 @@ from derain.arrays import AnyPicture, FloatArray, SamePicture, quantise_to
 from derain.batching import Batcher
 from derain.errors import ModelError, ProviderError
 from derain.manifest import InputContract, Overview, load_manifest
-from derain.tiling import Tile, cut, spread
+from derain.tiling import Tile, cut, place, spread
 
 logger = logging.getLogger(__name__)
 
@@ -88,6 +88,10 @@ class _Job:
     derained: AnyPicture
     overview: FloatArray | None  # (3 x windows, height, width), where the network takes one
 
+    def place(self, cell_px: int) -> FloatArray:
+        height, width = self.rainy.shape[:2]
+        return place(height, width, cell_px, self.tile)
+
 
 class Engine:
     """A model, loaded and ready. Safe to call from several threads at once.
@@ -126,7 +130,7 @@ class Engine:
         self.input_names = [each.name for each in self._session.get_inputs()]
         self.output_name = self._session.get_outputs()[0].name
         self._check_inputs(folder)
-        self._run = partial(_run, self._session, self.input_names, note_run)
+        self._run = partial(_run, self._session, self.manifest.input, self.input_names, note_run)
         self._batcher = Batcher(self._run, self.threads, self.tile_batch, tile_pixels)
         self._lock = Lock()
         self._in_work = 0  # pictures
@@ -169,10 +173,11 @@ class Engine:
         self._batcher.close()
 
     def _check_inputs(self, folder: Path) -> None:
-        expected = 1 if self.manifest.input.overview is None else 2
+        overview = self.manifest.input.overview
+        expected = 1 if overview is None else 3 if overview.is_placed else 2
         if len(self.input_names) != expected:
             raise ModelError(f"{folder} takes {len(self.input_names)} inputs, its manifest says {expected}")
-        if (overview := self.manifest.input.overview) is not None:
+        if overview is not None:
             channels, expected = self._session.get_inputs()[1].shape[1], 3 * overview.windows
             if channels != expected:
                 text = f"an overview of {channels} channels, its manifest says {expected}"
@@ -227,10 +232,18 @@ def _pad(picture: AnyPicture, alignment_px: int) -> AnyPicture:
 
 
 def network_inputs(picture: AnyPicture, contract: InputContract) -> list[FloatArray]:
-    """A whole picture as a network takes it: (1, 3, H, W), and (1, 3 x windows, H, W) of its overview."""
-    inputs = [_channels_first(_pad(picture, contract.alignment_px))]
-    overview = _overview(picture, contract.overview)
-    return [each[None] for each in (inputs if overview is None else [*inputs, overview])]
+    """A whole picture as a network takes it.
+
+    (1, 3, H, W); of its overview (1, 3 x windows, H, W); and where that is placed, (1, 2, rows, columns).
+    """
+    padded = _channels_first(_pad(picture, contract.alignment_px))
+    inputs = [padded]
+    if (overview := _overview(picture, contract.overview)) is not None:
+        inputs.append(overview)
+    if contract.overview is not None and contract.overview.is_placed:
+        _, height, width = padded.shape
+        inputs.append(place(height, width, contract.alignment_px))
+    return [each[None] for each in inputs]
 
 
 def _overview(picture: AnyPicture, contract: Overview | None) -> FloatArray | None:
@@ -250,6 +263,7 @@ def _channels_first(picture: AnyPicture) -> FloatArray:
 
 def _run(
     session: ort.InferenceSession,
+    contract: InputContract,
     names: Sequence[str],
     note_run: Callable[[int], object],
     jobs: Sequence[_Job],
@@ -257,14 +271,14 @@ def _run(
     """One run of the network, of tiles of one shape."""
     fed = np.empty((len(jobs), 3, *jobs[0].tile.shape), np.float32)  # (N, 3, H, W)
     for job, values in zip(jobs, fed, strict=True):
-        rows, columns = job.tile.rows, job.tile.columns
-        window = job.rainy[rows.start : rows.stop, columns.start : columns.stop]
-        values[:] = window.transpose(2, 0, 1)
+        values[:] = job.tile.of(job.rainy).transpose(2, 0, 1)
         values /= np.iinfo(job.rainy.dtype).max
     feed = {names[0]: fed}
     overviews = [job.overview for job in jobs if job.overview is not None]
     if overviews:
         feed[names[1]] = np.stack(overviews)
+    if contract.overview is not None and contract.overview.is_placed:
+        feed[names[2]] = np.stack([job.place(contract.alignment_px) for job in jobs])
     (got,) = session.run(None, feed)
     for job, values in zip(jobs, np.asarray(got), strict=True):
         rows, columns = job.tile.rows, job.tile.columns

@@ -8,6 +8,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from derain.errors import ModelError
+from derain.tiling import QUARTERS
 
 MANIFEST_NAME = "manifest.json"
 
@@ -30,13 +31,21 @@ class ModelFile(_Part):
 class Overview(_Part):
     """What a network takes besides a tile: windows of the picture that the tile is of, all of one size.
 
-    One is the middle of the picture; more are spread along its longer side (`derain.tiling.spread`) and
-    come one after the other in the channels, (N, 3 x windows, H, W).
+    One is the middle of the picture; more are spread over it (`derain.tiling.spread`) and come one after the
+    other in the channels, (N, 3 x windows, H, W).
     """
 
     longest_px: int = Field(ge=1)  # of a side
     alignment_px: int = Field(ge=1)  # sides are multiples of it; the last row and column are repeated
     windows: int = Field(default=1, ge=1)
+
+    @property
+    def is_placed(self) -> bool:
+        """Whether the network also takes where each cell of the tile lies (`derain.tiling.place`).
+
+        It does where there is a window of each quarter of the picture.
+        """
+        return self.windows == QUARTERS
 
 
 class InputContract(_Part):
@@ -48,7 +57,9 @@ class InputContract(_Part):
     lowest: Literal[0] = 0
     highest: Literal[1] = 1
     alignment_px: int = Field(ge=1)  # height and width are multiples of it
-    overview: Overview | None = None  # in a second input, of the same layout, channels and range
+    # In a second input, of the same layout, channels and range; where it is placed, (N, 2, rows, columns) of
+    # cells of `alignment_px` in a third.
+    overview: Overview | None = None
 
 
 class Parity(_Part):

@@ -15,7 +15,7 @@ from typing import Any
 from derain.cli import run_command
 from derain.engine import Engine
 from derain.image import write_atomically
-from derain.manifest import MANIFEST_NAME, Evaluation, Manifest, Overview
+from derain.manifest import MANIFEST_NAME, Evaluation, InputContract, Manifest, Overview
 from training.measurement import rounded
 from training.showcase import CREDITS, ERROR_GAIN, LARGEST_BYTES, clean_sheet, encode_below, rain_sheet
 
@@ -98,13 +98,24 @@ def _overview(manifest: Manifest) -> str:
 - **Second input**: {_windows(overview)}, beside each of its tiles,
   {overview.longest_px} pixels a side at most, multiples of {overview.alignment_px}. From it the networks are
   told what rain it is.
-"""
+{_place(manifest.input)}"""
 
 
 def _windows(overview: Overview) -> str:
     if overview.windows == 1:
         return "the middle of the picture"
+    if overview.is_placed:
+        return "a window in the middle of each quarter of the picture"
     return f"{overview.windows} windows of the picture, spread along its longer side"
+
+
+def _place(contract: InputContract) -> str:
+    if contract.overview is None or not contract.overview.is_placed:
+        return ""
+    return f"""\
+- **Third input**: where in the picture each cell of {contract.alignment_px} pixels of the tile lies, down and
+  across, from -1 to 1. So the networks are told of each place how much brighter the rain makes it there.
+"""
 
 
 def _course(recipe: dict[str, Any]) -> str:

@@ -37,6 +37,8 @@ def _inputs(contract: InputContract) -> list[tuple[str, int, int]]:
     inputs = [("", 3, contract.alignment_px)]
     if (overview := contract.overview) is not None:
         inputs.append(("overview_", 3 * overview.windows, overview.alignment_px))
+        if overview.is_placed:
+            inputs.append(("", 2, 1))  # of as many cells as the first has
     return inputs
 
 
@@ -55,7 +57,8 @@ def export(network: Network, recipe: Recipe, commit: str, folder: Path, name: st
         input=input_contract(network),
         overlap_px=network.shape.receptive_radius_px,
         parameters=sum(parameter.numel() for parameter in network.parameters()),
-        kmac_per_pixel=round(kmac_per_pixel(network), 1),
+        # As stored: what is the same everywhere the exporter computes once.
+        kmac_per_pixel=round(kmac_of_graph(onnx.load(path), input_contract(network)), 1),
         parity=measure_parity(network, path),
         recipe=describe(recipe),
         commit=commit,
@@ -68,8 +71,9 @@ def write_onnx(network: Network, path: Path) -> None:
     contract = input_contract(network)
     batch = torch.export.Dim("batch", min=1)
     examples, shapes = [], []
+    sides = {name: torch.export.Dim(name, min=1) for name in (*_SIDES, *(f"overview_{s}" for s in _SIDES))}
     for prefix, channels, alignment_px in _inputs(contract):
-        height, width = (alignment_px * torch.export.Dim(prefix + name, min=1) for name in _SIDES)
+        height, width = (alignment_px * sides[prefix + name] for name in _SIDES)
         examples.append(torch.rand(2, channels, 16 * alignment_px, 24 * alignment_px))
         shapes.append({0: batch, 2: height, 3: width})
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)  # it misses torchvision; we do not
@@ -78,7 +82,7 @@ def write_onnx(network: Network, path: Path) -> None:
         program = torch.onnx.export(
             network.eval(),
             tuple(examples),
-            input_names=["rainy", "overview"][: len(examples)],
+            input_names=["rainy", "overview", "place"][: len(examples)],
             output_names=["clean"],
             dynamic_shapes=tuple(shapes),
             opset_version=OPSET,

@@ -2,8 +2,8 @@
 
 Nothing in it looks at the whole picture (no pooling to a point, no normalisation, no attention),
 so an output pixel depends on a bounded neighbourhood of input pixels and a picture can be
-processed in tiles with the same result. What rain it is, all tiles are told alike, by a `Survey` of
-the middle of the picture.
+processed in tiles with the same result. What rain it is they are told by a `Survey` of parts of the
+picture: all alike, or each place of its own.
 """
 
 from collections.abc import Iterable, Sequence
@@ -73,7 +73,8 @@ class DerainNetwork(nn.Module):
     """Rainy picture to clean picture, both float (N, 3, H, W) in [0, 1].
 
     H and W are multiples of the shape's `alignment_px`. One that is told takes the findings of a `Survey`
-    too, (N, FINDINGS). The last layer starts at zero, so an untrained network returns its input.
+    too, of the whole picture, (N, FINDINGS), or of each cell of the coarsest scale, (N, FINDINGS, rows,
+    columns). The last layer starts at zero, so an untrained network returns its input.
     """
 
     def __init__(self, shape: NetworkShape) -> None:
@@ -94,13 +95,16 @@ class DerainNetwork(nn.Module):
         nn.init.zeros_(self.tail.weight)
         assert self.tail.bias is not None
         nn.init.zeros_(self.tail.bias)
+        self.know = nn.ModuleList()
         if shape.is_told:
-            self.know = nn.ModuleList([nn.Linear(FINDINGS, _KNOWN), nn.Linear(_KNOWN, _KNOWN)])
+            self.know = nn.ModuleList([nn.Conv2d(FINDINGS, _KNOWN, 1), nn.Conv2d(_KNOWN, _KNOWN, 1)])
 
     @property
     def ends(self) -> Sequence[nn.Module]:
         """What the optimiser of the inner convolutions leaves alone."""
-        return [self.head, self.tail]
+        blocks = (block for block in self.modules() if isinstance(block, ResidualBlock))
+        told = (each for block in blocks for each in (block.scale, block.shift) if each is not None)
+        return [self.head, self.tail, *self.know, *told]
 
     def forward(self, rainy: Tensor, findings: Tensor | None = None) -> Tensor:
         clean: Tensor = rainy + self.shuffle(self.change(rainy, findings))
@@ -108,7 +112,7 @@ class DerainNetwork(nn.Module):
 
     def change(self, rainy: Tensor, findings: Tensor | None = None) -> Tensor:
         """What is added to the picture, in cells of 2x2 pixels: (N, 12, H/2, W/2)."""
-        known = self._known(findings) if findings is not None else None
+        known = self._known(findings, rainy) if findings is not None else None
         x = self.head(rainy)  # (N, width, H/2, W/2)
         skipped: list[Tensor] = []
         for encode, down in zip(self.encode, self.down, strict=True):
@@ -127,10 +131,16 @@ class DerainNetwork(nn.Module):
             return shuffled
         return nn.functional.interpolate(x, scale_factor=2.0, mode="nearest")
 
-    def _known(self, findings: Tensor) -> Tensor:
+    def _known(self, findings: Tensor, rainy: Tensor) -> Tensor:
+        """Of each cell of the coarsest scale, (N, _KNOWN, rows, columns)."""
+        are_of_all = findings.ndim == 2
+        known = findings[..., None, None] if are_of_all else findings
         for know in self.know:
-            findings = nn.functional.silu(know(findings))
-        return findings
+            known = nn.functional.silu(know(known))
+        if are_of_all:
+            rows, columns = (side // self.shape.alignment_px for side in rainy.shape[2:])
+            known = known.expand(-1, -1, rows, columns)
+        return known
 
 
 class MeanNetwork(nn.Module):
@@ -159,6 +169,8 @@ class SurveyedNetwork(nn.Module):
 
     Rainy picture, or a tile of one, float (N, 3, H, W) in [0, 1], and windows of that picture, (N, 3 x
     windows, H, W), to what is clean of the former. Sides of windows are multiples of the survey's alignment.
+    With a window of each quarter of the picture it takes too where the cells of the coarsest scale lie in
+    it, (N, 2, rows, columns), from -1 at the top and at the left to 1.
     """
 
     def __init__(self, survey: Survey, network: DerainNetwork | MeanNetwork, look: Look = ONE_WINDOW) -> None:
@@ -168,8 +180,8 @@ class SurveyedNetwork(nn.Module):
         self.network = network
         self.look = look
 
-    def forward(self, rainy: Tensor, overview: Tensor) -> Tensor:
-        clean: Tensor = self.network(rainy, self.survey.findings(overview))
+    def forward(self, rainy: Tensor, overview: Tensor, place: Tensor | None = None) -> Tensor:
+        clean: Tensor = self.network(rainy, self.survey.findings(overview, place))
         return clean
 
 
@@ -195,9 +207,14 @@ def _through(blocks: nn.Module, x: Tensor, known: Tensor | None) -> Tensor:
 def _scales(shape: NetworkShape, blocks: tuple[int, ...], known: int) -> nn.ModuleList:
     """The blocks of all scales but the coarsest. Those of the finest cost most, and need not be told."""
     return nn.ModuleList(
-        nn.Sequential(*(ResidualBlock(width, told=known if scale else 0) for _ in range(count)))
-        for scale, (width, count) in enumerate(zip(shape.widths, blocks, strict=False))
+        nn.Sequential(*(_block(shape, scale, known) for _ in range(count)))
+        for scale, count in enumerate(blocks)
     )
+
+
+def _block(shape: NetworkShape, scale: int, known: int) -> ResidualBlock:
+    place_cells = shape.alignment_px // 2 ** (scale + 1)
+    return ResidualBlock(shape.widths[scale], told=known if scale else 0, place_cells=place_cells)
 
 
 @torch.inference_mode()

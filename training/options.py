@@ -9,6 +9,7 @@ from pathlib import Path
 
 from derain.cli import at_least
 from derain.errors import DerainError
+from derain.tiling import QUARTERS
 from training.backgrounds import BackgroundError
 from training.loop import Execution
 from training.rain.families import HELD_OUT, TRAINABLE, trainable
@@ -129,7 +130,7 @@ def _parser() -> argparse.ArgumentParser:
             "--batch",
             "batch",
             at_least(1),
-            "patches a step, of all processes together; windows of several patches where there is a survey",
+            "patches a step, of all processes together; scenes of several patches where there is a survey",
         ),
         (
             "--patch",
@@ -165,9 +166,11 @@ def _parser() -> argparse.ArgumentParser:
     course.add_argument(
         "--windows",
         metavar="N",
-        type=at_least(1),
-        help="of a picture, in which the finished model's survey looks for what rain it is; each costs time, "
-        "and what they show is averaged (default: "
+        type=int,
+        choices=(1, QUARTERS),
+        help="of a picture, in which the finished model's survey looks for what rain it is: 1 in its middle, "
+        f"or {QUARTERS}, one in each quarter, by which each place is told of how much rain there is "
+        "(default: "
         f"{', '.join(f'{name} {survey.look.windows}' for name, survey in _surveys().items())})",
     )
     course.add_argument(
@@ -295,10 +298,10 @@ def _override(recipe: Recipe, options: argparse.Namespace) -> Recipe:
         surveying = _surveying(recipe, "--windows")
         look = replace(surveying.look, windows=options.windows)
         recipe = replace(recipe, survey=replace(surveying, look=look))
-    if recipe.survey is not None and recipe.patch_px > recipe.survey.window_px:
+    if recipe.survey is not None and recipe.patch_px > recipe.survey.scene_px:
         cell_px = recipe.survey.shape.alignment_px
-        window_px = -(-recipe.patch_px // cell_px) * cell_px  # patches are cut from windows
-        recipe = replace(recipe, survey=replace(recipe.survey, window_px=window_px))
+        scene_px = -(-recipe.patch_px // cell_px) * cell_px  # patches are cut from scenes
+        recipe = replace(recipe, survey=replace(recipe.survey, scene_px=scene_px))
     if options.start is not None:
         start = start_from(options.start, options.keep or 0.0, in_part=options.teacher is not None)
         recipe = replace(recipe, start=start, early_share=0.0)  # its networks know streaks already

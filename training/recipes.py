@@ -5,6 +5,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
+from derain.tiling import QUARTERS
 from training.backgrounds import Leaves
 from training.network import NetworkShape
 from training.rain.families import MIXED, MURKY, Family
@@ -30,7 +31,8 @@ class Surveying:
     goes_on: bool = False  # from that of the model to begin from, which else is taken as it is
     batch: int = 16  # windows
     window_px: int = 224
-    patches: int = 2  # that the networks are given of each window
+    scene_px: int = 336  # of what the networks see patches of, and the survey windows
+    patches: int = 4  # of each scene
     look: Look = field(default_factory=Look)  # of the finished model
 
 
@@ -56,7 +58,7 @@ class Recipe:
     camera_share: float  # how often a patch has been through a camera: noise and JPEG, rainy and clean alike
 
     steps: int
-    batch: int  # patches; windows, of several patches each, where there is a survey
+    batch: int  # patches; scenes, of several patches each, where there is a survey
     patch_px: int
     early_share: float  # of the steps, of `early_rain`; of weights that were trained already, none
     late_patch_px: int  # at the end: a network that sees farther than a patch has to see some of it
@@ -116,13 +118,13 @@ def fast() -> Recipe:
     return Recipe(
         name="fast",
         network=NetworkShape(width=16, dilations=(1, 2), is_told=True),
-        survey=Surveying(),
+        survey=Surveying(look=Look(windows=QUARTERS, longest_px=160)),
         members=1,
         rain=MURKY,
         early_rain=MIXED,
         photographs=PHOTOGRAPHS,
         photograph_count=None,
-        leaves=Leaves(complexity=0.2, size_px=256, row_share=0.15),
+        leaves=Leaves(complexity=0.2, size_px=336, row_share=0.15),
         leaves_count=192,
         leaves_share=0.3,
         clean_share=0.12,
@@ -130,7 +132,7 @@ def fast() -> Recipe:
         line_share=0.05,
         camera_share=0.3,
         steps=6_000,
-        batch=14,
+        batch=8,
         patch_px=96,
         early_share=0.5,
         late_patch_px=160,
@@ -142,12 +144,12 @@ def fast() -> Recipe:
 def base() -> Recipe:
     """The recipe of the shipped model, `models/base`: the mean of four networks like `fast`.
 
-    What one network gets wrong in rain that it has never seen, another one of its kind often does not. And
-    what one window of a picture hides of the rain, another one may show.
+    What one network gets wrong in rain that it has never seen, another one of its kind often does not.
 
     python training/run.py base
     """
-    return replace(fast(), name="base", members=4, survey=Surveying(look=Look(windows=2)))
+    survey = Surveying(look=Look(windows=QUARTERS, longest_px=192))
+    return replace(fast(), name="base", members=4, survey=survey)
 
 
 def best() -> Recipe:
@@ -169,7 +171,13 @@ def smoke() -> Recipe:
         name="smoke",
         network=NetworkShape(width=8, blocks=(1,), dilations=(1, 2), is_told=True),
         survey=Surveying(
-            SurveyShape(widths=(8, 16, 24), blocks=(1, 1, 1), seen=16), steps=60, batch=8, window_px=96
+            SurveyShape(widths=(8, 16, 24), blocks=(1, 1, 1), seen=16),
+            steps=60,
+            batch=8,
+            window_px=96,
+            scene_px=144,
+            patches=2,
+            look=Look(windows=QUARTERS),
         ),
         photograph_count=6,
         leaves_count=8,

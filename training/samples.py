@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from derain.arrays import Picture
+from derain.tiling import Span, Tile, place, spread
 from training.backgrounds import BackgroundError, cut_patch, draw_leaves, list_pictures, load_folder, subset
 from training.camera import photograph
 from training.lines import draw_lines
@@ -26,9 +27,10 @@ Tensors = tuple[Tensor, ...]
 class Samples(Dataset[Tensors]):
     """Sample `index` of a recipe: rainy and clean, both uint8 (3, patch, patch).
 
-    Where there is a survey: what it is to see, uint8 (3, window, window), and rainy and clean patches that
-    are cut from there, (patches, 3, patch, patch) each. A function of (seed, index), whichever process
-    makes it and whatever was made before.
+    Where there is a survey: windows of a scene for it to see, uint8 (3 x windows, window, window); where
+    patches of that scene lie in it, float32 (patches, 2, rows, columns), as `derain.tiling.place` has it; and
+    the patches, rainy and clean, uint8 (patches, 3, patch, patch). A function of (seed, index), whichever
+    process makes it and whatever was made before.
     """
 
     def __init__(self, recipe: Recipe) -> None:
@@ -36,7 +38,7 @@ class Samples(Dataset[Tensors]):
         self.photographs: list[Picture] = []
         if recipe.photographs is not None:
             # What is smaller than what is cut is enlarged; beyond four times nothing is left to learn from.
-            cut_px = recipe.survey.window_px if recipe.survey is not None else recipe.patch_px
+            cut_px = recipe.survey.scene_px if recipe.survey is not None else recipe.patch_px
             self.photographs = load_folder(
                 recipe.photographs, recipe.photograph_count, recipe.seed, smallest_px=cut_px // 4
             )
@@ -56,19 +58,23 @@ class Samples(Dataset[Tensors]):
         return self.recipe.steps * self.recipe.batch
 
     def __getitem__(self, index: int) -> Tensors:
-        recipe = self.recipe
+        recipe, survey = self.recipe, self.recipe.survey
         patch_px = recipe.patch_px_at(index // recipe.batch)
-        if recipe.survey is None:
+        if survey is None:
             rainy, clean = self._draw(index, patch_px)
             return _channels_first(rainy), _channels_first(clean)
-        rainy, clean = self._draw(index, recipe.survey.window_px)
+        scene = self._draw(index, survey.scene_px)
+        windows = spread(scene[0], survey.look.windows, survey.window_px, survey.window_px)
+
         rng = generator(Purpose.PATCHES, recipe.seed, index)
-        corners = rng.integers(0, recipe.survey.window_px - patch_px + 1, (recipe.survey.patches, 2))
+        corners = rng.integers(0, survey.scene_px - patch_px + 1, (survey.patches, 2))
+        tiles = [_square(top, left, patch_px) for top, left in corners.tolist()]
+        cells = [place(survey.scene_px, survey.scene_px, recipe.network.alignment_px, tile) for tile in tiles]
+        places = torch.from_numpy(np.stack(cells))
         rainy_patches, clean_patches = (
-            torch.stack([_channels_first(window[y : y + patch_px, x : x + patch_px]) for y, x in corners])
-            for window in (rainy, clean)
+            torch.stack([_channels_first(tile.of(side)) for tile in tiles]) for side in scene
         )
-        return _channels_first(rainy), rainy_patches, clean_patches
+        return _channels_first(np.concatenate(windows, axis=2)), places, rainy_patches, clean_patches
 
     def _draw(self, index: int, side_px: int) -> tuple[Picture, Picture]:
         """A square in the rain and dry."""
@@ -116,6 +122,11 @@ class SurveySamples(Samples):
         rainy, clean = self._draw(index, recipe.survey.window_px)
         layers = recipe.survey.rain.layers_of(recipe.seed, index)
         return _channels_first(rainy), torch.from_numpy(facts(layers, rainy, clean))
+
+
+def _square(top: int, left: int, side_px: int) -> Tile:
+    rows, columns = (Span(start, start + side_px, start, start + side_px) for start in (top, left))
+    return Tile(rows, columns)
 
 
 def _folder(rain: Family) -> Path | None:

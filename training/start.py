@@ -62,8 +62,8 @@ def begin(network: DerainNetwork | Survey, start: Start) -> None:
     for name, parameter in there.items():
         if name in weights:
             _widen(parameter, weights[name], f"{start.folder}: {name}")
-        elif ".refine." in name or ".listen." in name:
-            parameter.zero_()  # a new residual block adds nothing, and hears nothing
+        elif ".refine." in name:
+            parameter.zero_()  # a new residual block adds nothing
 
 
 @torch.no_grad()
@@ -111,11 +111,26 @@ def _read_all(start: Start) -> dict[str, Tensor]:
     if manifest.quantised_from is not None:
         raise StartError(f"{start.folder} is quantised: begin from {manifest.quantised_from.name}")
     model = onnx.load(start.folder / manifest.file.name)
-    return {
+    weights = {
         stored.name: torch.from_numpy(np.array(onnx.numpy_helper.to_array(stored)))
         for stored in model.graph.initializer
         if stored.name.endswith((".weight", ".bias"))
     }
+    return _told_in_places(weights)
+
+
+def _told_in_places(weights: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Of networks that were told the same everywhere, by matrices and not by convolutions of one cell."""
+    told: dict[str, Tensor] = {}
+    for name, weight in weights.items():
+        convolved = weight[..., None, None] if weight.ndim == 2 else weight
+        if ".listen." in name:  # how much more than once, and what is added
+            scale, shift = convolved.chunk(2)
+            told[name.replace(".listen.", ".scale.")] = scale + 1 if weight.ndim == 1 else scale
+            told[name.replace(".listen.", ".shift.")] = shift
+        else:
+            told[name] = convolved if "know" in name.split(".") else weight
+    return told
 
 
 def _widen(parameter: Tensor, weight: Tensor, what: str) -> None:

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from derain.arrays import FloatArray, Picture
+from derain.tiling import QUARTERS
 from training.blocks import ResidualBlock
 from training.rain.varied import Layer, Sheet
 
@@ -32,6 +33,9 @@ _BRIGHTER_GAIN = 4.0  # of how much brighter, in the loss: its squared errors ar
 
 _LEANS = slice(0, len(LEANS_DEG))
 _MEASURED = slice(_LEANS.stop, _LEANS.stop + _MEASURES)
+# What is told of each place where there is a window of each quarter of the picture, and not of all alike: how
+# much brighter it is for the rain, and whether there is any.
+_PLACED = slice(_MEASURED.stop - 1, FINDINGS)
 
 
 @dataclass(frozen=True)
@@ -53,7 +57,7 @@ class SurveyShape:
 class Look:
     """How much of a picture a finished model's survey sees."""
 
-    windows: int = 1  # spread over the picture
+    windows: int = 1  # the middle of the picture, or QUARTERS of it, each in the middle of its quarter
     longest_px: int = 256  # of a side of each; a multiple of the survey's alignment
 
 
@@ -85,21 +89,33 @@ class Survey(nn.Module):
         """What the optimiser of the inner convolutions leaves alone."""
         return [self.head, *self.see]
 
-    def findings(self, overview: Tensor) -> Tensor:
+    def findings(self, overview: Tensor, place: Tensor | None = None) -> Tensor:
         """Shares of the leans, measures, and the probability that there is rain, (N, FINDINGS).
 
         Of a window of each picture, (N, 3, H, W); or of several, (N, 3 x windows, H, W), the mean of what
         each of them shows. More in one window would be more than a survey is trained on, and the greatest
         of what it sees grows with what there is to see.
+
+        Of a window of each quarter, the findings of places too, which are given as `derain.tiling.place` has
+        them, (N, 2, rows, columns); they are (N, FINDINGS, rows, columns) then. How bright rain makes a
+        place, and whether there is any, is a plane through what the windows show, so it can be more or
+        less at a border than in any of them.
         """
         windows = overview.shape[1] // 3
         if windows == 1:
-            found = self(overview).float()
-        else:
-            each = self(overview.reshape(-1, 3, *overview.shape[2:])).float()
-            found = each.reshape(-1, windows, FINDINGS).mean(dim=1)
-        shares = _SHARES_GAIN * functional.softmax(found[:, _LEANS], dim=1)
-        return torch.cat([shares, found[:, _MEASURED], torch.sigmoid(found[:, -1:])], dim=1)
+            return _findings(self(overview).float())
+        each = self(overview.reshape(-1, 3, *overview.shape[2:])).float().reshape(-1, windows, FINDINGS)
+        mean = each.mean(dim=1)
+        if place is None:
+            return _findings(mean)
+        of_quarters = _findings(each.flatten(0, 1)).reshape(-1, windows, FINDINGS)[..., _PLACED]
+        top_left, top_right, bottom_left, bottom_right = of_quarters[..., None, None].unbind(dim=1)
+        down = (bottom_left + bottom_right - top_left - top_right) / 2
+        across = (top_right + bottom_right - top_left - bottom_left) / 2
+        of_all = _findings(mean)[..., None, None]
+        here = of_all[:, _PLACED] + down * place[:, :1] + across * place[:, 1:]
+        everywhere = of_all[:, : _PLACED.start].expand(-1, -1, *place.shape[2:])
+        return torch.cat([everywhere, here], dim=1)
 
     def forward(self, picture: Tensor) -> Tensor:
         """The findings as training has them: logits in the place of shares and probability."""
@@ -117,6 +133,27 @@ class Survey(nn.Module):
             thought = functional.silu(think(thought))
         found: Tensor = self.find(thought)
         return found
+
+
+def findings_of_patches(survey: Survey, overview: Tensor, place: Tensor) -> Tensor:
+    """Of equally many patches of each of N scenes, as a network is told them, one patch after the other.
+
+    `overview` has windows of the scenes, (N, 3 x windows, H, W), and `place` where the cells of the patches
+    lie in them, (N, patches, 2, rows, columns).
+    """
+    patches = place.shape[1]
+    if overview.shape[1] // 3 != QUARTERS:
+        return survey.findings(overview).repeat_interleave(patches, dim=0)
+    # All patches of a scene as one, as high as all of them.
+    findings = survey.findings(overview, place.transpose(1, 2).flatten(2, 3))
+    of_each: Tensor = findings.unflatten(2, (patches, -1))
+    return of_each.transpose(1, 2).flatten(0, 1)
+
+
+def _findings(found: Tensor) -> Tensor:
+    """Of what `Survey` returns, (N, FINDINGS)."""
+    shares = _SHARES_GAIN * functional.softmax(found[:, _LEANS], dim=1)
+    return torch.cat([shares, found[:, _MEASURED], torch.sigmoid(found[:, -1:])], dim=1)
 
 
 def facts(layers: Sequence[Layer], rainy: Picture, clean: Picture) -> FloatArray:

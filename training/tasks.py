@@ -11,7 +11,7 @@ from training.batches import Batch
 from training.network import DerainNetwork
 from training.recipes import Loss, Recipe
 from training.samples import Samples, SurveySamples
-from training.survey import Survey, survey_errors
+from training.survey import Survey, findings_of_patches, survey_errors
 from training.teacher import Teacher
 
 Learner = TypeVar("Learner", DerainNetwork, Survey, covariant=True)
@@ -48,11 +48,12 @@ class Deraining:
             rainy, clean = map(to_network, batch)
             wanted = clean if self.teacher is None else self.teacher.derain(rainy)
             return patch_errors(forward(rainy).float(), wanted, recipe.loss)
-        count, patches = batch[1].shape[:2]
-        windows, rainy, clean = (to_network(each.flatten(0, -4)) for each in batch)
+        overview, place = to_network(batch[0]), batch[1]
+        count, patches = place.shape[:2]
+        rainy, clean = (to_network(each.flatten(0, 1)) for each in batch[2:])
         with torch.no_grad():
-            findings = self.survey.findings(windows).repeat_interleave(patches, dim=0)
-        wanted = clean if self.teacher is None else self.teacher.derain(rainy, windows)
+            findings = findings_of_patches(self.survey, overview, place)
+        wanted = clean if self.teacher is None else self.teacher.derain(rainy, overview, place)
         errors = patch_errors(forward(rainy, findings).float(), wanted, recipe.loss)
         return errors.reshape(count, patches).mean(dim=1)
 

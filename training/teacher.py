@@ -14,7 +14,7 @@ from derain.errors import DerainError
 from derain.manifest import load_manifest
 from training.network import DerainNetwork, MeanNetwork, NetworkShape
 from training.start import Start, begin, survey_of
-from training.survey import Survey, SurveyShape
+from training.survey import Survey, SurveyShape, findings_of_patches
 
 
 class TeacherError(DerainError):
@@ -54,12 +54,13 @@ class Teacher:
             self._survey = survey.to(device)
 
     @torch.no_grad()
-    def derain(self, rainy: Tensor, windows: Tensor | None = None) -> Tensor:
-        """What it makes of patches, (N, 3, H, W); of each window, where it is told, equally many."""
+    def derain(self, rainy: Tensor, overview: Tensor | None = None, place: Tensor | None = None) -> Tensor:
+        """What it makes of patches, (N, 3, H, W); where it is told, see `findings_of_patches`."""
         findings = None
         if self._survey is not None:
-            assert windows is not None
-            findings = self._survey.findings(windows).repeat_interleave(len(rainy) // len(windows), dim=0)
+            assert overview is not None
+            assert place is not None
+            findings = findings_of_patches(self._survey, overview, place)
         derained: Tensor = self._network(rainy, findings)
         return derained.float()
 

@@ -28,7 +28,11 @@ Trained = TypeVar("Trained", bound=nn.Module)
 TINY_SHAPE = NetworkShape(width=4, blocks=(1,), dilations=(1,))
 TOLD_SHAPE = NetworkShape(width=4, blocks=(1,), dilations=(1,), is_told=True)
 SURVEYED = Surveying(
-    SurveyShape(widths=(4, 8), blocks=(1, 1), seen=4, hidden=(8, 8)), steps=4, batch=4, window_px=32
+    SurveyShape(widths=(4, 8), blocks=(1, 1), seen=4, hidden=(8, 8)),
+    steps=4,
+    batch=4,
+    window_px=32,
+    scene_px=48,
 )
 
 

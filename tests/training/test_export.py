@@ -12,6 +12,7 @@ import torch
 
 from derain.engine import Engine
 from derain.manifest import load_manifest
+from derain.tiling import QUARTERS
 from tests.training.conftest import TINY_SHAPE, ExportedModel, surveyed_network, with_random_weights
 from training.card import model_card
 from training.export import (
@@ -56,7 +57,7 @@ def test_manifest_describes_the_model(exported: ExportedModel, tiny_recipe: Reci
     ]
 
 
-@pytest.mark.parametrize("windows", [1, 2])
+@pytest.mark.parametrize("windows", [1, QUARTERS])
 def test_a_survey_s_means_and_maxima_are_poolings(tmp_path: Path, windows: int) -> None:
     """Which onnxruntime does in the blocked layout of convolutions; parity says that they are the same."""
     network = surveyed_network(windows=windows)
@@ -124,12 +125,12 @@ def test_multiply_adds_of_a_stored_graph_are_its_networks(name: str) -> None:
 
 
 def test_each_window_of_a_survey_costs(tmp_path: Path, tiny_recipe: Recipe) -> None:
-    one, two = surveyed_network(windows=1), surveyed_network(windows=2)
-    of_survey = kmac_per_pixel(two) - kmac_per_pixel(one)
-    assert of_survey > 0.1
-    manifest = export(two, tiny_recipe, "unknown", tmp_path, "told")
+    one, four = surveyed_network(windows=1), surveyed_network(windows=QUARTERS)
+    of_survey = kmac_per_pixel(four) - kmac_per_pixel(one)
+    assert of_survey > 0.3
+    manifest = export(four, tiny_recipe, "unknown", tmp_path, "told")
     assert manifest.input.overview is not None
-    assert manifest.input.overview.windows == 2
+    assert manifest.input.overview.windows == QUARTERS
     counted = kmac_of_graph(onnx.load(tmp_path / "model.onnx"), manifest.input)
     assert counted == pytest.approx(kmac_per_pixel(one) + of_survey)
 

@@ -12,6 +12,7 @@ import torch
 from derain.arrays import FloatArray, quantise
 from derain.engine import Engine
 from derain.manifest import Views, load_manifest
+from derain.tiling import QUARTERS
 from tests.conftest import ROOT, files_in, noise
 from tests.training.conftest import TINY_SHAPE, ExportedModel, assert_refused, surveyed_network
 from training.card import REMARKS, write_model_texts
@@ -142,12 +143,15 @@ def test_manifests_of_before_still_load() -> None:
     assert load_manifest(ROOT / "models" / "base").mirrored_from is None
 
 
-def test_a_survey_sees_the_same_mirror_image(tmp_path: Path) -> None:
-    network = surveyed_network()
+@pytest.mark.parametrize("windows", [1, QUARTERS])
+def test_a_survey_sees_the_same_mirror_image(tmp_path: Path, windows: int) -> None:
+    """And each place is told of itself, wherever it lies in the mirror."""
+    network = surveyed_network(windows=windows)
     write_onnx(network, tmp_path / "model.onnx")
     onnx.save(mirrored(onnx.load(tmp_path / "model.onnx"), VIEWS[4]), tmp_path / "best.onnx")
     rng = np.random.default_rng(0)
-    given = [rng.random((2, 3, *sides), dtype=np.float32) for sides in ((16, 24), (32, 16))]
+    shapes = [(3, 16, 24), (3 * windows, 32, 16), (2, 4, 6)][: 3 if windows == QUARTERS else 2]
+    given = [rng.random((2, *shape), dtype=np.float32) for shape in shapes]
 
     def run(*axes: int) -> FloatArray:
         turned = [torch.from_numpy(np.flip(each, axes).copy()) for each in given]
@@ -155,6 +159,6 @@ def test_a_survey_sees_the_same_mirror_image(tmp_path: Path) -> None:
             return np.asarray(np.flip(network(*turned).numpy(), axes))
 
     expected = (run() + run(2) + run(3) + run(2, 3)) / 4
-    names = ("rainy", "overview")
-    (clean,) = session(tmp_path / "best.onnx").run(["clean"], dict(zip(names, given, strict=True)))
+    names = ("rainy", "overview", "place")
+    (clean,) = session(tmp_path / "best.onnx").run(["clean"], dict(zip(names, given, strict=False)))
     np.testing.assert_allclose(np.asarray(clean), expected, rtol=0, atol=1e-5)

@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from derain.tiling import cut
+from derain.tiling import QUARTERS, cut
 from tests.conftest import noise
 from tests.training.conftest import surveyed_network, with_random_weights
 from training.network import DerainNetwork, MeanNetwork, NetworkShape, derain_picture
@@ -50,6 +50,42 @@ def test_surveyed_network_tells_its_members_what_the_overview_shows() -> None:
     findings = network.survey.findings(overview)
     torch.testing.assert_close(network(rainy, overview), network.network(rainy, findings))
     assert not torch.allclose(network(rainy, overview), network(rainy, overview.flip(0)))
+
+
+def test_each_place_is_told_what_its_part_of_the_picture_shows() -> None:
+    """Half-way between border and middle lies the middle of a quarter; from there on it goes on as it was."""
+    survey = surveyed_network().survey
+    windows = torch.rand(2, 3 * QUARTERS, 32, 16)
+    brightness = FINDINGS - 2
+    each = torch.stack([survey(window) for window in windows.chunk(QUARTERS, dim=1)])[..., brightness]
+    middles = torch.tensor([[-0.5, -0.5], [-0.5, 0.5], [0.5, -0.5], [0.5, 0.5]])
+    place = middles.T.reshape(1, 2, 2, 2).expand(2, -1, -1, -1)
+    found = survey.findings(windows, place)
+    assert found.shape == (2, FINDINGS, 2, 2)
+    # A plane has three numbers: of four it meets the sums of any row and column.
+    told = found[:, brightness].flatten(1).T
+    for pair in ([0, 1], [2, 3], [0, 2], [1, 3]):
+        torch.testing.assert_close(told[pair].mean(dim=0), each[pair].mean(dim=0))
+    of_all = survey.findings(windows)
+    torch.testing.assert_close(survey.findings(windows, torch.zeros(2, 2, 1, 1))[..., 0, 0], of_all)
+    everywhere = found[:, :brightness].flatten(2)
+    torch.testing.assert_close(everywhere, of_all[:, :brightness, None].expand(-1, -1, 4))
+
+
+def test_a_network_hears_of_each_cell_what_is_told_of_it() -> None:
+    """The same of all cells is the same as of the whole; another of some changes what is near them."""
+    network = with_random_weights(
+        DerainNetwork(NetworkShape(width=4, blocks=(1, 1), dilations=(1,), is_told=True)), seed=0
+    )
+    rainy, findings = torch.rand(2, 3, 16, 160), torch.rand(2, FINDINGS)
+    cells = findings[..., None, None].repeat(1, 1, 2, 20)
+    whole = network(rainy, findings)
+    torch.testing.assert_close(network(rainy, cells), whole)
+    cells[..., :2] *= 3
+    changed = (network(rainy, cells) - whole).abs()
+    reach_px = 16 + network.shape.receptive_radius_px
+    assert changed[..., :16].max() > 1e-4
+    assert changed[..., reach_px:].max() < 1e-6
 
 
 def test_the_findings_of_several_windows_are_the_mean_of_each_ones() -> None:

@@ -90,11 +90,11 @@ def test_a_survey_that_there_is_none_of_is_an_error() -> None:
         read_options(["study", "--survey-steps", "5"])
 
 
-def test_windows_are_no_smaller_than_the_patches_cut_from_them() -> None:
-    for patch_px, window_px in ((224, 224), (232, 240), (320, 320)):
+def test_scenes_are_no_smaller_than_the_patches_cut_from_them() -> None:
+    for patch_px, scene_px in ((224, 336), (344, 352), (384, 384)):
         survey = read_options(["base", "--patch", str(patch_px)]).recipe.survey
         assert survey is not None
-        assert survey.window_px == window_px
+        assert survey.scene_px == scene_px
 
 
 @pytest.mark.parametrize(

@@ -8,11 +8,13 @@ import pytest
 import torch
 
 from derain.image import PNG, encode
+from derain.tiling import QUARTERS, spread
 from tests.training.conftest import SURVEYED
 from training.backgrounds import BackgroundError
 from training.rain.varied import VARIED
 from training.recipes import Recipe
 from training.samples import Samples
+from training.survey import Look
 
 
 def test_sample_is_a_function_of_its_index(tiny_recipe: Recipe) -> None:
@@ -94,17 +96,22 @@ def test_too_small_a_picture_is_refused_by_name(tiny_recipe: Recipe, tmp_path: P
         Samples(recipe)
 
 
-def test_patches_are_cut_from_the_window_that_is_surveyed(tiny_recipe: Recipe) -> None:
-    survey = replace(SURVEYED, patches=3)
+@pytest.mark.parametrize("windows", [1, QUARTERS])
+def test_patches_are_cut_from_the_scene_that_is_surveyed(tiny_recipe: Recipe, windows: int) -> None:
+    survey = replace(SURVEYED, patches=3, look=Look(windows))
     samples = Samples(replace(tiny_recipe, survey=survey, late_patch_px=24, late_share=1 / 3))
+    # The same rain as on a patch of the scene's size.
+    whole = Samples(replace(samples.recipe, survey=None, patch_px=survey.scene_px, late_share=0.0))
     for index in range(len(samples)):
-        window, rainy, clean = samples[index]
+        overview, place, rainy, clean = samples[index]
         side_px = 24 if index >= 16 else 16
-        assert window.shape == (3, survey.window_px, survey.window_px)
         assert rainy.shape == clean.shape == (3, 3, side_px, side_px)
-        assert {each.dtype for each in (window, rainy, clean)} == {torch.uint8}
-        places = window.unfold(1, side_px, 1).unfold(2, side_px, 1).permute(1, 2, 0, 3, 4)
-        for patch in rainy:
-            assert (places == patch).flatten(2).all(dim=2).any()
-    whole = Samples(replace(samples.recipe, survey=None, patch_px=survey.window_px, late_share=0.0))
-    assert torch.equal(whole[5][0], samples[5][0]), "the same rain as on a patch of that size"
+        assert {each.dtype for each in (overview, rainy, clean)} == {torch.uint8}
+        scene = whole[index][0]
+        seen = spread(scene.permute(1, 2, 0).numpy(), windows, survey.window_px, survey.window_px)
+        assert torch.equal(overview, torch.from_numpy(np.concatenate(seen, axis=2)).permute(2, 0, 1))
+        for patch, cells in zip(rainy, place, strict=True):
+            # The middle of the first cell of 4 px says where the patch was cut.
+            top, left = ((cells[:, 0, 0] + 1) * survey.scene_px / 2 - 2).round().int().tolist()
+            assert torch.equal(scene[:, top : top + side_px, left : left + side_px], patch)
+            assert cells.shape == (2, side_px // 4, side_px // 4)

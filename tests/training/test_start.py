@@ -6,12 +6,15 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 import torch
+from onnx import numpy_helper
 
 from derain.arrays import Picture
 from derain.engine import Engine
 from derain.errors import ModelError
+from derain.manifest import describe_file
 from tests.training.conftest import (
     SURVEYED,
     TINY_SHAPE,
@@ -21,7 +24,7 @@ from tests.training.conftest import (
     with_random_weights,
 )
 from training.card import write_model_texts
-from training.export import export
+from training.export import OPSET, export
 from training.loop import train
 from training.network import DerainNetwork, MeanNetwork, NetworkShape, derain_picture
 from training.options import SurveyError, read_options
@@ -164,12 +167,12 @@ def test_a_survey_can_go_on_alone(exported: ExportedModel) -> None:
         read_options(["smoke", *options[3:]])
 
 
-def test_a_model_can_be_made_anew_to_look_at_more_windows(exported: ExportedModel) -> None:
-    recipe = read_options(["smoke", "--from", str(exported.folder), "--steps", "0", "--windows", "3"]).recipe
+def test_a_model_can_be_made_anew_to_look_at_fewer_windows(exported: ExportedModel) -> None:
+    recipe = read_options(["smoke", "--from", str(exported.folder), "--steps", "0", "--windows", "1"]).recipe
     assert recipe.survey is not None
-    assert (recipe.steps, recipe.survey.goes_on, recipe.survey.look.windows) == (0, False, 3)
+    assert (recipe.steps, recipe.survey.goes_on, recipe.survey.look.windows) == (0, False, 1)
     with pytest.raises(SurveyError, match="--windows is of no use: the recipe study has no survey"):
-        read_options(["study", "--windows", "2"])
+        read_options(["study", "--windows", "4"])
 
 
 def test_after_no_steps_the_network_is_that_begun_from(
@@ -181,6 +184,36 @@ def test_after_no_steps_the_network_is_that_begun_from(
     begin(expected, start_from(exported.folder))
     for name, weight in network.state_dict().items():
         assert torch.equal(weight, expected.state_dict()[name])
+
+
+def test_a_network_that_was_told_by_matrices_is_begun_from(tiny_recipe: Recipe, tmp_path: Path) -> None:
+    """As those were that were told the same everywhere: one matrix said how much more, and what is added."""
+    network = surveyed_network(members=1)
+    folder = tmp_path / "told"
+    folder.mkdir()
+    manifest = export(network, replace(tiny_recipe, network=TOLD_SHAPE), "abc", folder, "told")
+    model = onnx.load(folder / "model.onnx")
+    arrays = {each.name: numpy_helper.to_array(each) for each in model.graph.initializer}
+    older = {}
+    for name, array in arrays.items():
+        if ".scale." in name:
+            more = array - 1 if array.ndim == 1 else array
+            both = np.concatenate([more, arrays[name.replace(".scale.", ".shift.")]])
+            older[name.replace(".scale.", ".listen.")] = both.reshape(both.shape[:2])
+        elif ".shift." not in name:
+            older[name] = array.reshape(array.shape[:2]) if ".know." in name else array
+    assert older.keys() != arrays.keys()
+    del model.graph.initializer[:]
+    model.graph.initializer.extend(numpy_helper.from_array(array, name) for name, array in older.items())
+    onnx.save(model, folder / "model.onnx")
+    file = describe_file(folder / "model.onnx", OPSET)
+    write_model_texts(folder, manifest.model_copy(update={"file": file}))
+    begun = DerainNetwork(TOLD_SHAPE)
+    begin(begun, start_from(folder))
+    assert isinstance(network.network, MeanNetwork)
+    member = network.network.members[0]
+    for (name, weight), expected in zip(begun.named_parameters(), member.parameters(), strict=True):
+        torch.testing.assert_close(weight, expected, msg=name)
 
 
 def test_each_member_begins_from_one_of_the_model_s(tiny_recipe: Recipe, tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from derain.tiling import QUARTERS
 from tests.training.conftest import SURVEYED, TOLD_SHAPE, ExportedModel, surveyed_network
 from training.card import write_model_texts
 from training.export import export
@@ -25,26 +26,32 @@ CPU = torch.device("cpu")
 @pytest.fixture(scope="module")
 def told(tiny_recipe: Recipe, tmp_path_factory: pytest.TempPathFactory) -> tuple[SurveyedNetwork, Start]:
     """A mean of two that have a survey, and its folder."""
-    network, folder = surveyed_network(), tmp_path_factory.mktemp("models") / "told"
+    network, folder = surveyed_network(windows=QUARTERS), tmp_path_factory.mktemp("models") / "told"
     folder.mkdir()
     recipe = replace(tiny_recipe, network=TOLD_SHAPE, survey=SURVEYED, members=2)
     write_model_texts(folder, export(network, recipe, "abc", folder, "told"))
     return network, start_from(folder)
 
 
-def _batch(windows: int, patches: int) -> tuple[torch.Tensor, ...]:
-    """uint8: windows, rainy and clean patches of each."""
+def _batch(scenes: int, patches: int, windows: int = QUARTERS) -> tuple[torch.Tensor, ...]:
+    """Windows of each scene, where its patches lie, and these rainy and clean."""
     generator = torch.Generator().manual_seed(3)
-    sizes = [(windows, 3, 32, 32), (windows, patches, 3, 16, 24), (windows, patches, 3, 16, 24)]
-    return tuple(torch.randint(0, 256, size, dtype=torch.uint8, generator=generator) for size in sizes)
+    place = 2 * torch.rand(scenes, patches, 2, 4, 6, generator=generator) - 1
+    sizes = [(scenes, 3 * windows, 32, 32), *2 * [(scenes, patches, 3, 16, 24)]]
+    overview, rainy, clean = (
+        torch.randint(0, 256, size, dtype=torch.uint8, generator=generator) for size in sizes
+    )
+    return overview, place, rainy, clean
 
 
-def test_it_does_what_the_model_does(told: tuple[SurveyedNetwork, Start]) -> None:
+@pytest.mark.parametrize("windows", [1, QUARTERS])
+def test_it_does_what_the_model_does(told: tuple[SurveyedNetwork, Start], windows: int) -> None:
     network, start = told
-    windows, rainy, _ = _batch(2, 3)
+    overview, place, rainy, _ = _batch(2, 3, windows)
     patches = to_network(rainy.flatten(0, 1))
-    expected = network(patches, to_network(windows).repeat_interleave(3, dim=0))
-    taught = Teacher(start, CPU, looks_at_windows=True).derain(patches, to_network(windows))
+    seen = to_network(overview).repeat_interleave(3, dim=0)
+    expected = network(patches, seen, place.flatten(0, 1) if windows == QUARTERS else None)
+    taught = Teacher(start, CPU, looks_at_windows=True).derain(patches, to_network(overview), place)
     torch.testing.assert_close(taught, expected, atol=1e-5, rtol=0)
 
 
