@@ -118,7 +118,7 @@ def fast() -> Recipe:
     return Recipe(
         name="fast",
         network=NetworkShape(width=16, dilations=(1, 2), is_told=True),
-        survey=Surveying(look=Look(windows=QUARTERS, longest_px=160)),
+        survey=Surveying(look=Look(windows=QUARTERS, longest_px=144)),
         members=1,
         rain=MURKY,
         early_rain=MIXED,
