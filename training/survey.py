@@ -34,8 +34,8 @@ _BRIGHTER_GAIN = 4.0  # of how much brighter, in the loss: its squared errors ar
 _LEANS = slice(0, len(LEANS_DEG))
 _MEASURED = slice(_LEANS.stop, _LEANS.stop + _MEASURES)
 # What is told of each place where there is a window of each quarter of the picture, and not of all alike: how
-# much brighter it is for the rain, and whether there is any.
-_PLACED = slice(_MEASURED.stop - 1, FINDINGS)
+# much brighter it is for the rain.
+_PLACED = slice(_MEASURED.stop - 1, _MEASURED.stop)
 
 
 @dataclass(frozen=True)
@@ -97,9 +97,9 @@ class Survey(nn.Module):
         of what it sees grows with what there is to see.
 
         Of a window of each quarter, the findings of places too, which are given as `derain.tiling.place` has
-        them, (N, 2, rows, columns); they are (N, FINDINGS, rows, columns) then. How bright rain makes a
-        place, and whether there is any, is a plane through what the windows show, so it can be more or
-        less at a border than in any of them.
+        them, (N, 2, rows, columns); they are (N, FINDINGS, rows, columns) then. How much brighter rain makes
+        a place is a plane through what the windows show, so it can be more or less at a border than in any
+        of them. Whether there is rain is said of all alike: a window of writing alone looks like some.
         """
         windows = overview.shape[1] // 3
         if windows == 1:
@@ -108,14 +108,13 @@ class Survey(nn.Module):
         mean = each.mean(dim=1)
         if place is None:
             return _findings(mean)
-        of_quarters = _findings(each.flatten(0, 1)).reshape(-1, windows, FINDINGS)[..., _PLACED]
-        top_left, top_right, bottom_left, bottom_right = of_quarters[..., None, None].unbind(dim=1)
+        top_left, top_right, bottom_left, bottom_right = each[..., _PLACED, None, None].unbind(dim=1)
         down = (bottom_left + bottom_right - top_left - top_right) / 2
         across = (top_right + bottom_right - top_left - bottom_left) / 2
         of_all = _findings(mean)[..., None, None]
         here = of_all[:, _PLACED] + down * place[:, :1] + across * place[:, 1:]
-        everywhere = of_all[:, : _PLACED.start].expand(-1, -1, *place.shape[2:])
-        return torch.cat([everywhere, here], dim=1)
+        everywhere = of_all.expand(-1, -1, *place.shape[2:])
+        return torch.cat([everywhere[:, : _PLACED.start], here, everywhere[:, _PLACED.stop :]], dim=1)
 
     def forward(self, picture: Tensor) -> Tensor:
         """The findings as training has them: logits in the place of shares and probability."""
