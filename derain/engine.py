@@ -240,7 +240,7 @@ def network_inputs(picture: AnyPicture, contract: InputContract) -> list[FloatAr
     inputs = [padded]
     if (overview := _overview(picture, contract.overview)) is not None:
         inputs.append(overview)
-    if contract.overview is not None and contract.overview.is_placed:
+    if contract.is_placed:
         _, height, width = padded.shape
         inputs.append(place(height, width, contract.alignment_px))
     return [each[None] for each in inputs]
@@ -277,7 +277,7 @@ def _run(
     overviews = [job.overview for job in jobs if job.overview is not None]
     if overviews:
         feed[names[1]] = np.stack(overviews)
-    if contract.overview is not None and contract.overview.is_placed:
+    if contract.is_placed:
         feed[names[2]] = np.stack([job.place(contract.alignment_px) for job in jobs])
     (got,) = session.run(None, feed)
     for job, values in zip(jobs, np.asarray(got), strict=True):

@@ -61,6 +61,10 @@ class InputContract(_Part):
     # cells of `alignment_px` in a third.
     overview: Overview | None = None
 
+    @property
+    def is_placed(self) -> bool:
+        return self.overview is not None and self.overview.is_placed
+
 
 class Parity(_Part):
     """How closely the file agrees with the network it was made from."""

@@ -110,7 +110,7 @@ def _windows(overview: Overview) -> str:
 
 
 def _place(contract: InputContract) -> str:
-    if contract.overview is None or not contract.overview.is_placed:
+    if not contract.is_placed:
         return ""
     return f"""\
 - **Third input**: where in the picture each cell of {contract.alignment_px} pixels of the tile lies, down and
