@@ -12,7 +12,7 @@ from derain.tiling import QUARTERS
 
 MANIFEST_NAME = "manifest.json"
 
-Views = Literal[2, 4]  # of a picture: as it is and left to right; 4: both also upside down
+Views = Literal[1, 2, 4]  # of a picture: as it is; 2: and left to right; 4: both also upside down
 
 
 class _Part(BaseModel):
@@ -81,9 +81,13 @@ class _Origin(_Part):
 
 
 class Mirrored(_Origin):
-    """The model that this one runs on a picture and on its mirror images, to return the mean."""
+    """The model that this one runs on a picture and on its mirror images, to return the mean.
+
+    Each enlarged before it, and what it takes off made smaller again.
+    """
 
     views: Views
+    enlarged: float = Field(default=1, ge=1)  # times each side
 
 
 class Quantised(_Origin):

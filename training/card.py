@@ -160,6 +160,8 @@ def _started(recipe: dict[str, Any]) -> str:
         return ""
     weights = "those weights that fit" if start.get("in_part") else "the weights"
     begun = f"\n  Began from {weights} of `{start['folder']}`, SHA-256 `{start['sha256']}`"
+    for other in start.get("also", ()):
+        begun += f",\n  averaged with those of `{other['folder']}`, SHA-256 `{other['sha256']}`"
     kept = start.get("kept")  # not in recipes of earlier versions
     return f"{begun}, of which {kept:.0%} are kept." if kept else f"{begun}."
 
@@ -181,7 +183,8 @@ def _surveyed(recipe: dict[str, Any]) -> str:
     if survey.get("goes_on"):
         return f"\n  The survey went on from that model's where it had one, for {trained}."
     if recipe.get("start"):
-        return f"\n  The survey is that model's where it had one; else it was trained before, in {trained}."
+        whose = "the first model's" if recipe["start"].get("also") else "that model's"
+        return f"\n  The survey is {whose} where it had one; else it was trained before, in {trained}."
     return f"\n  The survey was trained before, in {trained}."
 
 
@@ -190,16 +193,29 @@ def _original(manifest: Manifest) -> str:
         return f"`{manifest.quantised_from.name}` on noise"
     if manifest.mirrored_from is None:
         return "PyTorch"
-    return f"`{manifest.mirrored_from.name}`, run and averaged view by view"
+    name = manifest.mirrored_from.name
+    around = ", enlarged around it by PyTorch" if manifest.mirrored_from.enlarged > 1 else ""
+    return f"`{name}`, run and averaged view by view{around}"
 
 
 def _mirrored(manifest: Manifest) -> str:
     if (mirrored := manifest.mirrored_from) is None:
         return ""
-    views = "left to right" if mirrored.views == 2 else "left to right, upside down, and both"
-    return f"""- **Mirrored, not trained anew**: runs `{mirrored.name}`, SHA-256
+    views = {
+        1: "on the picture.",
+        2: "on the picture and on its mirror image, left to right, and returns the mean.",
+        4: "on the picture and on its mirror images, left to right, upside down, and both, and returns "
+        "the mean.",
+    }[mirrored.views]
+    if mirrored.enlarged > 1:
+        views += (
+            f"\n  Pictures are enlarged before it, {mirrored.enlarged:g} times each side, and what it takes "
+            "off is made smaller again."
+        )
+    made = "Mirrored" if mirrored.views > 1 else "Enlarged"
+    return f"""- **{made}, not trained anew**: runs `{mirrored.name}`, SHA-256
   `{mirrored.sha256}`,
-  on the picture and on its mirror images, {views}, and returns the mean.
+  {views}
 """
 
 

@@ -152,16 +152,21 @@ def measure_parity(network: Network, path: Path) -> Parity:
 
 
 def compare(
-    path: Path, expected: Compute, contract: InputContract, tolerance: float = PARITY_TOLERANCE
+    path: Path,
+    expected: Compute,
+    contract: InputContract,
+    tolerance: float = PARITY_TOLERANCE,
+    cells: Sequence[tuple[int, int]] = PARITY_CELLS,
 ) -> Parity:
-    """The largest difference between a file and what it is to compute; raises ParityError."""
+    """The largest difference between a file and what it is to compute; raises ParityError.
+
+    Of noise of so many cells of the alignment, height and width.
+    """
     compute = computed_by(path)
-    sizes = [
-        (rows * contract.alignment_px, columns * contract.alignment_px) for rows, columns in PARITY_CELLS
-    ]
+    sizes = [(rows * contract.alignment_px, columns * contract.alignment_px) for rows, columns in cells]
     rng = np.random.default_rng(0)
     largest = 0.0
-    for rows, columns in PARITY_CELLS:
+    for rows, columns in cells:
         given = [
             rng.random((2, channels, rows * cell_px, columns * cell_px), dtype=np.float32)
             for _, channels, cell_px in _inputs(contract)

@@ -1,10 +1,13 @@
 """Makes a model that runs another one on a picture and on its mirror images, and returns the mean.
 
     python -m training.mirror models/base --name best
+    python -m training.mirror models/base --name best --enlarge 1.25
 
 Nothing is trained. In a mirror rain is still rain, and a photograph a photograph; the mistakes of a network
-differ from view to view, so the mean has less of them. The new model stands beside the given one and is
-served like any other. It costs as many times as much as it has views; tiles and memory stay the same.
+differ from view to view, so the mean has less of them. Of an enlarged picture (training/enlarge.py) it takes
+more of the rain off, and less of anything else. The new model stands beside the given one and is served like
+any other. It costs as many times as much as it has views, and the square of what it enlarges by, which memory
+grows by as well.
 """
 
 import argparse
@@ -21,7 +24,8 @@ from derain.arrays import FloatArray
 from derain.cli import at_least, run_command
 from derain.errors import DerainError
 from derain.manifest import InputContract, Manifest, Mirrored, Views, load_manifest
-from training.export import Compute, compare, computed_by, kmac_of_graph
+from training.enlarge import FACTORS, enlarge_around, enlarged, enlarged_contract, enlarged_overlap_px
+from training.export import PARITY_CELLS, Compute, compare, computed_by, kmac_of_graph
 from training.model_folder import make_of_another
 from training.options import model_name
 
@@ -30,6 +34,7 @@ Axes = tuple[int, ...]
 _ROWS, _COLUMNS = 2, 3  # of (N, 3, H, W)
 # The axes along which each view is turned round.
 VIEWS: dict[Views, tuple[Axes, ...]] = {
+    1: ((),),
     2: ((), (_COLUMNS,)),
     4: ((), (_COLUMNS,), (_ROWS,), (_ROWS, _COLUMNS)),
 }
@@ -102,42 +107,59 @@ def mean_of_views(compute: Compute, views: Sequence[Axes]) -> Compute:
     return mean
 
 
-def mirror(folder: Path, name: str, count: Views, overview_px: int | None = None) -> Path:
+def mirror(folder: Path, name: str, count: Views, overview_px: int | None = None, factor: float = 1) -> Path:
     """The mirrored model's folder, beside the given one; raises MirrorError, ModelError or ParityError.
 
-    Its survey sees `overview_px` of a side at most; None is as much as the given one's.
+    Its survey sees `overview_px` of a side at most; None is as much as the given one's, or a little less
+    where that has to be a multiple of more. Pictures are enlarged by the factor, 1 or one of FACTORS.
     """
     source = load_manifest(folder)
-    contract = _looks_at(source, overview_px)
-    _check(source)
+    _check(source, count, factor)
+    contract = _looks_at(source, overview_px, factor)
 
     def write(original: Path, path: Path) -> dict[str, Any]:
         views = VIEWS[count]
-        graph = mirrored(onnx.load(original), views)
+        graph, expected = onnx.load(original), computed_by(original)
+        overlap_px, cells = source.overlap_px, list(PARITY_CELLS)
+        if count > 1:
+            graph, expected = mirrored(graph, views), mean_of_views(expected, views)
+        if factor > 1:
+            graph, expected = enlarged(graph, factor, source.input), enlarge_around(expected, factor)
+            overlap_px = enlarged_overlap_px(overlap_px, source.input, factor)
+            # About as many pixels as elsewhere.
+            larger = contract.alignment_px // source.input.alignment_px
+            cells = [(-(-rows // larger), -(-columns // larger)) for rows, columns in cells]
         onnx.save(graph, path)
         return {
             "kmac_per_pixel": round(kmac_of_graph(graph, contract), 1),
             "input": contract,
-            "parity": compare(path, mean_of_views(computed_by(original), views), contract),
-            "mirrored_from": Mirrored(name=source.name, sha256=source.file.sha256, views=count),
+            "overlap_px": overlap_px,
+            "parity": compare(path, expected, contract, cells=cells),
+            "mirrored_from": Mirrored(
+                name=source.name, sha256=source.file.sha256, views=count, enlarged=factor
+            ),
         }
 
     return make_of_another(folder, source, name, write)
 
 
-def _looks_at(source: Manifest, overview_px: int | None) -> InputContract:
-    overview = source.input.overview
-    if overview_px is None:
-        return source.input
+def _looks_at(source: Manifest, overview_px: int | None, factor: float) -> InputContract:
+    contract = enlarged_contract(source.input, factor)
+    overview = contract.overview
     if overview is None:
-        raise MirrorError(f"{source.name} has no survey that could see more of the picture")
+        if overview_px is not None:
+            raise MirrorError(f"{source.name} has no survey that could see more of the picture")
+        return contract
+    if overview_px is None:
+        overview_px = max(1, overview.longest_px // overview.alignment_px) * overview.alignment_px
     if overview_px % overview.alignment_px:
         raise MirrorError(f"--overview {overview_px} is no multiple of {overview.alignment_px}")
-    seen = overview.model_copy(update={"longest_px": overview_px})
-    return source.input.model_copy(update={"overview": seen})
+    return contract.model_copy(update={"overview": overview.model_copy(update={"longest_px": overview_px})})
 
 
-def _check(source: Manifest) -> None:
+def _check(source: Manifest, count: Views, factor: float) -> None:
+    if count == 1 and factor == 1:
+        raise MirrorError("--views 1 without --enlarge changes nothing")
     if source.mirrored_from is not None:
         raise MirrorError(f"{source.name} is mirrored already: mirror {source.mirrored_from.name}")
     if source.quantised_from is not None:
@@ -152,7 +174,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _run(options: argparse.Namespace) -> int:
-    folder = mirror(options.model, options.name, options.views, options.overview)
+    folder = mirror(options.model, options.name, options.views, options.overview, options.enlarge)
     print(f"{folder} is ready:\n  DERAIN_MODEL={folder} make serve")
     return 0
 
@@ -167,7 +189,16 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
         type=int,
         choices=tuple(VIEWS),
         default=max(VIEWS),
-        help="2: as it is and left to right; 4: both also upside down (default: %(default)s)",
+        help="2: as it is and left to right; 4: both also upside down; 1: as it is, where it is enlarged "
+        "(default: %(default)s)",
+    )
+    parser.add_argument(
+        "--enlarge",
+        type=float,
+        choices=(1.0, *FACTORS),
+        default=1.0,
+        help="pictures before the model, so many times each side, and what it takes off made smaller again "
+        "(default: %(default)s)",
     )
     parser.add_argument(
         "--overview",

@@ -178,9 +178,11 @@ def _parser() -> argparse.ArgumentParser:
         dest="start",
         metavar="MODEL",
         type=Path,
+        action="append",
         help="a model folder, say models/base, whose weights to begin from instead of random ones. Its "
         "network must be the recipe's or a smaller one: it then goes on from what that had learnt. A lower "
-        "--learning-rate forgets less of it (default: none)",
+        "--learning-rate forgets less of it. Given again, the mean of the models' networks, which should "
+        "have come of the same weights, and the survey of the first (default: none)",
     )
     course.add_argument(
         "--keep",
@@ -303,7 +305,9 @@ def _override(recipe: Recipe, options: argparse.Namespace) -> Recipe:
         scene_px = -(-recipe.patch_px // cell_px) * cell_px  # patches are cut from scenes
         recipe = replace(recipe, survey=replace(recipe.survey, scene_px=scene_px))
     if options.start is not None:
-        start = start_from(options.start, options.keep or 0.0, in_part=options.teacher is not None)
+        first, *others = options.start
+        kept, in_part = options.keep or 0.0, options.teacher is not None
+        start = start_from(first, kept, in_part, others)
         recipe = replace(recipe, start=start, early_share=0.0)  # its networks know streaks already
     elif options.keep is not None:
         raise StartError("--keep is of no use without --from")

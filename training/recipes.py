@@ -266,6 +266,8 @@ def describe(recipe: Recipe) -> dict[str, Any]:
 def _plain(value: Any) -> Any:
     if isinstance(value, dict):
         return {key: _plain(each) for key, each in value.items()}
+    if isinstance(value, tuple):
+        return tuple(map(_plain, value))
     if isinstance(value, Path):
         folder = value.resolve()
         return str(folder.relative_to(ROOT) if folder.is_relative_to(ROOT) else folder)

@@ -4,10 +4,13 @@ What is new in a larger network changes nothing at first: new channels are not l
 ones, and new residual blocks add zero (Chen, Goodfellow and Shlens, "Net2Net", 2016, by other means). So
 the training goes on from what the smaller one had reached. One that is to learn from a teacher may have fewer
 blocks as well, and upsample more simply: it begins near the model, and the teacher leads it there.
+
+Of several models that came of the same weights, it may begin from the mean of theirs (Wortsman et al., "Model
+soups", ICML 2022).
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -34,18 +37,21 @@ class Start:
     member: int = 0  # which of its networks, where it is the mean of several; counted round and round
     kept: float = 0.0  # share of its weights in what ships, the rest is what was learnt from there
     in_part: bool = False  # what the network has no place for is left out
+    also: tuple["Start", ...] = ()  # models the mean of whose networks' weights and its own is begun from
 
 
-def start_from(folder: Path, kept: float = 0.0, in_part: bool = False) -> Start:
-    """Raises ModelError where the folder is no sound model."""
-    return Start(folder, load_manifest(folder).file.sha256, kept=kept, in_part=in_part)
+def start_from(folder: Path, kept: float = 0.0, in_part: bool = False, also: Sequence[Path] = ()) -> Start:
+    """Raises ModelError where a folder is no sound model."""
+    others = tuple(start_from(other, in_part=in_part) for other in also)
+    return Start(folder, load_manifest(folder).file.sha256, kept=kept, in_part=in_part, also=others)
 
 
 @torch.no_grad()
 def begin(network: DerainNetwork | Survey, start: Start) -> None:
     """Gives the network the model's weights, in place; it then computes what the model does, if all fits.
 
-    A survey is given those of the model's, or keeps its own where the model has none.
+    A survey is given those of the model's, or keeps its own where the model has none; of several models, of
+    the first.
 
     Raises StartError where the model is not the one that was meant, or not contained in the network.
     """
@@ -53,6 +59,16 @@ def begin(network: DerainNetwork | Survey, start: Start) -> None:
         if (known := survey_of(start, network.shape)) is not None:
             network.load_state_dict(known.state_dict())
         return
+    of_each = []
+    for model in (start, *start.also):
+        _begin(network, replace(model, member=start.member))
+        of_each.append([parameter.clone() for parameter in network.parameters()])
+    for parameter, *weights in zip(network.parameters(), *of_each, strict=True):
+        parameter.copy_(torch.stack(weights).mean(dim=0))
+
+
+def _begin(network: DerainNetwork, start: Start) -> None:
+    """From one model."""
     weights = _read_weights(start)
     there = dict(network.named_parameters())
     if start.in_part:

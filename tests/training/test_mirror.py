@@ -38,7 +38,7 @@ def session(path: Path) -> ort.InferenceSession:
 
 
 @pytest.mark.parametrize("shape", [(1, 3, 4, 4), (2, 3, 32, 20), (1, 3, 8, 100), (2, 3, 64, 44)])
-@pytest.mark.parametrize("views", VIEWS)
+@pytest.mark.parametrize("views", [2, 4])
 def test_the_mean_over_runs_of_the_original(
     exported: ExportedModel, views: Views, shape: tuple[int, ...], tmp_path: Path
 ) -> None:
@@ -77,7 +77,8 @@ def test_tiles_equal_the_whole(model: Path) -> None:
 def test_it_says_what_it_is(model: Path) -> None:
     ours, theirs = load_manifest(model.with_name("best")), load_manifest(model)
     assert ours.mirrored_from is not None
-    assert ours.mirrored_from.model_dump() == {"name": "tiny", "sha256": theirs.file.sha256, "views": 4}
+    said = {"name": "tiny", "sha256": theirs.file.sha256, "views": 4, "enlarged": 1}
+    assert ours.mirrored_from.model_dump() == said
     assert ours.kmac_per_pixel == pytest.approx(4 * theirs.kmac_per_pixel, abs=0.25)  # both are rounded
     for same in ("parameters", "overlap_px", "input", "recipe", "commit"):
         assert getattr(ours, same) == getattr(theirs, same)

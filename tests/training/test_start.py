@@ -234,6 +234,31 @@ def test_each_member_begins_from_one_of_the_model_s(tiny_recipe: Recipe, tmp_pat
             assert torch.equal(parameter, expected)
 
 
+def test_of_several_models_the_mean(tiny_recipe: Recipe, tmp_path: Path) -> None:
+    """Network by network; and of the first, the survey."""
+    networks = [surveyed_network(), surveyed_network()]
+    with torch.no_grad():
+        for parameter in networks[1].parameters():
+            parameter.mul_(3)
+    for name, network in zip("ab", networks, strict=True):
+        (tmp_path / name).mkdir()
+        write_model_texts(tmp_path / name, export(network, tiny_recipe, "unknown", tmp_path / name, name))
+    arguments = ["smoke", "--from", str(tmp_path / "a"), "--from", str(tmp_path / "b")]
+    start = read_options(arguments).recipe.start
+    assert start is not None
+    assert [each.folder.name for each in start.also] == ["b"]
+
+    learner = DerainNetwork(TOLD_SHAPE)
+    begin(learner, replace(start, member=1))
+    assert isinstance(networks[0].network, MeanNetwork)
+    for ours, theirs in zip(learner.parameters(), networks[0].network.members[1].parameters(), strict=True):
+        torch.testing.assert_close(ours, 2 * theirs)
+    survey = survey_of(start, SURVEYED.shape)
+    assert survey is not None
+    for ours, theirs in zip(survey.parameters(), networks[0].survey.parameters(), strict=True):
+        torch.testing.assert_close(ours, theirs)
+
+
 def test_option_pins_the_model(exported: ExportedModel, capsys: pytest.CaptureFixture[str]) -> None:
     start = read_options(["smoke", "--from", str(exported.folder)]).recipe.start
     assert start is not None and start.sha256 == exported.manifest.file.sha256
