@@ -15,13 +15,23 @@ from derain.manifest import Views, load_manifest
 from derain.tiling import QUARTERS
 from tests.conftest import noise
 from tests.training.conftest import TINY_SHAPE, ExportedModel, assert_refused, surveyed_network
+from training import model_folder
 from training.card import write_model_texts
 from training.enlarge import FACTORS, enlarged, enlarged_contract
 from training.export import computed_by, export, write_onnx
 from training.mirror import main, mirror
-from training.network import DerainNetwork, Network, input_contract
+from training.network import DerainNetwork, SurveyedNetwork, input_contract
 from training.recipes import Recipe
 from training.survey import Look
+
+
+@pytest.fixture(scope="module")
+def told(tmp_path_factory: pytest.TempPathFactory) -> tuple[SurveyedNetwork, Path]:
+    """A network with a survey, and its file."""
+    network = surveyed_network()
+    path = tmp_path_factory.mktemp("told") / "model.onnx"
+    write_onnx(network, path)
+    return network, path
 
 
 @pytest.fixture(scope="module")
@@ -35,11 +45,10 @@ def placed(tiny_recipe: Recipe, tmp_path_factory: pytest.TempPathFactory) -> Pat
     return folder
 
 
-def enlarging(network: Network, factor: float, folder: Path) -> Path:
-    write_onnx(network, folder / "model.onnx")
-    graph = enlarged(onnx.load(folder / "model.onnx"), factor, input_contract(network))
-    onnx.save(graph, folder / "enlarged.onnx")
-    return folder / "enlarged.onnx"
+@pytest.fixture
+def unscored(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Models are made without being scored, which takes longest."""
+    monkeypatch.setattr(model_folder, "held_out_sets", list)
 
 
 def spline(pictures: Tensor, height: int, width: int) -> Tensor:
@@ -49,9 +58,9 @@ def spline(pictures: Tensor, height: int, width: int) -> Tensor:
 @pytest.mark.parametrize("cells", [(1, 1), (3, 2), (1, 9)])
 @pytest.mark.parametrize("factor", FACTORS)
 def test_takes_off_what_the_network_takes_off_an_enlarged_picture(
-    factor: float, cells: tuple[int, int], tmp_path: Path
+    told: tuple[SurveyedNetwork, Path], factor: float, cells: tuple[int, int], tmp_path: Path
 ) -> None:
-    network = surveyed_network()
+    network, path = told
     cell_px = {1.25: 16, 1.5: 8, 2.0: 4}[factor]  # whole cells of the network's 4 px, when it is enlarged
     assert enlarged_contract(input_contract(network), factor).alignment_px == cell_px
     height, width = (side * cell_px for side in cells)
@@ -63,28 +72,31 @@ def test_takes_off_what_the_network_takes_off_an_enlarged_picture(
     with torch.inference_mode():
         change = spline(network(larger, seen) - larger, height, width)
         as_it_is = network(rainy, overview) - rainy
-    clean = computed_by(enlarging(network, factor, tmp_path))(*given)
+    onnx.save(enlarged(onnx.load(path), factor, input_contract(network)), tmp_path / "enlarged.onnx")
+    clean = computed_by(tmp_path / "enlarged.onnx")(*given)
     np.testing.assert_allclose(clean, (rainy + change).numpy(), rtol=0, atol=1e-5)
     assert (change - as_it_is).abs().max() > 1e-3, "enlarging makes a difference"
 
 
 def test_what_is_not_changed_comes_back_as_it_was(tmp_path: Path) -> None:
     """A network that has learnt nothing takes nothing off: not even what a spline would."""
-    path = enlarging(DerainNetwork(TINY_SHAPE), 1.25, tmp_path)
+    network = DerainNetwork(TINY_SHAPE)
+    path = tmp_path / "model.onnx"
+    write_onnx(network, path)
+    onnx.save(enlarged(onnx.load(path), 1.25, input_contract(network)), path)
     rainy = np.random.default_rng(0).random((1, 3, 32, 48), dtype=np.float32)
     np.testing.assert_array_equal(computed_by(path)(rainy), rainy)
 
 
-def test_each_place_is_told_of_itself(tmp_path: Path) -> None:
+def test_each_place_is_told_of_itself(placed: Path, tmp_path: Path) -> None:
     """A cell of the enlarged picture of where it lies there; the outermost ones of half a cell within."""
-    network = surveyed_network(windows=QUARTERS)
-    graph = onnx.load(enlarging(network, 1.25, tmp_path))
+    contract = load_manifest(placed).input
+    graph = enlarged(onnx.load(placed / "model.onnx"), 1.25, contract)
     told = onnx.helper.make_tensor_value_info("enlarged.place", onnx.TensorProto.FLOAT, None)
     del graph.graph.output[:]
     graph.graph.output.append(told)
     onnx.save(graph, tmp_path / "told.onnx")
 
-    contract = input_contract(network)
     given = network_inputs(noise(80, 112), enlarged_contract(contract, 1.25))
     place = computed_by(tmp_path / "told.onnx")(*given)
     expected = network_inputs(noise(100, 140), contract)[2]
@@ -95,7 +107,7 @@ def test_each_place_is_told_of_itself(tmp_path: Path) -> None:
     np.testing.assert_allclose(place, expected, rtol=0, atol=0.2)  # a half of a fifth, to either side
 
 
-@pytest.mark.slow
+@pytest.mark.usefixtures("unscored")
 @pytest.mark.parametrize(("views", "factor"), [(1, 1.25), (4, 1.25), (2, 1.5), (1, 2.0)])
 def test_tiles_equal_the_whole(placed: Path, views: Views, factor: float) -> None:
     folder = mirror(placed, "larger", views, factor=factor)
@@ -110,7 +122,7 @@ def test_tiles_equal_the_whole(placed: Path, views: Views, factor: float) -> Non
     assert (difference > 0).mean() < 0.001
 
 
-@pytest.mark.slow
+@pytest.mark.usefixtures("unscored")
 def test_it_says_what_it_is(placed: Path) -> None:
     assert main([str(placed), "--name", "larger", "--views", "1", "--enlarge", "1.25"]) == 0
     ours, theirs = load_manifest(placed.with_name("larger")), load_manifest(placed)
@@ -128,7 +140,6 @@ def test_it_says_what_it_is(placed: Path) -> None:
     assert "enlarged before it, 1.25 times each side" in card
 
 
-@pytest.mark.slow
 def test_what_cannot_be_is_refused(
     placed: Path, exported: ExportedModel, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -143,9 +154,10 @@ def test_what_cannot_be_is_refused(
     assert "invalid choice: 1.3" in capsys.readouterr().err
 
 
-def test_a_network_alone_is_enlarged_too(exported: ExportedModel, tmp_path: Path) -> None:
+def test_a_network_alone_is_enlarged_too(exported: ExportedModel) -> None:
     """One that is told nothing has one input."""
-    graph = onnx.load(enlarging(exported.network, 1.5, tmp_path))
+    contract = input_contract(exported.network)
+    graph = enlarged(onnx.load(exported.folder / "model.onnx"), 1.5, contract)
     sides = [axis.dim_param for axis in graph.graph.input[0].type.tensor_type.shape.dim[2:]]
     assert sides == ["8*rows", "8*columns"]
     assert len(graph.graph.input) == 1
