@@ -134,7 +134,7 @@ def test_it_says_what_it_is(placed: Path) -> None:
     assert ours.input.overview.alignment_px == 16
     assert ours.input.overview.longest_px == 64  # the most that is a multiple
     assert ours.parity.max_difference < 1e-4
-    assert 1.3 < ours.kmac_per_pixel / theirs.kmac_per_pixel < 1.25**2 * 1.05
+    assert 1.5 * theirs.kmac_per_pixel < ours.kmac_per_pixel < 1.25**2 * theirs.kmac_per_pixel + 1
     card = (placed.with_name("larger") / "README.md").read_text()
     assert "**Enlarged, not trained anew**: runs `placed`" in card
     assert "enlarged before it, 1.25 times each side" in card
