@@ -6,9 +6,10 @@
 Nothing is trained. Inner convolutions have weights of 8 bits for each channel, and activations of 8 bits
 whose ranges are found on windows in procedural rain (quantise and dequantise around each, "QDQ": Jacob et
 al., "Quantization and Training of Neural Networks for Efficient Integer-Arithmetic-Only Inference", 2018).
-The survey, what it tells, and each network's first and last layer stay as they are: what they see and say
-is a picture, or decides about all of it. The new model stands beside the given one and is served like any
-other. Clean pictures lose some of their fidelity, so look at what the gate says before it is promoted.
+The survey, what it tells, each network's first and last layer, and what enlarges pictures stay as they are:
+what they see and say is a picture, or decides about all of it. The new model stands beside the given one and
+is served like any other. Clean pictures lose some of their fidelity, so look at what the gate says before it
+is promoted.
 """
 
 import argparse
@@ -43,7 +44,7 @@ from training.samples import SurveySamples
 
 _WINDOWS = 48
 _SEED = 500_009  # no recipe's
-_EXACT_PARTS = frozenset(("survey", "know", "scale", "shift", "head", "tail"))
+_EXACT_PARTS = frozenset(("survey", "know", "scale", "shift", "head", "tail", "enlarged"))
 # Noise is nothing that the ranges were found for: what is caught is a file that computes something else.
 _TOLERANCE = 0.25
 

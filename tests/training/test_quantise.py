@@ -130,9 +130,13 @@ def test_nothing_is_made_of_it(model: Path, capsys: pytest.CaptureFixture[str]) 
 
 @pytest.mark.slow
 def test_a_mirrored_model_is_quantised(model: Path) -> None:
-    assert mirror([str(model), "--name", "best"]) == 0
+    """One that enlarges, too; what makes larger and smaller stays exact."""
+    assert mirror([str(model), "--name", "best", "--enlarge", "1.5"]) == 0
     assert main([str(model.with_name("best")), "--name", "best-int8", "--windows", "2"]) == 0
     made = load_manifest(model.with_name("best-int8"))
     assert made.mirrored_from is not None
     assert made.quantised_from is not None
     assert made.quantised_from.name == "best"
+    graph = onnx.load(model.with_name("best-int8") / "model.onnx").graph
+    exact = [node.input[1] for node in graph.node if node.op_type == "Conv" and "enlarged" in node.input[1]]
+    assert exact == ["enlarged.rainy.spline.kernel", "enlarged.made_smaller.kernel"]
