@@ -89,6 +89,10 @@ class Mirrored(_Origin):
     views: Views
     enlarged: float = Field(default=1, ge=1)  # times each side
 
+    @property
+    def how(self) -> Literal["mirrored", "enlarged"]:
+        return "mirrored" if self.views > 1 else "enlarged"
+
 
 class Quantised(_Origin):
     """The model whose inner convolutions this one computes in 8-bit integers."""

@@ -212,8 +212,7 @@ def _mirrored(manifest: Manifest) -> str:
             f"\n  Pictures are enlarged before it, {mirrored.enlarged:g} times each side, and what it takes "
             "off is made smaller again."
         )
-    made = "Mirrored" if mirrored.views > 1 else "Enlarged"
-    return f"""- **{made}, not trained anew**: runs `{mirrored.name}`, SHA-256
+    return f"""- **{mirrored.how.capitalize()}, not trained anew**: runs `{mirrored.name}`, SHA-256
   `{mirrored.sha256}`,
   {views}
 """

@@ -160,8 +160,8 @@ def _looks_at(source: Manifest, overview_px: int | None, factor: float) -> Input
 def _check(source: Manifest, count: Views, factor: float) -> None:
     if count == 1 and factor == 1:
         raise MirrorError("--views 1 without --enlarge changes nothing")
-    if source.mirrored_from is not None:
-        raise MirrorError(f"{source.name} is mirrored already: mirror {source.mirrored_from.name}")
+    if (mirrored := source.mirrored_from) is not None:
+        raise MirrorError(f"{source.name} is {mirrored.how} already: mirror {mirrored.name}")
     if source.quantised_from is not None:
         raise MirrorError(
             f"{source.name} is quantised: mirror {source.quantised_from.name}, and quantise that"

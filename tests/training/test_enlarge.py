@@ -140,6 +140,7 @@ def test_it_says_what_it_is(placed: Path) -> None:
     assert "enlarged before it, 1.25 times each side" in card
 
 
+@pytest.mark.usefixtures("unscored")
 def test_what_cannot_be_is_refused(
     placed: Path, exported: ExportedModel, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -149,6 +150,9 @@ def test_what_cannot_be_is_refused(
     ):
         arguments = [str(placed), "--name", "other", *options]
         assert_refused(main, arguments, said, placed.parent, capsys)
+    mirror(placed, "larger", 1, factor=1.25)
+    said = "larger is enlarged already: mirror placed"
+    assert_refused(main, [str(placed.with_name("larger")), "--name", "other"], said, placed.parent, capsys)
     with pytest.raises(SystemExit):
         main([str(exported.folder), "--name", "other", "--enlarge", "1.3"])
     assert "invalid choice: 1.3" in capsys.readouterr().err
