@@ -16,7 +16,7 @@ from torch.nn import functional
 
 from derain.arrays import FloatArray
 from derain.manifest import InputContract
-from training.export import Compute
+from training.export import SIDES, Compute, inputs_of
 
 FACTORS = (1.25, 1.5, 2.0)  # whole cells of a model become whole cells, in steps of no more than four
 
@@ -52,7 +52,7 @@ def enlarged(model: onnx.ModelProto, factor: float, contract: InputContract) -> 
     del made.graph.node[:], made.graph.value_info[:]
     inner = {given.name: f"enlarged.{given.name}" for given in (*model.graph.input, clean)}
     cells = Fraction(factor)
-    for given in model.graph.input[: 1 if contract.overview is None else 2]:
+    for given in model.graph.input[:2]:
         larger = f"{inner[given.name]}.spline"
         channels = given.type.tensor_type.shape.dim[1].dim_value
         _add_spline(made.graph, given.name, larger, channels, cells.denominator, cells.numerator)
@@ -92,11 +92,10 @@ def enlarge_around(compute: Compute, factor: float) -> Compute:
     def around(*given: FloatArray) -> FloatArray:
         pictures = [torch.from_numpy(each) for each in given[:2]]
         larger = [_spline(each, _sides(each, factor)).clamp(0, 1) for each in pictures]
-        places = [torch.from_numpy(each) for each in given[2:]]
         cells = Fraction(factor).numerator
         larger += [
-            functional.interpolate(each, _sides(each, cells), mode="bilinear", align_corners=False)
-            for each in places
+            functional.interpolate(torch.from_numpy(each), scale_factor=float(cells), mode="bilinear")
+            for each in given[2:]
         ]
         change = torch.from_numpy(compute(*(each.numpy() for each in larger))) - larger[0]
         return np.asarray((pictures[0] + _spline(change, _sides(pictures[0], 1))).numpy())
@@ -158,11 +157,9 @@ def _constants(factor: float) -> list[onnx.TensorProto]:
 
 def _name_sides(model: onnx.ModelProto, contract: InputContract) -> None:
     """Sides of pictures by what they are multiples of, as the exporter names them."""
-    multiples = {"rainy": (contract.alignment_px, ""), "clean": (contract.alignment_px, "")}
-    if contract.overview is not None:
-        multiples["overview"] = (contract.overview.alignment_px, "overview_")
-    for each in (*model.graph.input, *model.graph.output):
-        if each.name in multiples:
-            multiple, prefix = multiples[each.name]
-            for axis, side in zip(each.type.tensor_type.shape.dim[2:], ("rows", "columns"), strict=True):
+    rainy, *others = inputs_of(contract)
+    described = zip((*model.graph.output, *model.graph.input), (rainy, rainy, *others), strict=True)
+    for each, (prefix, _, multiple) in described:
+        if multiple > 1:
+            for axis, side in zip(each.type.tensor_type.shape.dim[2:], SIDES, strict=True):
                 axis.dim_param = f"{multiple}*{prefix}{side}"

@@ -23,7 +23,7 @@ from training.network import Network, input_contract
 from training.recipes import ROOT, Recipe, describe
 
 OPSET = 20
-_SIDES = ("rows", "columns")
+SIDES = ("rows", "columns")
 _COSTED_PX = (320, 480)  # of larger pictures an overview is a smaller part
 MODEL_FILE = "model.onnx"
 PARITY_CELLS = ((1, 1), (16, 16), (30, 17), (50, 83))  # height, width, in cells of the alignment
@@ -32,7 +32,7 @@ PARITY_TOLERANCE = 1e-4  # a fortieth of one level of 255
 Compute = Callable[..., FloatArray]  # rainy pictures, and overviews, to clean ones, (N, 3, H, W) in [0, 1]
 
 
-def _inputs(contract: InputContract) -> list[tuple[str, int, int]]:
+def inputs_of(contract: InputContract) -> list[tuple[str, int, int]]:
     """Of each input, what its sides' names begin with, its channels, and what its sides are multiples of."""
     inputs = [("", 3, contract.alignment_px)]
     if (overview := contract.overview) is not None:
@@ -71,9 +71,9 @@ def write_onnx(network: Network, path: Path) -> None:
     contract = input_contract(network)
     batch = torch.export.Dim("batch", min=1)
     examples, shapes = [], []
-    sides = {name: torch.export.Dim(name, min=1) for name in (*_SIDES, *(f"overview_{s}" for s in _SIDES))}
-    for prefix, channels, alignment_px in _inputs(contract):
-        height, width = (alignment_px * sides[prefix + name] for name in _SIDES)
+    sides = {name: torch.export.Dim(name, min=1) for name in (*SIDES, *(f"overview_{s}" for s in SIDES))}
+    for prefix, channels, alignment_px in inputs_of(contract):
+        height, width = (alignment_px * sides[prefix + name] for name in SIDES)
         examples.append(torch.rand(2, channels, 16 * alignment_px, 24 * alignment_px))
         shapes.append({0: batch, 2: height, 3: width})
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)  # it misses torchvision; we do not
@@ -169,7 +169,7 @@ def compare(
     for rows, columns in cells:
         given = [
             rng.random((2, channels, rows * cell_px, columns * cell_px), dtype=np.float32)
-            for _, channels, cell_px in _inputs(contract)
+            for _, channels, cell_px in inputs_of(contract)
         ]
         # NaN stays NaN
         largest = float(np.maximum(largest, np.abs(compute(*given) - expected(*given)).max()))
