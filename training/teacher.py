@@ -55,7 +55,10 @@ class Teacher:
 
     @torch.no_grad()
     def derain(self, rainy: Tensor, overview: Tensor | None = None, place: Tensor | None = None) -> Tensor:
-        """What it makes of patches, (N, 3, H, W); where it is told, see `findings_of_patches`."""
+        """What its networks make of patches, (N, 3, H, W); where they are told, see `findings_of_patches`.
+
+        Those of a picture that looks dry to its survey as well: who learns leaves these alone by itself.
+        """
         findings = None
         if self._survey is not None:
             assert overview is not None

@@ -109,6 +109,13 @@ def surveyed_network(members: int = 2, windows: int = 1) -> SurveyedNetwork:
     return SurveyedNetwork(survey, MeanNetwork(networks), Look(windows)).eval()
 
 
+def set_probability(survey: Survey, probability: float) -> None:
+    """The survey says that there is rain with that probability, whatever it sees."""
+    with torch.no_grad():
+        survey.find.weight[-1] = 0
+        survey.find.bias[-1] = torch.tensor(probability).logit()
+
+
 def with_random_weights(network: Trained, seed: int) -> Trained:
     """The network with a last layer that is not zero, as if it had been trained."""
     generator = torch.Generator().manual_seed(seed)

@@ -14,7 +14,13 @@ from derain.engine import Engine, network_inputs
 from derain.manifest import Views, load_manifest
 from derain.tiling import QUARTERS
 from tests.conftest import noise
-from tests.training.conftest import TINY_SHAPE, ExportedModel, assert_refused, surveyed_network
+from tests.training.conftest import (
+    TINY_SHAPE,
+    ExportedModel,
+    assert_refused,
+    set_probability,
+    surveyed_network,
+)
 from training import model_folder
 from training.card import write_model_texts
 from training.enlarge import FACTORS, enlarged, enlarged_contract
@@ -86,6 +92,23 @@ def test_what_is_not_changed_comes_back_as_it_was(tmp_path: Path) -> None:
     onnx.save(enlarged(onnx.load(path), 1.25, input_contract(network)), path)
     rainy = np.random.default_rng(0).random((1, 3, 32, 48), dtype=np.float32)
     np.testing.assert_array_equal(computed_by(path)(rainy), rainy)
+
+
+@pytest.mark.usefixtures("unscored")
+@pytest.mark.parametrize("views", [1, 4])
+def test_a_picture_that_looks_dry_comes_back_to_the_bit(
+    tiny_recipe: Recipe, views: Views, tmp_path: Path
+) -> None:
+    network = surveyed_network(windows=QUARTERS)
+    set_probability(network.survey, 0.1)
+    folder = tmp_path / "dry"
+    folder.mkdir()
+    write_model_texts(folder, export(network, tiny_recipe, "unknown", folder, "dry"))
+    picture = noise(300, 230)
+    for model in (folder, mirror(folder, "larger", views, factor=1.25)):
+        engine = Engine(model, threads=1, tile_pixels=128 * 128)
+        np.testing.assert_array_equal(engine.derain(picture), picture)
+        engine.close()
 
 
 def test_each_place_is_told_of_itself(placed: Path, tmp_path: Path) -> None:
