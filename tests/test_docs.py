@@ -64,6 +64,7 @@ def run(command: str, folder: Path) -> None:
         # What begins from a model has its survey as it is, unless that is given steps.
         command += " --steps 4" if "--from" in command else " --steps 4 --survey-steps 4"
         command += " --members 2" if "run.py base" in command else ""
+        command += "" if "run.py smoke" in command else " --notice-steps 4"
     environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(folder)}
     done = subprocess.run(
         ["bash", "-c", command], cwd=folder, env=environment, capture_output=True, text=True, timeout=400

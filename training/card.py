@@ -97,7 +97,7 @@ def _overview(manifest: Manifest) -> str:
     return f"""\
 - **Second input**: {_windows(overview)}, beside each of its tiles,
   {overview.longest_px} pixels a side at most, multiples of {overview.alignment_px}. From it the networks are
-  told what rain it is.
+  told what rain it is, and whether there is any.
 {_place(manifest.input)}"""
 
 
@@ -179,6 +179,10 @@ def _surveyed(recipe: dict[str, Any]) -> str:
     """Recipes of earlier versions have no survey."""
     if (survey := recipe.get("survey")) is None:
         return ""
+    return _survey_trained(recipe, survey) + _noticing(survey)
+
+
+def _survey_trained(recipe: dict[str, Any], survey: dict[str, Any]) -> str:
     trained = f"{survey['steps']:,} steps of {survey['batch']} windows of {survey['window_px']} px"
     if survey.get("goes_on"):
         return f"\n  The survey went on from that model's where it had one, for {trained}."
@@ -186,6 +190,14 @@ def _surveyed(recipe: dict[str, Any]) -> str:
         whose = "the first model's" if recipe["start"].get("also") else "that model's"
         return f"\n  The survey is {whose} where it had one; else it was trained before, in {trained}."
     return f"\n  The survey was trained before, in {trained}."
+
+
+def _noticing(survey: dict[str, Any]) -> str:
+    """Surveys of earlier versions learnt it with all else."""
+    if not (steps := survey.get("noticing_steps")):
+        return ""
+    windows = f"{steps * survey['batch']:,} windows"
+    return f"\n  Whether there is rain at all it learnt last, of {windows}, half of them dry."
 
 
 def _original(manifest: Manifest) -> str:

@@ -22,10 +22,9 @@ from training.survey import FINDINGS, ONE_WINDOW, Look, Survey
 
 _KNOWN = 64  # numbers that blocks are told, made of the survey's findings
 
-# Of the probability that there is rain: up to the first nothing is taken off a picture, from the second on
-# all that a network would. No rainy picture for validation, and no real one, was given less than the second;
-# of clean photographs a third were given less than the first.
-_DRY, _RAINY = 0.2, 0.33
+# Of the log-odds that there is rain: up to the first nothing is taken off a picture, from the second on all
+# that a network would (docs/models/README.md has what they are of pictures with and without).
+_DRY, _RAINY = -1.3, -1.0
 
 
 # From a scale to the next finer one: each cell's value four times, or four values of its own, which costs
@@ -175,7 +174,7 @@ class SurveyedNetwork(nn.Module):
     Rainy picture, or a tile of one, float (N, 3, H, W) in [0, 1], and windows of that picture, (N, 3 x
     windows, H, W), to what is clean of the former. Sides of windows are multiples of the survey's alignment.
     With a window of each quarter of the picture it takes too where the cells of the coarsest scale lie in
-    it, (N, 2, rows, columns), from -1 at the top and at the left to 1. A picture that the survey says is dry
+    it, (N, 2, rows, columns), from -1 at the top and at the left to 1. A picture that looks dry to the survey
     comes back as it was: networks take thin light lines off it even when they are told so.
     """
 
@@ -187,8 +186,8 @@ class SurveyedNetwork(nn.Module):
         self.look = look
 
     def forward(self, rainy: Tensor, overview: Tensor, place: Tensor | None = None) -> Tensor:
-        findings = self.survey.findings(overview, place)
-        clean: Tensor = rainy + _share_taken(findings) * (self.network(rainy, findings) - rainy)
+        findings, log_odds = self.survey.look(overview, place)
+        clean: Tensor = rainy + _share_taken(log_odds) * (self.network(rainy, findings) - rainy)
         return clean
 
 
@@ -205,10 +204,9 @@ def input_contract(network: Network) -> InputContract:
     return InputContract(alignment_px=network.shape.alignment_px, overview=overview)
 
 
-def _share_taken(findings: Tensor) -> Tensor:
-    """Of what networks would take off, by how likely there is rain at all: (N, 1, 1, 1)."""
-    probability = findings.reshape(*findings.shape[:2], -1)[:, -1:, :1, None]  # the same of all places
-    return ((probability - _DRY) / (_RAINY - _DRY)).clamp(0, 1)
+def _share_taken(log_odds: Tensor) -> Tensor:
+    """Of what networks would take off, (N, 1, 1, 1), by the log-odds that there is rain at all, (N,)."""
+    return ((log_odds - _DRY) / (_RAINY - _DRY)).clamp(0, 1)[:, None, None, None]
 
 
 def _through(blocks: nn.Module, x: Tensor, known: Tensor | None) -> Tensor:

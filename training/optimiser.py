@@ -35,6 +35,8 @@ class Optimiser:
         ends = {id(weight) for end in network.ends for weight in end.parameters()}
         self._inner, others = list[nn.Parameter](), list[nn.Parameter]()
         for weight in network.parameters():
+            if not weight.requires_grad:
+                continue
             is_inner = weight.ndim == 4 and id(weight) not in ends
             (self._inner if is_inner and inner == "muon" else others).append(weight)
         # The same memory, seen as matrices, which is what torch's Muon takes.

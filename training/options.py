@@ -164,6 +164,15 @@ def _parser() -> argparse.ArgumentParser:
         f"{', '.join(f'{name} {survey.steps}' for name, survey in _surveys().items())})",
     )
     course.add_argument(
+        "--notice-steps",
+        metavar="STEPS",
+        type=at_least(0),
+        help="of windows, half of them dry, by which the survey learns last whether there is rain at all, so "
+        "that a dry picture comes back as it is; 0: rain is taken off whatever looks like it. With --from, it is "
+        "learnt anew; without this option it stays as it is, if that model's survey has learnt it (default: "
+        f"{', '.join(f'{name} {survey.noticing_steps}' for name, survey in _surveys().items())})",
+    )
+    course.add_argument(
         "--windows",
         metavar="N",
         type=int,
@@ -295,6 +304,10 @@ def _override(recipe: Recipe, options: argparse.Namespace) -> Recipe:
     if options.survey_steps is not None:
         surveying = _surveying(recipe, "--survey-steps")
         surveying = replace(surveying, steps=options.survey_steps, goes_on=options.start is not None)
+        recipe = replace(recipe, survey=surveying)
+    if options.notice_steps is not None:
+        surveying = _surveying(recipe, "--notice-steps")
+        surveying = replace(surveying, noticing_steps=options.notice_steps, notices_anew=True)
         recipe = replace(recipe, survey=surveying)
     if options.windows is not None:
         surveying = _surveying(recipe, "--windows")

@@ -20,6 +20,7 @@ class Purpose(IntEnum):
     WRITING = 10
     PATCHES = 11
     TONE = 12
+    FACADE = 13
 
 
 def generator(purpose: Purpose, seed: int, index: int, part: int = 0) -> np.random.Generator:

@@ -33,6 +33,8 @@ class Surveying:
     window_px: int = 224
     scene_px: int = 336  # of what the networks see patches of, and the survey windows
     patches: int = 4  # of each scene
+    noticing_steps: int = 900  # of as many windows each, by which it then learns whether there is rain at all
+    notices_anew: bool = False  # though that of the model to begin from may have learnt it
     look: Look = field(default_factory=Look)  # of the finished model
 
 
@@ -56,6 +58,7 @@ class Recipe:
     tone_share: float  # how often the scene is in another light, or in mist that is no rain
     line_share: float  # how often a patch carries lines that are no rain: writing, wires, bars
     camera_share: float  # how often a patch has been through a camera: noise and JPEG, rainy and clean alike
+    facade_share: float = field(default=0.0, kw_only=True)  # how often there is a façade before the scene
 
     steps: int
     batch: int  # patches; scenes, of several patches each, where there is a survey
@@ -99,6 +102,22 @@ class Recipe:
             early_share=0.0,
             late_share=0.0,
             start=replace(self.start, kept=0.0) if self.start and survey.goes_on else None,
+        )
+
+    def of_noticing(self) -> "Recipe":
+        """Of which windows the survey learns whether there is rain at all.
+
+        As large as the model's, half of them dry, and none that it was trained on, whose steps end before.
+        """
+        assert self.survey is not None
+        survey = self.survey
+        return replace(
+            self.of_survey(),
+            survey=replace(survey, window_px=survey.look.longest_px),
+            steps=survey.steps + survey.noticing_steps,
+            clean_share=0.5,
+            line_share=0.12,
+            facade_share=0.35,
         )
 
     def rain_at(self, step: int) -> Family:
@@ -174,6 +193,7 @@ def smoke() -> Recipe:
         survey=Surveying(
             SurveyShape(widths=(8, 16, 24), blocks=(1, 1, 1), seen=16),
             steps=60,
+            noticing_steps=10,
             batch=8,
             window_px=96,
             scene_px=144,

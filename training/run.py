@@ -27,6 +27,7 @@ from training.interruption import GOES_ON, Interrupted, ends_on_sigterm
 from training.loop import CHECKPOINT, learn, no_scores, train
 from training.model_folder import check_replaceable, make_model, restore
 from training.network import DerainNetwork, MeanNetwork, Network, SurveyedNetwork, derain_picture
+from training.notice import learn_to_notice
 from training.options import Options, read_options
 from training.pairs import Pair
 from training.processes import Processes, SaidByTheFirstError, alone_in, current, joined
@@ -81,7 +82,19 @@ def run(options: Options, processes: Processes) -> Path:
 
 
 def _survey(options: Options, run_folder: Path) -> Survey | None:
-    """What tells the networks what rain it is: that of the model to begin from, or trained before them."""
+    """What tells the networks what rain it is, and whether there is any; None where the recipe has none."""
+    survey, surveying = _trained_survey(options, run_folder), options.recipe.survey
+    if survey is None or surveying is None:
+        return None
+    if surveying.notices_anew:
+        survey.forget_noticing()
+    if surveying.noticing_steps and not survey.notices:
+        learn_to_notice(survey, options.recipe, run_folder / SURVEY, options.execution)
+    return survey
+
+
+def _trained_survey(options: Options, run_folder: Path) -> Survey | None:
+    """That of the model to begin from, or trained before the networks."""
     recipe = options.recipe
     if recipe.survey is None:
         return None
@@ -89,9 +102,11 @@ def _survey(options: Options, run_folder: Path) -> Survey | None:
         known = survey_of(recipe.start, recipe.survey.shape)
         if known is not None:
             return known
-    return learn(
+    survey = learn(
         SurveyTask(), recipe.of_survey(), run_folder / SURVEY, no_scores, execution=options.execution
     )
+    survey.forget_noticing()  # what it had learnt of features that are others now
+    return survey
 
 
 def _member_folders(recipe: Recipe, run_folder: Path) -> list[Path]:

@@ -12,6 +12,7 @@ from derain.arrays import Picture
 from derain.tiling import Span, Tile, place, spread
 from training.backgrounds import BackgroundError, cut_patch, draw_leaves, list_pictures, load_folder, subset
 from training.camera import photograph
+from training.facades import draw_facade
 from training.lines import draw_lines
 from training.rain.families import Family
 from training.rain.rainmix import RainMix
@@ -87,6 +88,8 @@ class Samples(Dataset[Tensors]):
             clean = tone(clean, recipe.seed, index)
         if rng.random() < recipe.line_share:
             clean = draw_lines(clean, recipe.seed, index)
+        if recipe.facade_share and rng.random() < recipe.facade_share:
+            clean = draw_facade(clean, recipe.seed, index)
         stays_dry = rng.random() < recipe.clean_share
         rain = recipe.rain_at(index // recipe.batch)
         rainy = clean if stays_dry else rain.add(clean, recipe.seed, index)

@@ -25,7 +25,6 @@ from time import process_time
 import cv2
 import numpy as np
 from matplotlib.figure import Figure
-from numpy.typing import NDArray
 from tqdm import tqdm
 
 from derain.arrays import Picture
@@ -46,6 +45,7 @@ from training.evaluate import (
     clean_set,
     paired_set,
 )
+from training.logistic import Values, logistic_regression
 from training.measurement import Derain
 from training.metrics import psnr, rain_mask, removal
 from training.pairs import Pair, find_clean
@@ -66,8 +66,6 @@ _SIDES_PX = (400, 900)  # pictures are shrunk to a longest side between, and cut
 _CUT_PX = (400, 480)
 _FOLDS = 5
 _RIDGE = 1.0  # pulls weights of standardised signs to nothing: seven signs of a few hundred photographs
-
-Values = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -153,19 +151,10 @@ def fitting_pairs(folders: Sequence[Path]) -> Iterator[Pair]:
 
 
 def fit(judged: Sequence[Judged]) -> dict[str, float]:
-    """The weight of each sign and the bias: logistic regression by Newton's method."""
-    signs, outcome = _matrix(judged), np.array([j.failed for j in judged], dtype=np.float64)
-    middle_, spread = signs.mean(axis=0), signs.std(axis=0) + 1e-9
-    rows = np.c_[np.ones(len(signs)), (signs - middle_) / spread]
-    ridge = np.diag([0.0] + [_RIDGE] * signs.shape[1])
-    weights = np.zeros(rows.shape[1])
-    for _ in range(30):
-        chance = 1 / (1 + np.exp(-rows @ weights))
-        curvature = (rows.T * (chance * (1 - chance))) @ rows + ridge
-        weights -= np.linalg.solve(curvature, rows.T @ (chance - outcome) + ridge @ weights)
-    slopes = weights[1:] / spread
-    named = dict(zip(vars(judged[0].signs), slopes.tolist(), strict=True))
-    return {"bias": float(weights[0] - slopes @ middle_), **named}
+    """The weight of each sign and the bias."""
+    outcome = np.array([j.failed for j in judged], dtype=np.float64)
+    slopes, bias = logistic_regression(_matrix(judged), outcome, _RIDGE)
+    return {"bias": bias, **dict(zip(vars(judged[0].signs), slopes.tolist(), strict=True))}
 
 
 def evidence(weights: dict[str, float], judged: Sequence[Judged]) -> Values:

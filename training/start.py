@@ -93,6 +93,8 @@ def survey_of(start: Start, shape: SurveyShape) -> Survey | None:
         return None
     survey = Survey(shape)
     there = dict(survey.named_parameters())
+    for name in ("notice.weight", "notice.bias"):  # those of earlier versions had none
+        weights.setdefault(name, there[name])
     if weights.keys() != there.keys() or any(weights[name].shape != there[name].shape for name in there):
         raise StartError(f"{start.folder} has a survey of another size than the recipe's")
     survey.load_state_dict(weights)

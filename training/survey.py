@@ -83,14 +83,36 @@ class Survey(nn.Module):
         sizes = (3 * shape.seen * len(shape.widths), *shape.hidden)
         self.think = nn.ModuleList(nn.Linear(given, found) for given, found in pairwise(sizes))
         self.find = nn.Linear(sizes[-1], FINDINGS)
+        # Learnt last, of all else as it is (training/notice.py). Until then it is even whether there is rain.
+        self.notice = nn.Linear(sizes[0], 1).requires_grad_(False)
+        self.forget_noticing()
 
     @property
     def ends(self) -> Sequence[nn.Module]:
         """What the optimiser of the inner convolutions leaves alone."""
         return [self.head, *self.see]
 
+    def forget_noticing(self) -> None:
+        """It is even again whether there is rain."""
+        nn.init.zeros_(self.notice.weight)
+        nn.init.zeros_(self.notice.bias)
+
+    @property
+    def notices(self) -> bool:
+        """Whether it has learnt to tell rain from none."""
+        return bool(self.notice.weight.any())
+
     def findings(self, overview: Tensor, place: Tensor | None = None) -> Tensor:
-        """Shares of the leans, measures, and the probability that there is rain, (N, FINDINGS).
+        """What the networks are told: see `look`."""
+        return self.look(overview, place)[0]
+
+    def look(self, overview: Tensor, place: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Shares of the leans, measures, and the probability that there is rain, (N, FINDINGS); and whether
+        there is any, as log-odds, (N,).
+
+        The probability is what networks have learnt to understand. It says rain of whatever could be some, of
+        a façade as well, since nearly all that a survey is trained on is rainy. The log-odds are learnt of as
+        many windows without.
 
         Of a window of each picture, (N, 3, H, W); or of several, (N, 3 x windows, H, W), the mean of what
         each of them shows. More in one window would be more than a survey is trained on, and the greatest
@@ -102,22 +124,27 @@ class Survey(nn.Module):
         of them. Whether there is rain is said of all alike: a window of writing alone looks like some.
         """
         windows = overview.shape[1] // 3
-        if windows == 1:
-            return _findings(self(overview).float())
-        each = self(overview.reshape(-1, 3, *overview.shape[2:])).float().reshape(-1, windows, FINDINGS)
+        features = self.features(overview.reshape(-1, 3, *overview.shape[2:]))
+        each = self.think_of(features).reshape(-1, windows, FINDINGS)
+        log_odds = self.notice(features).reshape(-1, windows).mean(dim=1)
         mean = each.mean(dim=1)
-        if place is None:
-            return _findings(mean)
+        if place is None or windows == 1:
+            return _findings(mean), log_odds
         top_left, top_right, bottom_left, bottom_right = each[..., _PLACED, None, None].unbind(dim=1)
         down = (bottom_left + bottom_right - top_left - top_right) / 2
         across = (top_right + bottom_right - top_left - bottom_left) / 2
         of_all = _findings(mean)[..., None, None]
         here = of_all[:, _PLACED] + down * place[:, :1] + across * place[:, 1:]
         everywhere = of_all.expand(-1, -1, *place.shape[2:])
-        return torch.cat([everywhere[:, : _PLACED.start], here, everywhere[:, _PLACED.stop :]], dim=1)
+        findings = torch.cat([everywhere[:, : _PLACED.start], here, everywhere[:, _PLACED.stop :]], dim=1)
+        return findings, log_odds
 
     def forward(self, picture: Tensor) -> Tensor:
         """The findings as training has them: logits in the place of shares and probability."""
+        return self.think_of(self.features(picture))
+
+    def features(self, picture: Tensor) -> Tensor:
+        """Mean, RMS and greatest of what is seen at each scale, float32 (N, 3 x seen x scales)."""
         seen: list[Tensor] = []
         x = self.head(picture)
         for scale, (blocks, see) in enumerate(zip(self.blocks, self.see, strict=True)):
@@ -127,10 +154,14 @@ class Survey(nn.Module):
             # The greatest too: under a veil it is nowhere dark.
             greatest = features.amax(dim=(2, 3))
             seen += [features.mean(dim=(2, 3)), torch.sqrt(mean_square + 1e-6), greatest]
-        thought = torch.cat(seen, dim=1)
+        return torch.cat(seen, dim=1)
+
+    def think_of(self, features: Tensor) -> Tensor:
+        """The findings, of what was seen, as `forward` has them."""
+        thought = features
         for think in self.think:
             thought = functional.silu(think(thought))
-        found: Tensor = self.find(thought)
+        found: Tensor = self.find(thought).float()
         return found
 
 

@@ -30,6 +30,7 @@ TOLD_SHAPE = NetworkShape(width=4, blocks=(1,), dilations=(1,), is_told=True)
 SURVEYED = Surveying(
     SurveyShape(widths=(4, 8), blocks=(1, 1), seen=4, hidden=(8, 8)),
     steps=4,
+    noticing_steps=4,
     batch=4,
     window_px=32,
     scene_px=48,
@@ -106,14 +107,15 @@ def surveyed_network(members: int = 2, windows: int = 1) -> SurveyedNetwork:
     """Tiny, and as if it had been trained."""
     networks = [with_random_weights(DerainNetwork(TOLD_SHAPE), seed) for seed in range(members)]
     survey = with_random_weights(Survey(SURVEYED.shape), 9)
+    set_log_odds(survey, 1.0)
     return SurveyedNetwork(survey, MeanNetwork(networks), Look(windows)).eval()
 
 
-def set_probability(survey: Survey, probability: float) -> None:
-    """The survey says that there is rain with that probability, whatever it sees."""
+def set_log_odds(survey: Survey, log_odds: float) -> None:
+    """The survey says so of whether there is rain, whatever it sees."""
     with torch.no_grad():
-        survey.find.weight[-1] = 0
-        survey.find.bias[-1] = torch.tensor(probability).logit()
+        survey.notice.weight.zero_()
+        survey.notice.bias.fill_(log_odds)
 
 
 def with_random_weights(network: Trained, seed: int) -> Trained:

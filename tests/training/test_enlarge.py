@@ -18,7 +18,7 @@ from tests.training.conftest import (
     TINY_SHAPE,
     ExportedModel,
     assert_refused,
-    set_probability,
+    set_log_odds,
     surveyed_network,
 )
 from training import model_folder
@@ -100,7 +100,7 @@ def test_a_picture_that_looks_dry_comes_back_to_the_bit(
     tiny_recipe: Recipe, views: Views, tmp_path: Path
 ) -> None:
     network = surveyed_network(windows=QUARTERS)
-    set_probability(network.survey, 0.1)
+    set_log_odds(network.survey, -3.0)
     folder = tmp_path / "dry"
     folder.mkdir()
     write_model_texts(folder, export(network, tiny_recipe, "unknown", folder, "dry"))

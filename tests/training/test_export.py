@@ -184,6 +184,7 @@ def test_card_says_how_the_survey_was_trained(exported: ExportedModel, tiny_reci
     assert f"The survey is that model's where it had one; else it was {steps}" in card(begun)
     going_on = replace(begun, survey=Surveying(steps=3000, batch=8, window_px=96, goes_on=True))
     assert "The survey went on from that model's where it had one, for 3,000 steps of 8" in card(going_on)
+    assert "it learnt last, of 7,200 windows, half of them dry" in card(surveyed)
     assert "survey" not in card(tiny_recipe)
 
 

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from derain.tiling import QUARTERS, cut
 from tests.conftest import noise
-from tests.training.conftest import set_probability, surveyed_network, with_random_weights
+from tests.training.conftest import set_log_odds, surveyed_network, with_random_weights
 from training.network import DerainNetwork, MeanNetwork, NetworkShape, derain_picture
 from training.survey import FINDINGS, LEANS_DEG
 
@@ -53,15 +53,13 @@ def test_surveyed_network_tells_its_members_what_the_overview_shows() -> None:
 
 
 @pytest.mark.parametrize(
-    ("probability", "share"), [(0.0, 0.0), (0.19, 0.0), (0.265, 0.5), (0.34, 1.0), (1.0, 1.0)]
+    ("log_odds", "share"), [(-9.0, 0.0), (-1.31, 0.0), (-1.15, 0.5), (-0.99, 1.0), (9.0, 1.0)]
 )
 @pytest.mark.parametrize("windows", [1, QUARTERS])
-def test_nothing_is_taken_off_a_picture_that_looks_dry(
-    windows: int, probability: float, share: float
-) -> None:
+def test_nothing_is_taken_off_a_picture_that_looks_dry(windows: int, log_odds: float, share: float) -> None:
     """It comes back to the bit; in between, a part of what the network would take off goes."""
     network = surveyed_network(windows=windows)
-    set_probability(network.survey, probability)
+    set_log_odds(network.survey, log_odds)
     rainy, overview = torch.rand(2, 3, 16, 24), torch.rand(2, 3 * windows, 32, 32)
     place = torch.rand(2, 2, 4, 6) if windows == QUARTERS else None
     all_of_it = network.network(rainy, network.survey.findings(overview, place)) - rainy

@@ -79,6 +79,14 @@ def test_a_model_s_survey_goes_on_where_it_is_given_steps(exported: ExportedMode
         assert survey.goes_on == goes_on
 
 
+def test_whether_there_is_rain_is_learnt_anew_where_that_is_given_steps(exported: ExportedModel) -> None:
+    begun = ["smoke", "--from", str(exported.folder)]
+    for arguments, expected in ((begun, (10, False)), ([*begun, "--notice-steps", "0"], (0, True))):
+        survey = read_options(arguments).recipe.survey
+        assert survey is not None
+        assert (survey.noticing_steps, survey.notices_anew) == expected
+
+
 def test_weights_that_know_streaks_already_see_veils_from_the_first_step_on(exported: ExportedModel) -> None:
     assert read_options(["fast"]).recipe.rain_at(0) == MIXED
     recipe = read_options(["fast", "--from", str(exported.folder), "--steps", "40"]).recipe
@@ -88,6 +96,8 @@ def test_weights_that_know_streaks_already_see_veils_from_the_first_step_on(expo
 def test_a_survey_that_there_is_none_of_is_an_error() -> None:
     with pytest.raises(SurveyError, match="--survey-steps is of no use: the recipe study has no survey"):
         read_options(["study", "--survey-steps", "5"])
+    with pytest.raises(SurveyError, match="--notice-steps is of no use"):
+        read_options(["study", "--notice-steps", "5"])
 
 
 def test_scenes_are_no_smaller_than_the_patches_cut_from_them() -> None:
