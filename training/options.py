@@ -168,8 +168,8 @@ def _parser() -> argparse.ArgumentParser:
         metavar="STEPS",
         type=at_least(0),
         help="of windows, half of them dry, by which the survey learns last whether there is rain at all, so "
-        "that a dry picture comes back as it is; 0: rain is taken off whatever looks like it. With --from, it is "
-        "learnt anew; without this option it stays as it is, if that model's survey has learnt it (default: "
+        "that a dry picture comes back as it is; 0: every picture is taken for rainy. With --from, it "
+        "is learnt anew; without this option it stays as it is, if the survey of that model has it (default: "
         f"{', '.join(f'{name} {survey.noticing_steps}' for name, survey in _surveys().items())})",
     )
     course.add_argument(
