@@ -130,7 +130,7 @@ class Recipe:
 def fast() -> Recipe:
     """The recipe of `models/fast`: one network, for CPUs and video.
 
-    Forty minutes on two cores, a third of them for the survey.
+    Three quarters of an hour on two cores, nearly half of it for the survey.
 
     python training/run.py fast
     """

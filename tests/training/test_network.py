@@ -114,6 +114,19 @@ def test_the_findings_of_several_windows_are_the_mean_of_each_ones() -> None:
     assert not torch.allclose(measures[0], measures[1])
 
 
+def test_whether_there_is_rain_is_what_the_windows_say_on_average() -> None:
+    survey = surveyed_network().survey
+    with torch.no_grad():
+        survey.notice.weight.normal_(generator=torch.Generator().manual_seed(0))
+    windows = torch.rand(2, 3, 3, 32, 16)
+    findings, log_odds = survey.look(windows.flatten(1, 2))
+    each = survey.look(windows.flatten(0, 1))[1].reshape(2, 3)
+    assert survey.notices
+    torch.testing.assert_close(log_odds, each.mean(dim=1))
+    torch.testing.assert_close(findings, survey.findings(windows.flatten(1, 2)))
+    assert each.std(dim=1).min() > 1e-4
+
+
 def test_a_picture_is_told_of_its_own_middle() -> None:
     network = surveyed_network()
     picture = noise(300, 280)

@@ -186,8 +186,8 @@ def test_after_no_steps_the_network_is_that_begun_from(
         assert torch.equal(weight, expected.state_dict()[name])
 
 
-def test_a_network_that_was_told_by_matrices_is_begun_from(tiny_recipe: Recipe, tmp_path: Path) -> None:
-    """As those were that were told the same everywhere: one matrix said how much more, and what is added."""
+def test_a_model_of_an_earlier_version_is_begun_from(tiny_recipe: Recipe, tmp_path: Path) -> None:
+    """Networks were told the same everywhere, by one matrix of how much more and what is added."""
     network = surveyed_network(members=1)
     folder = tmp_path / "told"
     folder.mkdir()
@@ -200,7 +200,7 @@ def test_a_network_that_was_told_by_matrices_is_begun_from(tiny_recipe: Recipe, 
             more = array - 1 if array.ndim == 1 else array
             both = np.concatenate([more, arrays[name.replace(".scale.", ".shift.")]])
             older[name.replace(".scale.", ".listen.")] = both.reshape(both.shape[:2])
-        elif ".shift." not in name:
+        elif ".shift." not in name and ".notice." not in name:
             older[name] = array.reshape(array.shape[:2]) if ".know." in name else array
     assert older.keys() != arrays.keys()
     del model.graph.initializer[:]
@@ -214,6 +214,13 @@ def test_a_network_that_was_told_by_matrices_is_begun_from(tiny_recipe: Recipe, 
     member = network.network.members[0]
     for (name, weight), expected in zip(begun.named_parameters(), member.parameters(), strict=True):
         torch.testing.assert_close(weight, expected, msg=name)
+    survey = survey_of(start_from(folder), SURVEYED.shape)
+    assert survey is not None
+    assert not survey.notices, "surveys then did not tell whether there is rain at all"
+    with torch.inference_mode():
+        assert survey.look(torch.rand(1, 3, 32, 32))[1].tolist() == [0], (
+            "all that networks would is taken off"
+        )
 
 
 def test_each_member_begins_from_one_of_the_model_s(tiny_recipe: Recipe, tmp_path: Path) -> None:
