@@ -13,6 +13,7 @@ from training.randomness import Purpose, generator
 
 _FINE = 2  # drawn so many times larger each way and then averaged, against aliasing
 _PERIOD_PX = (3.0, 60.0)  # of what repeats, where the picture's middle is
+_FIELDS, _BARS = 4096, 512  # how many differ from each other, before their levels and colours come again
 _TURNS = 0.5  # of a period: how far a line's place strays at most, where they are not laid evenly
 
 
@@ -70,7 +71,7 @@ def _lay(u: FloatArray, v: FloatArray, rng: np.random.Generator) -> FloatArray:
         laid = np.maximum(slat, _slats(u, rng))
     else:
         rows, columns = np.floor(v).astype(np.int64), np.floor(u).astype(np.int64)
-        each = rng.random(4096, dtype=np.float32)[(rows * 61 + columns * 17) & 4095]
+        each = rng.random(_FIELDS, dtype=np.float32)[(rows * 61 + columns * 17) % _FIELDS]
         inside = np.minimum(1 - slat, 1 - _slats(u, rng))
         laid = 1 - inside * (1 - rng.uniform(0.2, 1) * each)
         if rng.random() < 0.5:
@@ -80,7 +81,7 @@ def _lay(u: FloatArray, v: FloatArray, rng: np.random.Generator) -> FloatArray:
     )
     coloured = dark + (bright - dark) * laid[..., None]
     if kind == "slats" and rng.random() < 0.2:  # each of its own colour
-        hues = rng.random((512, 3), dtype=np.float32)[np.floor(v).astype(np.int64) & 511]
+        hues = rng.random((_BARS, 3), dtype=np.float32)[np.floor(v).astype(np.int64) % _BARS]
         coloured = coloured * (1 - 0.8 * laid[..., None]) + 0.8 * laid[..., None] * hues
     return np.asarray(coloured * shade[..., None], dtype=np.float32)
 
@@ -89,15 +90,14 @@ def _slats(t: FloatArray, rng: np.random.Generator) -> FloatArray:
     """How bright it is at a place, in periods, 0 to 1: a bar a period, flat or rounded or lit from a side."""
     number = np.floor(t).astype(np.int64)
     if rng.random() < 0.3:
-        t = t + rng.uniform(0, _TURNS) * (rng.random(512, dtype=np.float32)[number & 511] - 0.5)
+        t = t + rng.uniform(0, _TURNS) * (rng.random(_BARS, dtype=np.float32)[number % _BARS] - 0.5)
     phase = t - np.floor(t)
     share = rng.uniform(0.12, 0.85)
     soft = rng.uniform(0.01, 0.3)
     edge = np.clip((share / 2 - np.abs(phase - 0.5)) / (soft * share) + 0.5, 0, 1)
     lit = 1 + rng.uniform(-0.8, 0.8) * (phase - 0.5) / share
-    level = 1 - rng.uniform(0, 0.6) * (
-        rng.random(512, dtype=np.float32)[number & 511] if rng.random() < 0.5 else 0
-    )
+    fade = rng.uniform(0, 0.6)
+    level = 1 - fade * rng.random(_BARS, dtype=np.float32)[number % _BARS] if rng.random() < 0.5 else 1
     return np.asarray(np.clip(edge * lit * level, 0, 1), dtype=np.float32)
 
 
@@ -116,9 +116,8 @@ def _extent(height: int, width: int, rng: np.random.Generator) -> FloatArray:
     y, x = _places(height, width)
     for _ in range(rng.choice([0, 1, 2], p=[0.5, 0.35, 0.15])):
         angle = rng.uniform(0, 2 * np.pi)
-        away = (x - rng.uniform(0.1, 0.9) * width) * np.cos(angle) + (
-            y - rng.uniform(0.1, 0.9) * height
-        ) * np.sin(angle)
+        across, down = x - rng.uniform(0.1, 0.9) * width, y - rng.uniform(0.1, 0.9) * height
+        away = across * np.cos(angle) + down * np.sin(angle)
         covered *= np.clip(away + 0.5, 0, 1)
     return covered[..., None]
 

@@ -42,10 +42,11 @@ def learn_to_notice(survey: Survey, recipe: Recipe, folder: Path, execution: Exe
 
 def _learnt(survey: Survey, recipe: Recipe, folder: Path, execution: Execution) -> tuple[Values, float]:
     with alone_in(folder):
-        key = _key(survey, recipe)
+        samples = SurveySamples(recipe.of_noticing())
+        key = _key(survey, samples)
         if (known := _read(folder / LEARNT, key)) is not None:
             return known
-        features, is_rainy = _windows(survey, recipe.of_noticing(), execution)
+        features, is_rainy = _windows(survey, samples, execution)
         if is_rainy.all() or not is_rainy.any():  # a rehearsal's few windows
             slopes, bias = np.zeros(features.shape[1]), 0.0
         else:
@@ -56,13 +57,14 @@ def _learnt(survey: Survey, recipe: Recipe, folder: Path, execution: Execution) 
 
 
 @torch.inference_mode()
-def _windows(survey: Survey, recipe: Recipe, execution: Execution) -> tuple[Values, Values]:
+def _windows(survey: Survey, samples: SurveySamples, execution: Execution) -> tuple[Values, Values]:
     """What the survey sees in each, (N, K), and whether there is rain in it, (N,)."""
+    recipe = samples.recipe
     assert recipe.survey is not None
     device, alone = current().device, Processes(device=current().device)
     survey = survey.to(device)
     steps = range(recipe.steps - recipe.survey.noticing_steps, recipe.steps)
-    made = batches(SurveySamples(recipe), recipe.batch, steps, alone, execution.workers)
+    made = batches(samples, recipe.batch, steps, alone, execution.workers)
     features, is_rainy = [], []
     with closing(made) as coming:
         for windows, facts in tqdm(coming, total=len(steps), unit="step", disable=None):
@@ -71,9 +73,10 @@ def _windows(survey: Survey, recipe: Recipe, execution: Execution) -> tuple[Valu
     return torch.cat(features).numpy(), torch.cat(is_rainy).numpy()
 
 
-def _key(survey: Survey, recipe: Recipe) -> str:
+def _key(survey: Survey, samples: SurveySamples) -> str:
     """Of all that it is learnt from."""
-    digest = hashlib.sha256(json.dumps(describe(recipe.of_noticing()), sort_keys=True).encode())
+    recipe = json.dumps(describe(samples.recipe), sort_keys=True)
+    digest = hashlib.sha256(recipe.encode() + samples.digest.encode())
     for weight in survey.parameters():
         digest.update(weight.detach().cpu().numpy().tobytes())
     return digest.hexdigest()
