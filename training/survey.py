@@ -124,11 +124,14 @@ class Survey(nn.Module):
         of them. Whether there is rain is said of all alike: a window of writing alone looks like some.
         """
         windows = overview.shape[1] // 3
+        if windows == 1:
+            features = self.features(overview)
+            return _findings(self.think_of(features)), self.notice(features)[:, 0]
         features = self.features(overview.reshape(-1, 3, *overview.shape[2:]))
         each = self.think_of(features).reshape(-1, windows, FINDINGS)
         log_odds = self.notice(features).reshape(-1, windows).mean(dim=1)
         mean = each.mean(dim=1)
-        if place is None or windows == 1:
+        if place is None:
             return _findings(mean), log_odds
         top_left, top_right, bottom_left, bottom_right = each[..., _PLACED, None, None].unbind(dim=1)
         down = (bottom_left + bottom_right - top_left - top_right) / 2
