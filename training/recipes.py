@@ -57,8 +57,8 @@ class Recipe:
     clean_share: float  # how often a patch carries no rain, so that clean pictures come back
     tone_share: float  # how often the scene is in another light, or in mist that is no rain
     line_share: float  # how often a patch carries lines that are no rain: writing, wires, bars
+    facade_share: float  # how often there is a façade before the scene, which is no rain either
     camera_share: float  # how often a patch has been through a camera: noise and JPEG, rainy and clean alike
-    facade_share: float = field(default=0.0, kw_only=True)  # how often there is a façade before the scene
 
     steps: int
     batch: int  # patches; scenes, of several patches each, where there is a survey
@@ -149,6 +149,7 @@ def fast() -> Recipe:
         clean_share=0.12,
         tone_share=0.5,
         line_share=0.05,
+        facade_share=0.0,
         camera_share=0.3,
         steps=6_000,
         batch=8,

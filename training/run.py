@@ -33,7 +33,7 @@ from training.pairs import Pair
 from training.processes import Processes, SaidByTheFirstError, alone_in, current, joined
 from training.progress import SAMPLES, TENSORBOARD, Row
 from training.rain.drawn import SHOWER
-from training.recipes import Recipe, describe
+from training.recipes import Recipe, Surveying, describe
 from training.start import survey_of
 from training.survey import Survey
 from training.tasks import SurveyTask
@@ -83,30 +83,27 @@ def run(options: Options, processes: Processes) -> Path:
 
 def _survey(options: Options, run_folder: Path) -> Survey | None:
     """What tells the networks what rain it is, and whether there is any; None where the recipe has none."""
-    survey, surveying = _trained_survey(options, run_folder), options.recipe.survey
-    if survey is None or surveying is None:
+    surveying = options.recipe.survey
+    if surveying is None:
         return None
-    if surveying.notices_anew:
-        survey.forget_noticing()
+    survey = _trained_survey(options, surveying, run_folder)
+    if surveying.goes_on or surveying.notices_anew:
+        survey.forget_noticing()  # what it had learnt of features that may be others now
     if surveying.noticing_steps and not survey.notices:
         learn_to_notice(survey, options.recipe, run_folder / SURVEY, options.execution)
     return survey
 
 
-def _trained_survey(options: Options, run_folder: Path) -> Survey | None:
+def _trained_survey(options: Options, surveying: Surveying, run_folder: Path) -> Survey:
     """That of the model to begin from, or trained before the networks."""
     recipe = options.recipe
-    if recipe.survey is None:
-        return None
-    if recipe.start is not None and not recipe.survey.goes_on:
-        known = survey_of(recipe.start, recipe.survey.shape)
+    if recipe.start is not None and not surveying.goes_on:
+        known = survey_of(recipe.start, surveying.shape)
         if known is not None:
             return known
-    survey = learn(
+    return learn(
         SurveyTask(), recipe.of_survey(), run_folder / SURVEY, no_scores, execution=options.execution
     )
-    survey.forget_noticing()  # what it had learnt of features that are others now
-    return survey
 
 
 def _member_folders(recipe: Recipe, run_folder: Path) -> list[Path]:

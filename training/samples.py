@@ -88,6 +88,7 @@ class Samples(Dataset[Tensors]):
             clean = tone(clean, recipe.seed, index)
         if rng.random() < recipe.line_share:
             clean = draw_lines(clean, recipe.seed, index)
+        # Without any, no number is drawn: samples are those that recipes gave before there were façades.
         if recipe.facade_share and rng.random() < recipe.facade_share:
             clean = draw_facade(clean, recipe.seed, index)
         stays_dry = rng.random() < recipe.clean_share

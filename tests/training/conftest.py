@@ -78,6 +78,7 @@ def tiny_recipe() -> Recipe:
         clean_share=0.0,
         tone_share=0.0,
         line_share=0.0,
+        facade_share=0.0,
         camera_share=0.0,
         steps=6,
         batch=4,
