@@ -5,14 +5,15 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from derain.errors import ModelError
 from derain.tiling import QUARTERS
 
 MANIFEST_NAME = "manifest.json"
 
-Views = Literal[1, 2, 4]  # of a picture: as it is; 2: and left to right; 4: both also upside down
+# Of earlier versions: how a file was made of another one. It is run like any other.
+_FORMER_FIELDS = frozenset(("mirrored_from", "quantised_from"))
 
 
 class _Part(BaseModel):
@@ -73,33 +74,6 @@ class Parity(_Part):
     max_difference: float  # over all pixels of all sizes, on a scale of 0 to 1
 
 
-class _Origin(_Part):
-    """The model that this one was made of without training."""
-
-    name: str
-    sha256: str = Field(pattern=r"^[0-9a-f]{64}$")  # of its ONNX file
-
-
-class Mirrored(_Origin):
-    """The model that this one runs on a picture and on its mirror images, to return the mean.
-
-    Each enlarged before it, and what it takes off made smaller again.
-    """
-
-    views: Views
-    enlarged: float = Field(default=1, ge=1)  # times each side
-
-    @property
-    def how(self) -> Literal["mirrored", "enlarged"]:
-        return "mirrored" if self.views > 1 else "enlarged"
-
-
-class Quantised(_Origin):
-    """The model whose inner convolutions this one computes in 8-bit integers."""
-
-    windows: int  # rainy pictures by which the ranges of its activations were found
-
-
 class Evaluation(_Part):
     """Mean scores over one set of pictures; see training/metrics.py. None: not measurable there."""
 
@@ -140,14 +114,13 @@ class Manifest(_Part):
     recipe: dict[str, Any]
     commit: str  # of the code that trained it
     evaluations: list[Evaluation]
-    # Where both are None, the file is the network that the recipe trained.
-    mirrored_from: Mirrored | None = None
-    quantised_from: Quantised | None = None
 
-    @property
-    def is_made_of_another(self) -> bool:
-        """Whether it has no weights of its own, and can be made anew without training."""
-        return self.mirrored_from is not None or self.quantised_from is not None
+    @model_validator(mode="before")
+    @classmethod
+    def _leave_out_former_fields(cls, given: Any) -> Any:
+        if not isinstance(given, dict):
+            return given
+        return {name: value for name, value in given.items() if name not in _FORMER_FIELDS}
 
 
 def load_manifest(folder: Path) -> Manifest:

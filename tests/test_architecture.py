@@ -42,7 +42,6 @@ def test_only_those_who_run_networks_import_onnxruntime() -> None:
         "derain/engine.py",
         "training/export.py",
         "training/foreign_network.py",
-        "training/quantise.py",
     }
 
 

@@ -70,12 +70,12 @@ SHA-256 `{manifest.file.sha256}`.
 - **Input and output**: {manifest.input.dtype} {manifest.input.layout}, {manifest.input.channels},
   {manifest.input.lowest} to {manifest.input.highest}; height and width multiples of
   {manifest.input.alignment_px}. Tiles must overlap by {manifest.overlap_px} pixels, the receptive radius.
-{_overview(manifest)}- **Agreement with {_original(manifest)}**: {manifest.parity.max_difference:.1e} at most,
+{_overview(manifest)}- **Agreement with PyTorch**: {manifest.parity.max_difference:.1e} at most,
   on a scale of 0 to 1, over {len(manifest.parity.sizes)} sizes.
 - **Trained** by the recipe `{recipe["name"]}` of commit `{manifest.commit}`: {_course(recipe)}; rain of the
   range `{recipe["rain"]["name"]}`{_early(recipe)}; backgrounds from {photographs} and
   {recipe["leaves_count"]} dead-leaves pictures.{_started(recipe)}{_taught(recipe)}{_surveyed(recipe)}
-{_mirrored(manifest)}{_quantised(manifest)}
+
 ## Scores
 
 Measured on this file through the engine that serves it. No rain family below was trained on.
@@ -198,46 +198,6 @@ def _noticing(survey: dict[str, Any]) -> str:
         return ""
     windows = f"{steps * survey['batch']:,} windows"
     return f"\n  Whether there is rain at all it learnt last, of {windows}, half of them dry."
-
-
-def _original(manifest: Manifest) -> str:
-    if manifest.quantised_from is not None:
-        return f"`{manifest.quantised_from.name}` on noise"
-    if manifest.mirrored_from is None:
-        return "PyTorch"
-    name = manifest.mirrored_from.name
-    around = ", enlarged around it by PyTorch" if manifest.mirrored_from.enlarged > 1 else ""
-    return f"`{name}`, run and averaged view by view{around}"
-
-
-def _mirrored(manifest: Manifest) -> str:
-    if (mirrored := manifest.mirrored_from) is None:
-        return ""
-    views = {
-        1: "on the picture.",
-        2: "on the picture and on its mirror image, left to right, and returns the mean.",
-        4: "on the picture and on its mirror images, left to right, upside down, and both, and returns "
-        "the mean.",
-    }[mirrored.views]
-    if mirrored.enlarged > 1:
-        views += (
-            f"\n  Pictures are enlarged before it, {mirrored.enlarged:g} times each side, and what it takes "
-            "off is made smaller again."
-        )
-    return f"""- **{mirrored.how.capitalize()}, not trained anew**: runs `{mirrored.name}`, SHA-256
-  `{mirrored.sha256}`,
-  {views}
-"""
-
-
-def _quantised(manifest: Manifest) -> str:
-    if (quantised := manifest.quantised_from) is None:
-        return ""
-    return f"""- **Quantised, not trained anew**: computes `{quantised.name}`, SHA-256
-  `{quantised.sha256}`,
-  in 8-bit integers, but for the survey and each network's first and last layer. The ranges are those
-  of {quantised.windows} windows in procedural rain.
-"""
 
 
 def _section(title: str, text: str) -> str:

@@ -4,7 +4,7 @@ import logging
 import math
 import subprocess
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,6 @@ import onnxruntime as ort
 import torch
 from torch import nn
 
-from derain.arrays import FloatArray
 from derain.engine import network_inputs
 from derain.errors import DerainError
 from derain.manifest import InputContract, Manifest, Parity, describe_file
@@ -23,16 +22,14 @@ from training.network import Network, input_contract
 from training.recipes import ROOT, Recipe, describe
 
 OPSET = 20
-SIDES = ("rows", "columns")
+_SIDES = ("rows", "columns")
 _COSTED_PX = (320, 480)  # of larger pictures an overview is a smaller part
 MODEL_FILE = "model.onnx"
 PARITY_CELLS = ((1, 1), (16, 16), (30, 17), (50, 83))  # height, width, in cells of the alignment
 PARITY_TOLERANCE = 1e-4  # a fortieth of one level of 255
 
-Compute = Callable[..., FloatArray]  # rainy pictures, and overviews, to clean ones, (N, 3, H, W) in [0, 1]
 
-
-def inputs_of(contract: InputContract) -> list[tuple[str, int, int]]:
+def _inputs_of(contract: InputContract) -> list[tuple[str, int, int]]:
     """Of each input, what its sides' names begin with, its channels, and what its sides are multiples of."""
     inputs = [("", 3, contract.alignment_px)]
     if (overview := contract.overview) is not None:
@@ -71,9 +68,9 @@ def write_onnx(network: Network, path: Path) -> None:
     contract = input_contract(network)
     batch = torch.export.Dim("batch", min=1)
     examples, shapes = [], []
-    sides = {name: torch.export.Dim(name, min=1) for name in (*SIDES, *(f"overview_{s}" for s in SIDES))}
-    for prefix, channels, alignment_px in inputs_of(contract):
-        height, width = (alignment_px * sides[prefix + name] for name in SIDES)
+    sides = {name: torch.export.Dim(name, min=1) for name in (*_SIDES, *(f"overview_{s}" for s in _SIDES))}
+    for prefix, channels, alignment_px in _inputs_of(contract):
+        height, width = (alignment_px * sides[prefix + name] for name in _SIDES)
         examples.append(torch.rand(2, channels, 16 * alignment_px, 24 * alignment_px))
         shapes.append({0: batch, 2: height, 3: width})
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)  # it misses torchvision; we do not
@@ -92,13 +89,13 @@ def write_onnx(network: Network, path: Path) -> None:
         )
     assert program is not None
     model = program.model_proto
-    strip(model)
-    pool(model)
+    _strip(model)
+    _pool(model)
     onnx.checker.check_model(model, full_check=True)
     onnx.save(model, path)
 
 
-def strip(message: Any) -> None:
+def _strip(message: Any) -> None:
     """Clears what the exporter says of a model's making, in place: it has this machine's paths in it.
 
     The message is an `onnx.ModelProto`, or any part of one. What is computed stays the same.
@@ -108,13 +105,13 @@ def strip(message: Any) -> None:
             message.ClearField(field.name)
         elif field.type == field.TYPE_MESSAGE:
             for part in value if isinstance(value, Sequence) else [value]:
-                strip(part)
+                _strip(part)
 
 
 _POOLS = {"ReduceMean": "GlobalAveragePool", "ReduceMax": "GlobalMaxPool"}
 
 
-def pool(model: onnx.ModelProto) -> None:
+def _pool(model: onnx.ModelProto) -> None:
     """Means and maxima over whole pictures as poolings, in place.
 
     They are the same numbers, and onnxruntime has them within the blocked layout of its convolutions.
@@ -146,43 +143,25 @@ def _keeps_axes(node: onnx.NodeProto) -> bool:
 @torch.inference_mode()
 def measure_parity(network: Network, path: Path) -> Parity:
     """The largest difference between file and network; raises ParityError beyond the tolerance."""
-    return compare(
-        path, lambda *given: network(*map(torch.from_numpy, given)).numpy(), input_contract(network)
-    )
-
-
-def compare(
-    path: Path,
-    expected: Compute,
-    contract: InputContract,
-    tolerance: float = PARITY_TOLERANCE,
-    cells: Sequence[tuple[int, int]] = PARITY_CELLS,
-) -> Parity:
-    """The largest difference between a file and what it is to compute; raises ParityError.
-
-    Of noise of so many cells of the alignment, height and width.
-    """
-    compute = computed_by(path)
-    sizes = [(rows * contract.alignment_px, columns * contract.alignment_px) for rows, columns in cells]
-    rng = np.random.default_rng(0)
-    largest = 0.0
-    for rows, columns in cells:
-        given = [
-            rng.random((2, channels, rows * cell_px, columns * cell_px), dtype=np.float32)
-            for _, channels, cell_px in inputs_of(contract)
-        ]
-        # NaN stays NaN
-        largest = float(np.maximum(largest, np.abs(compute(*given) - expected(*given)).max()))
-    if not largest <= tolerance:
-        raise ParityError(f"{path} differs from the network by {largest:.2e}, allowed: {tolerance:.0e}")
-    return Parity(sizes=sizes, max_difference=largest)
-
-
-def computed_by(path: Path) -> Compute:
-    """What an ONNX file of ours computes, on the CPU."""
+    contract = input_contract(network)
     session = ort.InferenceSession(path, providers=["CPUExecutionProvider"])
     names = [each.name for each in session.get_inputs()]
-    return lambda *given: np.asarray(session.run(None, dict(zip(names, given, strict=True)))[0])
+    rng = np.random.default_rng(0)
+    sizes, largest = [], 0.0
+    for rows, columns in PARITY_CELLS:
+        given = [
+            rng.random((2, channels, rows * cell_px, columns * cell_px), dtype=np.float32)
+            for _, channels, cell_px in _inputs_of(contract)
+        ]
+        sizes.append((rows * contract.alignment_px, columns * contract.alignment_px))
+        computed = np.asarray(session.run(None, dict(zip(names, given, strict=True)))[0])
+        expected = network(*map(torch.from_numpy, given)).numpy()
+        largest = float(np.maximum(largest, np.abs(computed - expected).max()))  # NaN stays NaN
+    if not largest <= PARITY_TOLERANCE:
+        raise ParityError(
+            f"{path} differs from the network by {largest:.2e}, allowed: {PARITY_TOLERANCE:.0e}"
+        )
+    return Parity(sizes=sizes, max_difference=largest)
 
 
 @torch.inference_mode()
@@ -205,7 +184,7 @@ def kmac_per_pixel(network: Network) -> float:
 
 
 def kmac_of_graph(model: onnx.ModelProto, contract: InputContract) -> float:
-    """The same of a model as it is stored, whatever made it."""
+    """The same of a model as it is stored."""
     blank = np.zeros((*_COSTED_PX, 3), np.uint8)
     shaped = onnx.ModelProto()
     shaped.CopyFrom(model)

@@ -2,13 +2,11 @@
 
 import shutil
 from collections.abc import Callable
-from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 from derain.engine import Engine
 from derain.errors import DerainError, ModelError
-from derain.manifest import MANIFEST_NAME, Manifest, describe_file, load_manifest
+from derain.manifest import MANIFEST_NAME, Manifest, load_manifest
 from training.card import ADDITIONS, evaluation_table, write_model_texts
 from training.evaluate import evaluate, held_out_sets
 
@@ -17,35 +15,6 @@ def check_replaceable(folder: Path) -> None:
     """Raises DerainError where something else than a model is in the place of one."""
     if folder.exists() and not (folder / MANIFEST_NAME).exists():
         raise DerainError(f"{folder} is there and is no model folder; choose another --name")
-
-
-def make_of_another(
-    folder: Path, source: Manifest, name: str, write: Callable[[Path, Path], dict[str, Any]]
-) -> Path:
-    """The folder of a model that is made of the given one without training, beside it.
-
-    `write` is given the paths of the source's ONNX file and of the one that it is to write, and returns
-    which fields of the manifest are other ones for it. Raises DerainError where the folder is taken by
-    something that would be lost.
-    """
-    target = folder.resolve().parent / name
-    restore(target)
-    check_replaceable(target)
-    if target.exists() and not load_manifest(target).is_made_of_another:
-        raise DerainError(f"{target} has weights of its own, which would be lost: choose another --name")
-
-    def make(unfinished: Path) -> Manifest:
-        path = unfinished / source.file.name
-        changes = write(folder / source.file.name, path)
-        made = {
-            "name": name,
-            "created": datetime.now(UTC).replace(microsecond=0),
-            "file": describe_file(path, source.file.opset),
-            "evaluations": [],
-        }
-        return source.model_copy(update=made | changes)
-
-    return make_model(target, make)
 
 
 def make_model(folder: Path, make: Callable[[Path], Manifest]) -> Path:

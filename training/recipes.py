@@ -173,10 +173,9 @@ def base() -> Recipe:
 
 
 def best() -> Recipe:
-    """The recipe of what `models/best` runs on enlarged pictures: networks with nothing left out for speed.
+    """Like `base`, of networks with nothing left out for speed.
 
-    python training/run.py best --name whole
-    python -m training.mirror models/whole --name best --views 1 --enlarge 1.25
+    python training/run.py best
     """
     network = NetworkShape(width=16, dilations=(1, 2, 2, 1), upsampling="shuffle", is_told=True)
     return replace(base(), name="best", network=network)

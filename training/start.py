@@ -126,8 +126,6 @@ def _read_all(start: Start) -> dict[str, Tensor]:
     manifest = load_manifest(start.folder)
     if manifest.file.sha256 != start.sha256:
         raise StartError(f"{start.folder} is not the model that the training was to begin from")
-    if manifest.quantised_from is not None:
-        raise StartError(f"{start.folder} is quantised: begin from {manifest.quantised_from.name}")
     model = onnx.load(start.folder / manifest.file.name)
     weights = {
         stored.name: torch.from_numpy(np.array(onnx.numpy_helper.to_array(stored)))

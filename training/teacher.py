@@ -29,8 +29,6 @@ class Teacher:
 
     def __init__(self, start: Start, device: torch.device, *, looks_at_windows: bool) -> None:
         manifest = load_manifest(start.folder)
-        if (mirrored := manifest.mirrored_from) is not None:
-            raise TeacherError(f"{start.folder} is {mirrored.how}: learn from {mirrored.name}")
         try:
             shape = _network_shape(manifest.recipe["network"])
             count = int(manifest.recipe["members"])

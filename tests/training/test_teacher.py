@@ -1,6 +1,5 @@
 """Learning from a finished model, in the place of clean pictures."""
 
-import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,7 +11,6 @@ from tests.training.conftest import SURVEYED, TOLD_SHAPE, ExportedModel, surveye
 from training.card import write_model_texts
 from training.export import export
 from training.loop import train
-from training.mirror import mirror
 from training.network import SurveyedNetwork
 from training.options import read_options
 from training.recipes import Recipe
@@ -101,14 +99,6 @@ def test_a_model_of_unknown_making_teaches_nothing(exported: ExportedModel, tmp_
     (folder / "manifest.json").write_text(manifest.model_dump_json())
     with pytest.raises(TeacherError, match="foreign does not say how it was trained"):
         Teacher(start_from(folder), CPU, looks_at_windows=False)
-
-
-def test_a_mirrored_model_is_not_learnt_from(exported: ExportedModel, tmp_path: Path) -> None:
-    """Its networks are those of the other, which alone would be run."""
-    shutil.copytree(exported.folder, tmp_path / "tiny")
-    mirrored = mirror(tmp_path / "tiny", "mirrored", 2)
-    with pytest.raises(TeacherError, match="mirrored is mirrored: learn from tiny"):
-        Teacher(start_from(mirrored), CPU, looks_at_windows=False)
 
 
 def test_option_pins_the_teacher_and_lets_part_of_a_model_be_begun_from(exported: ExportedModel) -> None:
