@@ -74,7 +74,7 @@ SHA-256 `{manifest.file.sha256}`.
   on a scale of 0 to 1, over {len(manifest.parity.sizes)} sizes.
 - **Trained** by the recipe `{recipe["name"]}` of commit `{manifest.commit}`: {_course(recipe)}; rain of the
   range `{recipe["rain"]["name"]}`{_early(recipe)}; backgrounds from {photographs} and
-  {recipe["leaves_count"]} dead-leaves pictures.{_started(recipe)}{_taught(recipe)}{_surveyed(recipe)}
+  {recipe["leaves_count"]} dead-leaves pictures.{_started(recipe)}{_surveyed(recipe)}
 
 ## Scores
 
@@ -158,21 +158,11 @@ def _early(recipe: dict[str, Any]) -> str:
 def _started(recipe: dict[str, Any]) -> str:
     if not (start := recipe.get("start")):
         return ""
-    weights = "those weights that fit" if start.get("in_part") else "the weights"
-    begun = f"\n  Began from {weights} of `{start['folder']}`, SHA-256 `{start['sha256']}`"
+    begun = f"\n  Began from the weights of `{start['folder']}`, SHA-256 `{start['sha256']}`"
     for other in start.get("also", ()):
         begun += f",\n  averaged with those of `{other['folder']}`, SHA-256 `{other['sha256']}`"
     kept = start.get("kept")  # not in recipes of earlier versions
     return f"{begun}, of which {kept:.0%} are kept." if kept else f"{begun}."
-
-
-def _taught(recipe: dict[str, Any]) -> str:
-    if not (teacher := recipe.get("teacher")):
-        return ""
-    return (
-        f"\n  It learnt what the model in `{teacher['folder']}`, SHA-256 `{teacher['sha256']}`,"
-        "\n  returns, in the place of the clean pictures."
-    )
 
 
 def _surveyed(recipe: dict[str, Any]) -> str:

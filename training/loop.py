@@ -27,7 +27,6 @@ from training.samples import Samples
 from training.start import Start, begin
 from training.survey import Survey
 from training.tasks import Deraining, Forward, Learner, Task
-from training.teacher import Teacher
 
 CHECKPOINT = "checkpoint.pt"
 _BFLOAT16_INSTRUCTIONS = ("avx512_bf16", "amx_bf16", "bf16")  # the last is ARM's
@@ -65,16 +64,8 @@ def train(
     execution: Execution = Execution(),
     survey: Survey | None = None,
 ) -> DerainNetwork:
-    """The trained network, which is told what the survey finds; see `learn`.
-
-    Raises TeacherError or ModelError where the recipe's teacher cannot teach.
-    """
-    processes, teacher = current(), None
-    if (model := recipe.teacher) is not None:
-        teacher = processes.on_each(
-            lambda: Teacher(model, processes.device, looks_at_windows=survey is not None)
-        )
-    return learn(Deraining(survey, teacher), recipe, run_folder, validate, show, execution)
+    """The trained network, which is told what the survey finds; see `learn`."""
+    return learn(Deraining(survey), recipe, run_folder, validate, show, execution)
 
 
 def learn(

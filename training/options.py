@@ -201,15 +201,6 @@ def _parser() -> argparse.ArgumentParser:
         "little forgets less, and can be better in rain that neither has seen (default: 0)",
     )
 
-    course.add_argument(
-        "--teacher",
-        metavar="MODEL",
-        type=Path,
-        help="a model folder, trained here, whose results the networks learn in the place of the clean "
-        "pictures: a network of another shape comes to do nearly what the model does. With it, --from takes "
-        "what fits of a larger network too (default: none)",
-    )
-
     machines = parser.add_argument_group(
         "machines",
         "How it is carried out; changes no more than float rounding. Under torchrun each process takes\n"
@@ -319,15 +310,12 @@ def _override(recipe: Recipe, options: argparse.Namespace) -> Recipe:
         recipe = replace(recipe, survey=replace(recipe.survey, scene_px=scene_px))
     if options.start is not None:
         first, *others = options.start
-        kept, in_part = options.keep or 0.0, options.teacher is not None
-        start = start_from(first, kept, in_part, others)
+        start = start_from(first, options.keep or 0.0, others)
         recipe = replace(recipe, start=start, early_share=0.0)  # its networks know streaks already
     elif options.keep is not None:
         raise StartError("--keep is of no use without --from")
     if recipe.steps == 0 and options.start is None:
         raise StartError("--steps 0 leaves nothing to learn without --from")
-    if options.teacher is not None:
-        recipe = replace(recipe, teacher=start_from(options.teacher))
     if options.rain is not None:
         recipe = replace(recipe, rain=trainable(options.rain), early_share=0.0)
     if options.backgrounds == "leaves":

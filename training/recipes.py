@@ -76,7 +76,6 @@ class Recipe:
     average_decay: float = 0.999  # of the running mean of the weights, which is what ships
     seed: int = 0
     start: Start | None = None  # the model whose weights it begins from; None is random weights
-    teacher: Start | None = None  # the model whose results it learns; None: the clean pictures
 
     log_every: int = 100
     validate_every: int = 2000

@@ -2,14 +2,13 @@
 
 What is new in a larger network changes nothing at first: new channels are not listened to by the old
 ones, and new residual blocks add zero (Chen, Goodfellow and Shlens, "Net2Net", 2016, by other means). So
-the training goes on from what the smaller one had reached. One that is to learn from a teacher may have fewer
-blocks as well, and upsample more simply: it begins near the model, and the teacher leads it there.
+the training goes on from what the smaller one had reached.
 
 Of several models that came of the same weights, it may begin from the mean of theirs (Wortsman et al., "Model
 soups", ICML 2022).
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -36,14 +35,13 @@ class Start:
     sha256: str  # of its ONNX file
     member: int = 0  # which of its networks, where it is the mean of several; counted round and round
     kept: float = 0.0  # share of its weights in what ships, the rest is what was learnt from there
-    in_part: bool = False  # what the network has no place for is left out
     also: tuple["Start", ...] = ()  # models the mean of whose networks' weights and its own is begun from
 
 
-def start_from(folder: Path, kept: float = 0.0, in_part: bool = False, also: Sequence[Path] = ()) -> Start:
+def start_from(folder: Path, kept: float = 0.0, also: Sequence[Path] = ()) -> Start:
     """Raises ModelError where a folder is no sound model."""
-    others = tuple(start_from(other, in_part=in_part) for other in also)
-    return Start(folder, load_manifest(folder).file.sha256, kept=kept, in_part=in_part, also=others)
+    others = tuple(start_from(other) for other in also)
+    return Start(folder, load_manifest(folder).file.sha256, kept=kept, also=others)
 
 
 @torch.no_grad()
@@ -71,8 +69,6 @@ def _begin(network: DerainNetwork, start: Start) -> None:
     """From one model."""
     weights = _read_weights(start)
     there = dict(network.named_parameters())
-    if start.in_part:
-        weights = _fitting(weights, there)
     if missing := weights.keys() - there.keys():
         raise StartError(f"{start.folder} has weights that this network has no place for: {min(missing)}")
     for name, parameter in there.items():
@@ -107,15 +103,6 @@ def _read_weights(start: Start) -> dict[str, Tensor]:
     weights = _part("network.", weights) or weights  # beside a survey
     members = {name.split(".")[1] for name in weights if name.startswith("members.")}
     return _part(f"members.{start.member % len(members)}.", weights) if members else weights
-
-
-def _fitting(weights: dict[str, Tensor], there: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Those of blocks that the network has; of four values that each cell had to itself, their mean."""
-    fitting = {name: weight for name, weight in weights.items() if name in there}
-    for name, weight in fitting.items():
-        if name.startswith("up.") and len(weight) == 4 * len(there[name]):
-            fitting[name] = weight.reshape(-1, 4, *weight.shape[1:]).mean(dim=1)
-    return fitting
 
 
 def _part(prefix: str, weights: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -12,7 +12,6 @@ from training.network import DerainNetwork
 from training.recipes import Loss, Recipe
 from training.samples import Samples, SurveySamples
 from training.survey import Survey, findings_of_patches, survey_errors
-from training.teacher import Teacher
 
 Learner = TypeVar("Learner", DerainNetwork, Survey, covariant=True)
 Forward = Callable[..., Tensor]
@@ -35,7 +34,6 @@ class Deraining:
     """By a network that is told what the survey finds, where there is one."""
 
     survey: Survey | None = None  # trained, and not trained any more
-    teacher: Teacher | None = None  # whose results are learnt in the place of clean pictures
 
     def network(self, recipe: Recipe) -> DerainNetwork:
         return DerainNetwork(recipe.network)
@@ -46,15 +44,13 @@ class Deraining:
     def errors(self, forward: Forward, batch: Batch, recipe: Recipe) -> Tensor:
         if self.survey is None:
             rainy, clean = map(to_network, batch)
-            wanted = clean if self.teacher is None else self.teacher.derain(rainy)
-            return patch_errors(forward(rainy).float(), wanted, recipe.loss)
+            return patch_errors(forward(rainy).float(), clean, recipe.loss)
         overview, place = to_network(batch[0]), batch[1]
         count, patches = place.shape[:2]
         rainy, clean = (to_network(each.flatten(0, 1)) for each in batch[2:])
         with torch.no_grad():
             findings = findings_of_patches(self.survey, overview, place)
-        wanted = clean if self.teacher is None else self.teacher.derain(rainy, overview, place)
-        errors = patch_errors(forward(rainy, findings).float(), wanted, recipe.loss)
+        errors = patch_errors(forward(rainy, findings).float(), clean, recipe.loss)
         return errors.reshape(count, patches).mean(dim=1)
 
 
