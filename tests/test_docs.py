@@ -61,8 +61,7 @@ def clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def run(command: str, folder: Path) -> None:
     """As it is written, but that trainings are short and of few networks."""
     if "training/run.py" in command:
-        # What begins from a model has its survey as it is, unless that is given steps.
-        command += " --steps 4" if "--from" in command else " --steps 4 --survey-steps 4"
+        command += " --steps 4 --survey-steps 4"
         command += " --members 2" if "run.py base" in command else ""
         command += "" if "run.py smoke" in command else " --notice-steps 4"
     environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(folder)}
@@ -76,11 +75,10 @@ def run(command: str, folder: Path) -> None:
 def test_each_step_leaves_what_the_page_says(clone: Path) -> None:
     assert read_picture(clone / "rain.jpg").shape[0] > 1000
     assert "<svg" in (clone / "complexity.svg").read_text()
-    for name in ("rehearsal", "rehearsal-of-two", "mine", "mine-from-base"):
+    for name in ("rehearsal", "rehearsal-of-two", "mine"):
         assert load_manifest(clone / "models" / name).evaluations
-        members = ["member-0", "member-1"] if name.startswith("mine") else ["."]
-        has_own_survey = name != "mine-from-base"  # which has that of the model it begins from
-        assert (clone / "runs" / name / "survey" / "stats.jsonl").exists() == has_own_survey, name
+        members = ["member-0", "member-1"] if name == "mine" else ["."]
+        assert (clone / "runs" / name / "survey" / "stats.jsonl").exists(), name
         for run_folder in (clone / "runs" / name / member for member in members):
             assert (run_folder / "stats.jsonl").exists()
             assert list((run_folder / "samples").glob("*.jpg"))

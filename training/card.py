@@ -14,6 +14,7 @@ from typing import Any
 
 from derain.cli import run_command
 from derain.engine import Engine
+from derain.errors import DerainError
 from derain.image import write_atomically
 from derain.manifest import MANIFEST_NAME, Evaluation, InputContract, Manifest, Overview
 from training.measurement import rounded
@@ -45,13 +46,27 @@ _CREDITS_TEXT = """The photographs, cut or reduced and run through the model, ar
 _HEAD = "| set | role | pictures | PSNR | of the input | SSIM | removal η | E_R | E_B | E_B50 | clean back |"
 
 
+class CardError(DerainError):
+    """A manifest that no card can be written of."""
+
+
 def write_model_texts(folder: Path, manifest: Manifest) -> None:
-    """Writes `manifest.json` and `README.md` beside the ONNX file."""
-    write_atomically(folder / MANIFEST_NAME, manifest.model_dump_json(indent=2).encode() + b"\n")
+    """Writes `manifest.json` and `README.md` beside the ONNX file.
+
+    Raises CardError, and writes nothing, where the recipe lacks what the card says of it, as those of earlier
+    versions do.
+    """
     remarks_file = folder / REMARKS
     remarks = remarks_file.read_text(encoding="utf-8") if remarks_file.exists() else ""
     pictures = {name for name in (CLEAN_PICTURE, RAIN_PICTURE) if (folder / name).exists()}
-    write_atomically(folder / "README.md", model_card(manifest, remarks, pictures).encode())
+    try:
+        card = model_card(manifest, remarks, pictures)
+    except KeyError as missing:
+        raise CardError(
+            f"the recipe of {manifest.name} has no {missing}: no card can be written of it"
+        ) from missing
+    write_atomically(folder / MANIFEST_NAME, manifest.model_dump_json(indent=2).encode() + b"\n")
+    write_atomically(folder / "README.md", card.encode())
 
 
 def model_card(manifest: Manifest, remarks: str = "", pictures: Collection[str] = ()) -> str:
@@ -74,7 +89,7 @@ SHA-256 `{manifest.file.sha256}`.
   on a scale of 0 to 1, over {len(manifest.parity.sizes)} sizes.
 - **Trained** by the recipe `{recipe["name"]}` of commit `{manifest.commit}`: {_course(recipe)}; rain of the
   range `{recipe["rain"]["name"]}`{_early(recipe)}; backgrounds from {photographs} and
-  {recipe["leaves_count"]} dead-leaves pictures.{_started(recipe)}{_surveyed(recipe)}
+  {recipe["leaves_count"]} dead-leaves pictures.{_surveyed(recipe)}
 
 ## Scores
 
@@ -119,16 +134,11 @@ def _place(contract: InputContract) -> str:
 
 
 def _course(recipe: dict[str, Any]) -> str:
-    if not recipe["steps"]:
-        survey = recipe.get("survey") or {}
-        alone = "its survey\n  alone, and its" if survey.get("goes_on") else "nothing; its survey\n  and"
-        return f"{alone} networks are those that it began from"
     return f"{recipe['steps']:,}\n  steps of {_batch(recipe)} of {recipe['patch_px']} px, {_seeds(recipe)}"
 
 
 def _seeds(recipe: dict[str, Any]) -> str:
-    """Recipes of earlier versions have one network each."""
-    first, members = recipe["seed"], recipe.get("members", 1)
+    first, members = recipe["seed"], recipe["members"]
     if members == 1:
         return f"seed {first}"
     return (
@@ -137,54 +147,26 @@ def _seeds(recipe: dict[str, Any]) -> str:
 
 
 def _batch(recipe: dict[str, Any]) -> str:
-    """Recipes of earlier versions have no survey."""
-    survey = recipe.get("survey")
-    if survey is None:
+    if (survey := recipe["survey"]) is None:
         return f"{recipe['batch']} patches"
     return f"{recipe['batch'] * survey['patches']} patches"
 
 
 def _early(recipe: dict[str, Any]) -> str:
-    """Recipes of earlier versions have a number of steps, however many there are in all, or none."""
-    if "early_share" in recipe:
-        steps = round(recipe["steps"] * recipe["early_share"])
-    else:
-        steps = min(recipe.get("early_steps", 0), recipe["steps"])
-    if not steps:
+    if not (steps := round(recipe["steps"] * recipe["early_share"])):
         return ""
     return f", in the first {steps:,} steps of `{recipe['early_rain']['name']}`"
 
 
-def _started(recipe: dict[str, Any]) -> str:
-    if not (start := recipe.get("start")):
-        return ""
-    begun = f"\n  Began from the weights of `{start['folder']}`, SHA-256 `{start['sha256']}`"
-    for other in start.get("also", ()):
-        begun += f",\n  averaged with those of `{other['folder']}`, SHA-256 `{other['sha256']}`"
-    kept = start.get("kept")  # not in recipes of earlier versions
-    return f"{begun}, of which {kept:.0%} are kept." if kept else f"{begun}."
-
-
 def _surveyed(recipe: dict[str, Any]) -> str:
-    """Recipes of earlier versions have no survey."""
-    if (survey := recipe.get("survey")) is None:
+    if (survey := recipe["survey"]) is None:
         return ""
-    return _survey_trained(recipe, survey) + _noticing(survey)
-
-
-def _survey_trained(recipe: dict[str, Any], survey: dict[str, Any]) -> str:
     trained = f"{survey['steps']:,} steps of {survey['batch']} windows of {survey['window_px']} px"
-    if survey.get("goes_on"):
-        return f"\n  The survey went on from that model's where it had one, for {trained}."
-    if recipe.get("start"):
-        whose = "the first model's" if recipe["start"].get("also") else "that model's"
-        return f"\n  The survey is {whose} where it had one; else it was trained before, in {trained}."
-    return f"\n  The survey was trained before, in {trained}."
+    return f"\n  The survey was trained before, in {trained}.{_noticing(survey)}"
 
 
 def _noticing(survey: dict[str, Any]) -> str:
-    """Surveys of earlier versions learnt it with all else."""
-    if not (steps := survey.get("noticing_steps")):
+    if not (steps := survey["noticing_steps"]):
         return ""
     windows = f"{steps * survey['batch']:,} windows"
     return f"\n  Whether there is rain at all it learnt last, of {windows}, half of them dry."

@@ -24,7 +24,6 @@ from training.processes import Processes, alone_in, current
 from training.progress import Pace, Progress, Row
 from training.recipes import Recipe, describe
 from training.samples import Samples
-from training.start import Start, begin
 from training.survey import Survey
 from training.tasks import Deraining, Forward, Learner, Task
 
@@ -111,20 +110,13 @@ def _learn(
     described, checkpoint_path = describe(recipe), run_folder / CHECKPOINT
     checkpoint = processes.from_the_first(lambda: _checkpoint_there(checkpoint_path, described))
     first_step, unlogged = 0, list[tuple[float, float]]()
-    begun, start = None, recipe.start
-    # What is kept at the end is read now, lest it be missed only then.
-    if start is not None and (checkpoint is None or start.kept):
-        begun = processes.on_each(lambda: _begun(average, start))
     if checkpoint is not None:
         network.load_state_dict(checkpoint.network)
         average.load_state_dict(checkpoint.average)
         optimiser.load_state_dict(checkpoint.optimiser)
         first_step, unlogged = checkpoint.step, checkpoint.unlogged
-    elif begun is not None:
-        network.load_state_dict(begun.state_dict())
-        average.load_state_dict(begun.state_dict())
     if first_step == recipe.steps:
-        return _shipped(average, begun, start)
+        return average.to("cpu")
 
     # The same pictures as before, and as everywhere.
     samples = processes.on_each(lambda: task.samples(recipe))
@@ -193,7 +185,7 @@ def _learn(
                 processes.wait_for_all()  # lest torchrun take the first one down as it saves
                 text = f"stopped after step {done} and saved a checkpoint; the same command goes on from it"
                 raise Interrupted(request.number, text)
-    return _shipped(average, begun, start)
+    return average.to("cpu")
 
 
 def add_gradients(
@@ -281,24 +273,6 @@ def _compiled(network: nn.Module, device: torch.device) -> Forward:
             raise DerainError(f"torch.compile failed, so do without --compile: {reason}") from error
 
     return forward
-
-
-def _begun(like: Learner, start: Start) -> Learner:
-    """The network that training begins from."""
-    network = deepcopy(like)
-    begin(network, start)
-    return network
-
-
-def _shipped(average: Learner, begun: Learner | None, start: Start | None) -> Learner:
-    """On the CPU, and mixed with what is kept.
-
-    Between the weights from before and after a training lie networks that do better than both in what
-    neither was trained on (Wortsman et al., "Robust fine-tuning of zero-shot models", 2022).
-    """
-    if begun is not None and start is not None:
-        _average(average, begun, 1 - start.kept)
-    return average.to("cpu")
 
 
 @torch.no_grad()

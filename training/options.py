@@ -14,7 +14,6 @@ from training.backgrounds import BackgroundError
 from training.loop import Execution
 from training.rain.families import HELD_OUT, TRAINABLE, trainable
 from training.recipes import RECIPES, ROOT, Recipe, Surveying
-from training.start import StartError, start_from
 
 _SMALLEST_PATCH_PX = 16
 _PATCH_MULTIPLE_PX = 8  # `alignment_px` of the largest network of any recipe
@@ -119,13 +118,7 @@ def _parser() -> argparse.ArgumentParser:
 
     course = parser.add_argument_group("course", "How long and how hard the network learns.")
     for option, field, kind, text in (
-        (
-            "--steps",
-            "steps",
-            at_least(0),
-            "batches to learn from; with 0 the networks stay those of --from, and its survey alone goes on, "
-            "or nothing but --windows changes",
-        ),
+        ("--steps", "steps", at_least(1), "batches to learn from"),
         (
             "--batch",
             "batch",
@@ -159,8 +152,7 @@ def _parser() -> argparse.ArgumentParser:
         "--survey-steps",
         metavar="STEPS",
         type=at_least(1),
-        help="of the survey, which is trained before the networks to tell them what rain it is. With --from, "
-        "that of the model goes on for so many steps; without this option it stays as it is (default: "
+        help="of the survey, which is trained before the networks to tell them what rain it is (default: "
         f"{', '.join(f'{name} {survey.steps}' for name, survey in _surveys().items())})",
     )
     course.add_argument(
@@ -168,8 +160,7 @@ def _parser() -> argparse.ArgumentParser:
         metavar="STEPS",
         type=at_least(0),
         help="of windows, half of them dry, by which the survey learns last whether there is rain at all, so "
-        "that a dry picture comes back as it is; 0: every picture is taken for rainy. With --from, it "
-        "is learnt anew; without this option it stays as it is, if the survey of that model has it (default: "
+        "that a dry picture comes back as it is; 0: every picture is taken for rainy (default: "
         f"{', '.join(f'{name} {survey.noticing_steps}' for name, survey in _surveys().items())})",
     )
     course.add_argument(
@@ -182,25 +173,6 @@ def _parser() -> argparse.ArgumentParser:
         "(default: "
         f"{', '.join(f'{name} {survey.look.windows}' for name, survey in _surveys().items())})",
     )
-    course.add_argument(
-        "--from",  # not "--start": torchrun takes that for one of its own, wherever it stands
-        dest="start",
-        metavar="MODEL",
-        type=Path,
-        action="append",
-        help="a model folder, say models/base, whose weights to begin from instead of random ones. Its "
-        "network must be the recipe's or a smaller one: it then goes on from what that had learnt. A lower "
-        "--learning-rate forgets less of it. Given again, the mean of the models' networks, which should "
-        "have come of the same weights, and the survey of the first (default: none)",
-    )
-    course.add_argument(
-        "--keep",
-        metavar="SHARE",
-        type=_share,
-        help="of the weights begun from, mixed with those that were learnt from there: what keeps a "
-        "little forgets less, and can be better in rain that neither has seen (default: 0)",
-    )
-
     machines = parser.add_argument_group(
         "machines",
         "How it is carried out; changes no more than float rounding. Under torchrun each process takes\n"
@@ -294,12 +266,10 @@ def _override(recipe: Recipe, options: argparse.Namespace) -> Recipe:
     recipe = replace(recipe, **given)
     if options.survey_steps is not None:
         surveying = _surveying(recipe, "--survey-steps")
-        surveying = replace(surveying, steps=options.survey_steps, goes_on=options.start is not None)
-        recipe = replace(recipe, survey=surveying)
+        recipe = replace(recipe, survey=replace(surveying, steps=options.survey_steps))
     if options.notice_steps is not None:
         surveying = _surveying(recipe, "--notice-steps")
-        surveying = replace(surveying, noticing_steps=options.notice_steps, notices_anew=True)
-        recipe = replace(recipe, survey=surveying)
+        recipe = replace(recipe, survey=replace(surveying, noticing_steps=options.notice_steps))
     if options.windows is not None:
         surveying = _surveying(recipe, "--windows")
         look = replace(surveying.look, windows=options.windows)
@@ -308,14 +278,6 @@ def _override(recipe: Recipe, options: argparse.Namespace) -> Recipe:
         cell_px = recipe.survey.shape.alignment_px
         scene_px = -(-recipe.patch_px // cell_px) * cell_px  # patches are cut from scenes
         recipe = replace(recipe, survey=replace(recipe.survey, scene_px=scene_px))
-    if options.start is not None:
-        first, *others = options.start
-        start = start_from(first, options.keep or 0.0, others)
-        recipe = replace(recipe, start=start, early_share=0.0)  # its networks know streaks already
-    elif options.keep is not None:
-        raise StartError("--keep is of no use without --from")
-    if recipe.steps == 0 and options.start is None:
-        raise StartError("--steps 0 leaves nothing to learn without --from")
     if options.rain is not None:
         recipe = replace(recipe, rain=trainable(options.rain), early_share=0.0)
     if options.backgrounds == "leaves":

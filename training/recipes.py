@@ -11,7 +11,6 @@ from training.network import NetworkShape
 from training.rain.families import MIXED, MURKY, Family
 from training.rain.mixture import Mixture
 from training.rain.streaks import MEDIUM
-from training.start import Start
 from training.survey import Look, SurveyShape
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -28,13 +27,11 @@ class Surveying:
     shape: SurveyShape = field(default_factory=SurveyShape)
     rain: Mixture = MURKY  # whatever the networks are trained on: the survey has to be told what was drawn
     steps: int = 4_000
-    goes_on: bool = False  # from that of the model to begin from, which else is taken as it is
     batch: int = 16  # windows
     window_px: int = 224
     scene_px: int = 336  # of what the networks see patches of, and the survey windows
     patches: int = 4  # of each scene
     noticing_steps: int = 900  # of as many windows each, by which it then learns whether there is rain at all
-    notices_anew: bool = False  # though that of the model to begin from may have learnt it
     look: Look = field(default_factory=Look)  # of the finished model
 
 
@@ -63,7 +60,7 @@ class Recipe:
     steps: int
     batch: int  # patches; scenes, of several patches each, where there is a survey
     patch_px: int
-    early_share: float  # of the steps, of `early_rain`; of weights that were trained already, none
+    early_share: float  # of the steps, of `early_rain`
     late_patch_px: int  # at the end: a network that sees farther than a patch has to see some of it
     late_share: float  # of the steps
     learning_rate: float = 1.5e-3  # after the warm-up and until the decay
@@ -75,7 +72,6 @@ class Recipe:
     loss: Loss = "rmse"  # of each patch; what is made small is its mean over patches
     average_decay: float = 0.999  # of the running mean of the weights, which is what ships
     seed: int = 0
-    start: Start | None = None  # the model whose weights it begins from; None is random weights
 
     log_every: int = 100
     validate_every: int = 2000
@@ -83,8 +79,7 @@ class Recipe:
 
     def member(self, number: int) -> "Recipe":
         """By which member `number`, from 0, is trained: a recipe of one network."""
-        start = self.start and replace(self.start, member=number)
-        return replace(self, members=1, seed=self.seed + number, start=start)
+        return replace(self, members=1, seed=self.seed + number)
 
     def of_survey(self) -> "Recipe":
         """By which the survey is trained."""
@@ -100,7 +95,6 @@ class Recipe:
             patch_px=survey.window_px,
             early_share=0.0,
             late_share=0.0,
-            start=replace(self.start, kept=0.0) if self.start and survey.goes_on else None,
         )
 
     def of_noticing(self) -> "Recipe":

@@ -33,8 +33,7 @@ from training.pairs import Pair
 from training.processes import Processes, SaidByTheFirstError, alone_in, current, joined
 from training.progress import SAMPLES, TENSORBOARD, Row
 from training.rain.drawn import SHOWER
-from training.recipes import Recipe, Surveying, describe
-from training.start import survey_of
+from training.recipes import Recipe, describe
 from training.survey import Survey
 from training.tasks import SurveyTask
 
@@ -86,24 +85,11 @@ def _survey(options: Options, run_folder: Path) -> Survey | None:
     surveying = options.recipe.survey
     if surveying is None:
         return None
-    survey = _trained_survey(options, surveying, run_folder)
-    if surveying.goes_on or surveying.notices_anew:
-        survey.forget_noticing()  # what it had learnt of features that may be others now
-    if surveying.noticing_steps and not survey.notices:
-        learn_to_notice(survey, options.recipe, run_folder / SURVEY, options.execution)
+    recipe, folder, execution = options.recipe, run_folder / SURVEY, options.execution
+    survey = learn(SurveyTask(), recipe.of_survey(), folder, no_scores, execution=execution)
+    if surveying.noticing_steps:
+        learn_to_notice(survey, recipe, folder, execution)
     return survey
-
-
-def _trained_survey(options: Options, surveying: Surveying, run_folder: Path) -> Survey:
-    """That of the model to begin from, or trained before the networks."""
-    recipe = options.recipe
-    if recipe.start is not None and not surveying.goes_on:
-        known = survey_of(recipe.start, surveying.shape)
-        if known is not None:
-            return known
-    return learn(
-        SurveyTask(), recipe.of_survey(), run_folder / SURVEY, no_scores, execution=options.execution
-    )
 
 
 def _member_folders(recipe: Recipe, run_folder: Path) -> list[Path]:

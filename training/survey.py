@@ -85,22 +85,13 @@ class Survey(nn.Module):
         self.find = nn.Linear(sizes[-1], FINDINGS)
         # Learnt last, of all else as it is (training/notice.py). Until then it is even whether there is rain.
         self.notice = nn.Linear(sizes[0], 1).requires_grad_(False)
-        self.forget_noticing()
+        nn.init.zeros_(self.notice.weight)
+        nn.init.zeros_(self.notice.bias)
 
     @property
     def ends(self) -> Sequence[nn.Module]:
         """What the optimiser of the inner convolutions leaves alone."""
         return [self.head, *self.see]
-
-    def forget_noticing(self) -> None:
-        """It is even again whether there is rain."""
-        nn.init.zeros_(self.notice.weight)
-        nn.init.zeros_(self.notice.bias)
-
-    @property
-    def notices(self) -> bool:
-        """Whether it has learnt to tell rain from none."""
-        return bool(self.notice.weight.any())
 
     def findings(self, overview: Tensor, place: Tensor | None = None) -> Tensor:
         """What the networks are told: see `look`."""

@@ -1,5 +1,6 @@
 """The model card: its pictures show what the model does, and what was written by hand stays in it."""
 
+import json
 import shutil
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from derain.manifest import load_manifest
 from tests.conftest import noise, scene
 from tests.training.conftest import ExportedModel
 from training.backgrounds import HELD_OUT_PHOTOGRAPHS
-from training.card import ADDITIONS, REMARKS, main, model_card, write_model_texts
+from training.card import ADDITIONS, REMARKS, CardError, main, model_card, write_model_texts
 from training.pictures import shrink
 from training.showcase import (
     CREDITS,
@@ -116,6 +117,17 @@ def test_the_command_draws_the_pictures_and_writes_the_card(
         (folder / name).unlink()
     write_model_texts(folder, load_manifest(folder))
     assert (folder / "README.md").read_text() == model_card(exported.manifest)
+
+
+def test_a_recipe_of_an_earlier_version_has_no_card(exported: ExportedModel, tmp_path: Path) -> None:
+    folder = copy(exported, tmp_path / "model")
+    manifest = json.loads((folder / "manifest.json").read_text())
+    del manifest["recipe"]["members"]
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    with pytest.raises(CardError, match="the recipe of tiny has no 'members': no card can be written of it"):
+        write_model_texts(folder, load_manifest(folder))
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
 
 
 def test_no_model_no_card(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -28,7 +28,6 @@ from training.export import (
 )
 from training.network import DerainNetwork, NetworkShape
 from training.recipes import RECIPES, ROOT, Recipe, Surveying, describe
-from training.start import start_from
 
 
 @pytest.mark.parametrize("shape", [(1, 3, 4, 4), (1, 3, 8, 100), (3, 3, 64, 44), (5, 3, 4, 4)])
@@ -151,26 +150,10 @@ def test_card_says_what_the_manifest_says(exported: ExportedModel) -> None:
 
 
 def test_card_says_how_the_course_began(exported: ExportedModel, tiny_recipe: Recipe) -> None:
-    begun = replace(tiny_recipe, steps=4000, early_share=0.5, start=start_from(exported.folder))
-    card = model_card(exported.manifest.model_copy(update={"recipe": describe(begun)}))
+    early = describe(replace(tiny_recipe, steps=4000, early_share=0.5))
+    card = model_card(exported.manifest.model_copy(update={"recipe": early}))
+    assert "4,000\n  steps of 4 patches of 16 px, seed 0; rain" in card
     assert "in the first 2,000 steps of `test`" in card
-    assert (
-        f"Began from the weights of `{exported.folder}`, SHA-256 `{exported.manifest.file.sha256}`." in card
-    )
-    earlier = describe(tiny_recipe) | {"steps": 2000, "early_steps": 3000, "early_rain": {"name": "streaks"}}
-    del earlier["early_share"]
-    card = model_card(exported.manifest.model_copy(update={"recipe": earlier}))
-    assert "in the first 2,000 steps of `streaks`" in card
-    for goes_on, said in (
-        (True, "its survey\n  alone, and its networks"),
-        (False, "nothing; its survey\n  and networks"),
-    ):
-        alone = replace(begun, steps=0, survey=Surveying(goes_on=goes_on))
-        card = model_card(exported.manifest.model_copy(update={"recipe": describe(alone)}))
-        assert f"{said} are those that it began from; rain" in card
-    kept = replace(begun, start=start_from(exported.folder, kept=0.2))
-    card = model_card(exported.manifest.model_copy(update={"recipe": describe(kept)}))
-    assert f"`{exported.manifest.file.sha256}`, of which 20% are kept." in card
 
 
 def test_card_says_how_the_survey_was_trained(exported: ExportedModel, tiny_recipe: Recipe) -> None:
@@ -180,10 +163,6 @@ def test_card_says_how_the_survey_was_trained(exported: ExportedModel, tiny_reci
     surveyed = replace(tiny_recipe, survey=Surveying(steps=3000, batch=8, window_px=96))
     steps = "trained before, in 3,000 steps of 8 windows of 96 px."
     assert f"The survey was {steps}" in card(surveyed)
-    begun = replace(surveyed, start=start_from(exported.folder))
-    assert f"The survey is that model's where it had one; else it was {steps}" in card(begun)
-    going_on = replace(begun, survey=Surveying(steps=3000, batch=8, window_px=96, goes_on=True))
-    assert "The survey went on from that model's where it had one, for 3,000 steps of 8" in card(going_on)
     assert "it learnt last, of 7,200 windows, half of them dry" in card(surveyed)
     assert "survey" not in card(tiny_recipe)
 

@@ -7,11 +7,9 @@ from pathlib import Path
 import pytest
 from torch.distributed.run import get_args_parser
 
-from tests.training.conftest import ExportedModel
 from training.backgrounds import BackgroundError
 from training.loop import Execution
 from training.options import SurveyError, read_options
-from training.rain.families import MIXED, MURKY
 from training.rain.streaks import SMALL
 from training.recipes import base, best, fast, smoke, study
 
@@ -26,15 +24,15 @@ def test_nothing_said_is_the_recipe() -> None:
 def test_each_option_changes_what_it_says() -> None:
     words = (
         "smoke --name mine --backgrounds photographs --count 16 --leaves-complexity 0.25 --rain small "
-        "--steps 10 --survey-steps 5 --batch 6 --patch 48 --learning-rate 1e-4 --seed 7 --workers 0 "
-        "--micro-batch 3 --compile"
+        "--steps 10 --survey-steps 5 --notice-steps 0 --batch 6 --patch 48 --learning-rate 1e-4 --seed 7 "
+        "--workers 0 --micro-batch 3 --compile"
     )
     options = read_options(words.split())
     survey = smoke().survey
     assert survey is not None
     assert options.recipe == replace(
         smoke(),
-        survey=replace(survey, steps=5),
+        survey=replace(survey, steps=5, noticing_steps=0),
         photographs=Path("photographs"),
         photograph_count=16,
         leaves=replace(smoke().leaves, complexity=0.25),
@@ -71,28 +69,6 @@ def test_complexity_of_leaves_that_there_are_none_of_is_an_error() -> None:
         read_options(["study", "--leaves-complexity", "0.5"])
 
 
-def test_a_model_s_survey_goes_on_where_it_is_given_steps(exported: ExportedModel) -> None:
-    begun = ["smoke", "--from", str(exported.folder)]
-    for arguments, goes_on in ((begun, False), ([*begun, "--survey-steps", "5"], True), (["smoke"], False)):
-        survey = read_options(arguments).recipe.survey
-        assert survey is not None
-        assert survey.goes_on == goes_on
-
-
-def test_whether_there_is_rain_is_learnt_anew_where_that_is_given_steps(exported: ExportedModel) -> None:
-    begun = ["smoke", "--from", str(exported.folder)]
-    for arguments, expected in ((begun, (10, False)), ([*begun, "--notice-steps", "0"], (0, True))):
-        survey = read_options(arguments).recipe.survey
-        assert survey is not None
-        assert (survey.noticing_steps, survey.notices_anew) == expected
-
-
-def test_weights_that_know_streaks_already_see_veils_from_the_first_step_on(exported: ExportedModel) -> None:
-    assert read_options(["fast"]).recipe.rain_at(0) == MIXED
-    recipe = read_options(["fast", "--from", str(exported.folder), "--steps", "40"]).recipe
-    assert recipe.rain_at(0) == MURKY
-
-
 def test_a_survey_that_there_is_none_of_is_an_error() -> None:
     with pytest.raises(SurveyError, match="--survey-steps is of no use: the recipe study has no survey"):
         read_options(["study", "--survey-steps", "5"])
@@ -112,6 +88,7 @@ def test_scenes_are_no_smaller_than_the_patches_cut_from_them() -> None:
     [
         (["--patch", "50"], "--patch: '50' is no multiple of 8"),
         (["--patch", "12"], "--patch: '12' is no whole number of 16 or more"),
+        (["--steps", "0"], "--steps: '0' is no whole number of 1 or more"),
         (["--batch", "0"], "--batch: '0' is no whole number of 1 or more"),
         (["--learning-rate", "0"], "--learning-rate: '0' is not a number between 0 and 1"),
         (["--learning-rate", "nan"], "--learning-rate: 'nan' is not"),
@@ -148,7 +125,7 @@ def test_torchrun_takes_no_option_for_its_own(capsys: pytest.CaptureFixture[str]
     with pytest.raises(SystemExit):
         read_options(["--help"])
     options = set(re.findall(r"--[a-z-]+\b", capsys.readouterr().out))
-    assert {"--from", "--steps", "--name"} <= options
+    assert {"--steps", "--name"} <= options
     for option in options - {"--nproc-per-node", "--nnodes"}:  # which the help speaks of
         words = ["smoke", option, "1"]
         assert get_args_parser().parse_args(["training/run.py", *words]).training_script_args == words

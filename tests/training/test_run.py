@@ -223,7 +223,7 @@ def test_backgrounds_and_rain_that_are_not_there_are_an_error(
     [
         (["nonsense"], "invalid choice: 'nonsense'"),
         ([], "required: recipe"),
-        (["smoke", "--steps", "-1"], "--steps: '-1' is no whole number of 0 or more"),
+        (["smoke", "--steps", "-1"], "--steps: '-1' is no whole number of 1 or more"),
         (["smoke", "--seed", "-1"], "--seed: '-1' is no whole number"),
         (["smoke", "--name", "my model"], "--name"),
     ],
