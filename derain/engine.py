@@ -9,7 +9,7 @@ from enum import StrEnum
 from functools import partial
 from pathlib import Path
 from threading import Event, Lock, Timer
-from typing import Any, cast
+from typing import Any, Generic, cast
 
 import numpy as np
 import onnxruntime as ort
@@ -17,10 +17,12 @@ from numpy.typing import NDArray
 from onnxruntime.capi import onnxruntime_pybind11_state as failures
 
 from derain.arrays import AnyPicture, FloatArray, SamePicture, quantise_to
-from derain.batching import Batcher
-from derain.errors import ModelError, ProviderError
-from derain.manifest import InputContract, Overview, load_manifest
-from derain.tiling import Tile, cut, place, spread
+from derain.batching import Batcher, NoteProgress
+from derain.context import context_windows
+from derain.errors import GivenUpError, ModelError, ProviderError
+from derain.manifest import Estimator, load_manifest
+from derain.scales import add_change, reduced, scales
+from derain.tiling import Tile, cut
 
 logger = logging.getLogger(__name__)
 
@@ -86,11 +88,15 @@ class _Job:
     rainy: AnyPicture
     tile: Tile
     derained: AnyPicture
-    overview: FloatArray | None  # (3 x windows, height, width), where the network takes one
+    descriptor: FloatArray | None  # of the picture's rain, (numbers,), where the network takes one
 
-    def place(self, cell_px: int) -> FloatArray:
-        height, width = self.rainy.shape[:2]
-        return place(height, width, cell_px, self.tile)
+
+@dataclass(frozen=True)
+class Derained(Generic[SamePicture]):
+    """What became of a picture."""
+
+    picture: SamePicture
+    rain_found: bool  # if not, it is the picture that was given
 
 
 class Engine:
@@ -130,7 +136,10 @@ class Engine:
         self.input_names = [each.name for each in self._session.get_inputs()]
         self.output_name = self._session.get_outputs()[0].name
         self._check_inputs(folder)
-        self._run = partial(_run, self._session, self.manifest.input, self.input_names, note_run)
+        self._estimator: _RainEstimator | None = None
+        if (estimator := self.manifest.estimator) is not None:
+            self._estimator = _RainEstimator(folder, estimator, self.provider)
+        self._run = partial(_run, self._session, self.input_names, note_run)
         self._batcher = Batcher(self._run, self.threads, self.tile_batch, tile_pixels)
         self._lock = Lock()
         self._in_work = 0  # pictures
@@ -139,32 +148,76 @@ class Engine:
             # What onnxruntime takes first it never gives back, so let that be little.
             self._release_memory()
 
-    def derain(self, picture: SamePicture, given_up: Event | None = None) -> SamePicture:
-        """The picture without rain, RGB (height, width, 3), any size from 1 x 1 up.
+    def derain(self, picture: SamePicture) -> SamePicture:
+        """As `examine`, whatever there was to be found."""
+        return self.examine(picture).picture
 
-        It is of uint8 or of uint16, and comes back in as many bits. Raises GivenUpError between two
-        tiles once `given_up` is set. One of no more than 64 x 64 pixels is derained by the calling thread.
+    def examine(
+        self,
+        picture: SamePicture,
+        force: bool = False,
+        given_up: Event | None = None,
+        note_progress: NoteProgress | None = None,
+    ) -> Derained[SamePicture]:
+        """The picture without rain, RGB (height, width, 3), any size from 1 x 1 up, and whether it had any.
+
+        It is of uint8 or of uint16, and comes back in as many bits. One that looks dry to the model's
+        estimator comes back as it is, at every scale, unless it is to be derained by `force`.
+        Raises GivenUpError between two tiles once `given_up` is set. One of no more than 64 x 64 pixels is
+        derained by the calling thread. `note_progress` is told after each tile how many are done and how
+        many there are.
         """
         is_known = picture.dtype in (np.uint8, np.uint16)
         if not is_known or picture.ndim != 3 or picture.shape[2] != 3 or not picture.size:
             raise ValueError(
                 f"a picture is uint8 or uint16 (height, width, 3), got {picture.dtype} {picture.shape}"
             )
-        height, width = picture.shape[:2]
-        alignment_px = self.manifest.input.alignment_px
-        padded: NDArray[Any] = _pad(picture, alignment_px)
-        overview = _overview(picture, self.manifest.input.overview)
-        derained: NDArray[Any] = np.empty_like(padded)
+        derained, rain_found = picture, False
         with self._share_of_threads() as threads:
-            rows, columns = padded.shape[:2]
-            tiles = cut(rows, columns, threads, self.tile_pixels, self.manifest.overlap_px, alignment_px)
-            # The tiles write to separate parts of the result.
-            jobs = [_Job(padded, tile, derained, overview) for tile in tiles]
-            if len(jobs) == self.tile_batch == 1 and rows * columns <= _SMALL_PIXELS:
-                self._run(jobs)
-            else:
-                shape = tiles[0].shape if overview is None else (*tiles[0].shape, *overview.shape[1:])
-                self._batcher.run_all(jobs, shape, given_up)
+            coarse_to_fine = [
+                _Scale(scale, self._tiles(picture, scale, threads))
+                for scale in scales(max(picture.shape), self.manifest.longest_px)
+            ]
+            progress = _Progress(sum(len(scale.tiles) for scale in coarse_to_fine), note_progress)
+            for scale in coarse_to_fine:
+                if given_up is not None and given_up.is_set():
+                    raise GivenUpError("nobody waits for the picture any more")
+                seen = reduced(derained, scale.factor)
+                rain = self._estimator.estimate(seen) if self._estimator is not None else None
+                if rain is not None and rain.is_none and not force:
+                    progress.finish(len(scale.tiles))
+                    continue
+                rain_found = True
+                descriptor = None if rain is None else rain.descriptor
+                clean = self._derain(seen, scale.tiles, descriptor, given_up, progress)
+                derained = clean if scale.factor == 1 else add_change(derained, seen, clean, scale.factor)
+        return Derained(derained, rain_found)
+
+    def _tiles(self, picture: AnyPicture, scale: int, threads: int) -> list[Tile]:
+        alignment_px = self.manifest.input.alignment_px
+        rows, columns = (-(-side // (scale * alignment_px)) * alignment_px for side in picture.shape[:2])
+        return cut(rows, columns, threads, self.tile_pixels, self.manifest.overlap_px, alignment_px)
+
+    def _derain(
+        self,
+        picture: SamePicture,
+        tiles: Sequence[Tile],
+        descriptor: FloatArray | None,
+        given_up: Event | None,
+        progress: "_Progress",
+    ) -> SamePicture:
+        """At its own scale."""
+        height, width = picture.shape[:2]
+        padded: NDArray[Any] = _pad(picture, self.manifest.input.alignment_px)
+        derained: NDArray[Any] = np.empty_like(padded)
+        # The tiles write to separate parts of the result.
+        jobs = [_Job(padded, tile, derained, descriptor) for tile in tiles]
+        if len(jobs) == self.tile_batch == 1 and padded.shape[0] * padded.shape[1] <= _SMALL_PIXELS:
+            self._run(jobs)
+            progress.note(1, 1)
+        else:
+            self._batcher.run_all(jobs, tiles[0].shape, given_up, progress.note)
+        progress.finish(len(tiles))
         return cast(SamePicture, np.ascontiguousarray(derained[:height, :width]))
 
     def close(self) -> None:
@@ -173,14 +226,13 @@ class Engine:
         self._batcher.close()
 
     def _check_inputs(self, folder: Path) -> None:
-        overview = self.manifest.input.overview
-        expected = 1 if overview is None else 3 if overview.is_placed else 2
+        expected = 1 if self.manifest.estimator is None else 2
         if len(self.input_names) != expected:
             raise ModelError(f"{folder} takes {len(self.input_names)} inputs, its manifest says {expected}")
-        if overview is not None:
-            channels, expected = self._session.get_inputs()[1].shape[1], 3 * overview.windows
-            if channels != expected:
-                text = f"an overview of {channels} channels, its manifest says {expected}"
+        if (estimator := self.manifest.estimator) is not None:
+            numbers = self._session.get_inputs()[1].shape[1]
+            if numbers != estimator.numbers:
+                text = f"a descriptor of {numbers} numbers, its manifest says {estimator.numbers}"
                 raise ModelError(f"{folder} takes {text}")
 
     @contextmanager
@@ -212,7 +264,10 @@ class Engine:
         """onnxruntime does so only at the end of a run: the smallest one that the model takes."""
         options = ort.RunOptions()
         options.add_run_config_entry("memory.enable_memory_arena_shrinkage", "cpu:0")
-        inputs = network_inputs(np.zeros((1, 1, 3), np.uint8), self.manifest.input)
+        cell_px = self.manifest.input.alignment_px
+        inputs: list[FloatArray] = [np.zeros((1, 3, cell_px, cell_px), np.float32)]
+        if (estimator := self.manifest.estimator) is not None:
+            inputs.append(np.zeros((1, estimator.numbers), np.float32))
         # A result of onnxruntime's own would be in the very memory that is to be given back.
         binding = self._session.io_binding()
         for name, values in zip(self.input_names, inputs, strict=True):
@@ -220,6 +275,67 @@ class Engine:
         result = ort.OrtValue.ortvalue_from_numpy(np.empty_like(inputs[0]))
         binding.bind_ortvalue_output(self.output_name, result)
         self._session.run_with_iobinding(binding, options)
+
+
+@dataclass(frozen=True)
+class _Scale:
+    """A scale that a picture is derained at."""
+
+    factor: int  # what the picture is reduced by
+    tiles: list[Tile]
+
+
+class _Progress:
+    """Of the tiles of all scales."""
+
+    def __init__(self, tiles: int, note: NoteProgress | None) -> None:
+        self._before = 0  # tiles of the scales that are done
+        self._tiles = tiles
+        self._note = note
+
+    def note(self, done: int, _of: int) -> None:
+        """How many tiles of the scale in work are done."""
+        if self._note is not None:
+            self._note(self._before + done, self._tiles)
+
+    def finish(self, tiles: int) -> None:
+        """A scale of so many tiles is done, or has none to do."""
+        self._before += tiles
+
+
+@dataclass(frozen=True)
+class _Rain:
+    """What the estimator finds in a picture."""
+
+    descriptor: FloatArray  # (numbers,)
+    is_none: bool
+
+
+class _RainEstimator:
+    """The estimator of a model, loaded and ready. Safe to call from several threads at once."""
+
+    def __init__(self, folder: Path, contract: Estimator, provider: Provider) -> None:
+        self._contract = contract
+        path = folder / contract.file.name
+        self._session = _open(path, provider)
+        self._name = self._session.get_inputs()[0].name
+        shapes = [each.shape for each in self._session.get_outputs()]
+        if len(shapes) != 2 or shapes[0][1:] != [contract.numbers] or len(shapes[1]) != 1:
+            raise ModelError(
+                f"{path} returns {shapes}: not (N, {contract.numbers}) and (N,), as its manifest says"
+            )
+        self._options = ort.RunOptions()
+        if provider is Provider.CPU:
+            # It runs once where the network runs many times: its memory is better given back.
+            self._options.add_run_config_entry("memory.enable_memory_arena_shrinkage", "cpu:0")
+
+    def estimate(self, picture: AnyPicture) -> _Rain:
+        alignment_px = self._contract.alignment_px
+        windows = context_windows(picture, self._contract.context_px)
+        fed = np.stack([_channels_first(_pad(window, alignment_px)) for window in windows])
+        got = self._session.run(None, {self._name: fed}, self._options)
+        descriptors, log_odds = (np.asarray(each) for each in got)
+        return _Rain(descriptors.mean(axis=0), bool(log_odds.mean() < self._contract.dry_below))
 
 
 def _pad(picture: AnyPicture, alignment_px: int) -> AnyPicture:
@@ -231,30 +347,6 @@ def _pad(picture: AnyPicture, alignment_px: int) -> AnyPicture:
     return cast(AnyPicture, np.pad(picture, missing, mode="edge"))
 
 
-def network_inputs(picture: AnyPicture, contract: InputContract) -> list[FloatArray]:
-    """A whole picture as a network takes it.
-
-    (1, 3, H, W); of its overview (1, 3 x windows, H, W); and where that is placed, (1, 2, rows, columns).
-    """
-    padded = _channels_first(_pad(picture, contract.alignment_px))
-    inputs = [padded]
-    if (overview := _overview(picture, contract.overview)) is not None:
-        inputs.append(overview)
-    if contract.is_placed:
-        _, height, width = padded.shape
-        inputs.append(place(height, width, contract.alignment_px))
-    return [each[None] for each in inputs]
-
-
-def _overview(picture: AnyPicture, contract: Overview | None) -> FloatArray | None:
-    """Windows of the picture, (3 x windows, H, W), where the network takes them."""
-    if contract is None:
-        return None
-    windows = spread(picture, contract.windows, contract.longest_px, contract.longest_px)
-    seen: NDArray[Any] = np.concatenate(windows, axis=2)  # (H, W, 3 x windows)
-    return _channels_first(_pad(seen, contract.alignment_px))
-
-
 def _channels_first(picture: AnyPicture) -> FloatArray:
     """From 0 to 1."""
     values = picture.transpose(2, 0, 1)
@@ -263,7 +355,6 @@ def _channels_first(picture: AnyPicture) -> FloatArray:
 
 def _run(
     session: ort.InferenceSession,
-    contract: InputContract,
     names: Sequence[str],
     note_run: Callable[[int], object],
     jobs: Sequence[_Job],
@@ -274,11 +365,9 @@ def _run(
         values[:] = job.tile.of(job.rainy).transpose(2, 0, 1)
         values /= np.iinfo(job.rainy.dtype).max
     feed = {names[0]: fed}
-    overviews = [job.overview for job in jobs if job.overview is not None]
-    if overviews:
-        feed[names[1]] = np.stack(overviews)
-    if contract.is_placed:
-        feed[names[2]] = np.stack([job.place(contract.alignment_px) for job in jobs])
+    descriptors = [job.descriptor for job in jobs if job.descriptor is not None]
+    if descriptors:
+        feed[names[1]] = np.stack(descriptors)
     (got,) = session.run(None, feed)
     for job, values in zip(jobs, np.asarray(got), strict=True):
         rows, columns = job.tile.rows, job.tile.columns

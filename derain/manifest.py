@@ -1,19 +1,15 @@
-"""What `models/<name>/manifest.json` says of the ONNX file beside it."""
+"""What `models/<name>/manifest.json` says of the ONNX files beside it."""
 
 import hashlib
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from derain.errors import ModelError
-from derain.tiling import QUARTERS
 
 MANIFEST_NAME = "manifest.json"
-
-# Of earlier versions: how a file was made of another one. It is run like any other.
-_FORMER_FIELDS = frozenset(("mirrored_from", "quantised_from"))
 
 
 class _Part(BaseModel):
@@ -29,26 +25,6 @@ class ModelFile(_Part):
     opset: int
 
 
-class Overview(_Part):
-    """What a network takes besides a tile: windows of the picture that the tile is of, all of one size.
-
-    One is the middle of the picture; more are spread over it (`derain.tiling.spread`) and come one after the
-    other in the channels, (N, 3 x windows, H, W).
-    """
-
-    longest_px: int = Field(ge=1)  # of a side
-    alignment_px: int = Field(ge=1)  # sides are multiples of it; the last row and column are repeated
-    windows: int = Field(default=1, ge=1)
-
-    @property
-    def is_placed(self) -> bool:
-        """Whether the network also takes where each cell of the tile lies (`derain.tiling.place`).
-
-        It does where there is a window of each quarter of the picture.
-        """
-        return self.windows == QUARTERS
-
-
 class InputContract(_Part):
     """What the network takes; it returns the same. The only contract there is, spelt out."""
 
@@ -58,13 +34,21 @@ class InputContract(_Part):
     lowest: Literal[0] = 0
     highest: Literal[1] = 1
     alignment_px: int = Field(ge=1)  # height and width are multiples of it
-    # In a second input, of the same layout, channels and range; where it is placed, (N, 2, rows, columns) of
-    # cells of `alignment_px` in a third.
-    overview: Overview | None = None
 
-    @property
-    def is_placed(self) -> bool:
-        return self.overview is not None and self.overview.is_placed
+
+class Estimator(_Part):
+    """The rain estimator: an ONNX file of its own, run once for each image and scale.
+
+    It takes windows of the image as the network takes tiles, and returns of each a rain descriptor,
+    (N, `numbers`), and the log-odds that there is any rain, (N,). The network's second input is the mean
+    descriptor.
+    """
+
+    file: ModelFile
+    alignment_px: int = Field(ge=1)  # sides of windows are multiples of it; the last row and column go on
+    context_px: int = Field(ge=1)  # side of a window (`derain.context.context_windows`)
+    numbers: int = Field(ge=1)  # of the descriptor
+    dry_below: float  # an image with mean log-odds below this comes back as it was
 
 
 class Parity(_Part):
@@ -100,13 +84,15 @@ class Evaluation(_Part):
 
 
 class Manifest(_Part):
-    """A model: the file, how to feed it, where it comes from, how good it is."""
+    """A model: the files, how to feed them, where it comes from, how good it is."""
 
-    version: Literal[1] = 1
+    version: Literal[2] = 2
     name: str = Field(pattern=r"^[\w.-]+$")
     created: datetime
     file: ModelFile
     input: InputContract
+    estimator: Estimator | None = None  # None: a network that takes no descriptor
+    longest_px: int | None = None  # larger images are derained at coarser scales first (`derain.scales`)
     overlap_px: int = Field(ge=0)  # the receptive radius: what tiles must overlap by
     parameters: int
     kmac_per_pixel: float  # thousands of multiply-adds an input pixel costs
@@ -115,16 +101,14 @@ class Manifest(_Part):
     commit: str  # of the code that trained it
     evaluations: list[Evaluation]
 
-    @model_validator(mode="before")
-    @classmethod
-    def _leave_out_former_fields(cls, given: Any) -> Any:
-        if not isinstance(given, dict):
-            return given
-        return {name: value for name, value in given.items() if name not in _FORMER_FIELDS}
+    @property
+    def files(self) -> list[ModelFile]:
+        """The ONNX files of the model."""
+        return [self.file] if self.estimator is None else [self.file, self.estimator.file]
 
 
 def load_manifest(folder: Path) -> Manifest:
-    """The manifest of a model folder, its ONNX file verified against it.
+    """The manifest of a model folder, its ONNX files verified against it.
 
     Raises ModelError where either is missing, does not parse, or does not fit the other.
     """
@@ -139,7 +123,8 @@ def load_manifest(folder: Path) -> Manifest:
         raise ModelError(
             f"{path} is not a manifest this version can read: {place}: {first['msg']}"
         ) from error
-    _verify(folder / manifest.file.name, manifest.file)
+    for file in manifest.files:
+        _verify(folder / file.name, file)
     return manifest
 
 

@@ -10,11 +10,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import cast
 
-import numpy as np
-
-from derain.arrays import FloatArray, SamePicture
-
-QUARTERS = 4  # windows that are spread both ways
+from derain.arrays import SamePicture
 
 # To be done sooner on many threads, a picture may take this many times the work of the whole.
 _MOST_WORK = 2
@@ -47,47 +43,9 @@ class Tile:
 
 def middle(picture: SamePicture, height: int, width: int) -> SamePicture:
     """The middle of the picture, or all there is of a side that is shorter."""
-    return spread(picture, 1, height, width)[0]
-
-
-def spread(picture: SamePicture, count: int, height: int, width: int) -> list[SamePicture]:
-    """So many windows of one size, each in the middle of its share of the picture.
-
-    Four are of its quarters (top left, top right, bottom left, bottom right); other numbers are along the
-    longer side, and a single one is the middle. They overlap where there is not enough of the picture.
-    """
     height, width = min(height, picture.shape[0]), min(width, picture.shape[1])
-    rows, columns = picture.shape[:2]
-    down, across = (count, 1) if rows > columns else (1, count)
-    if count == QUARTERS:
-        down = across = 2
-    return [
-        cast(SamePicture, picture[top : top + height, left : left + width])
-        for top in _starts(rows, height, down)
-        for left in _starts(columns, width, across)
-    ]
-
-
-def _starts(length: int, window: int, count: int) -> list[int]:
-    middles_twice = ((2 * number + 1) * length for number in range(count))  # times `count`
-    starts = ((middle - count * window) // (2 * count) for middle in middles_twice)
-    return [min(max(start, 0), length - window) for start in starts]
-
-
-def place(height: int, width: int, cell_px: int, tile: Tile | None = None) -> FloatArray:
-    """Where the cells of a tile lie in a picture of that size, float32 (2, rows, columns) of cells.
-
-    Down, then across: of each cell's middle, -1 at the top or left border of the picture and 1 at the other.
-    None is the whole picture. The tile's sides are multiples of `cell_px`.
-    """
-    tile = tile or Tile(Span(0, height, 0, height), Span(0, width, 0, width))
-    down, across = (
-        (np.arange(span.start, span.stop, cell_px, dtype=np.float32) + np.float32(cell_px / 2))
-        * np.float32(2 / length)
-        - np.float32(1)
-        for span, length in ((tile.rows, height), (tile.columns, width))
-    )
-    return np.stack(np.meshgrid(down, across, indexing="ij"))
+    top, left = (picture.shape[0] - height) // 2, (picture.shape[1] - width) // 2
+    return cast(SamePicture, picture[top : top + height, left : left + width])
 
 
 def cut(

@@ -19,11 +19,10 @@ import torch
 from derain.cli import at_least, run_command
 from training.backgrounds import Leaves, cut_patch, draw_leaves, load_folder
 from training.loop import convolving
-from training.network import DerainNetwork
+from training.model import DerainModel
 from training.rain.families import FAMILIES, TRAINABLE
 from training.recipes import PHOTOGRAPHS, base
 from training.samples import Samples
-from training.tasks import patch_errors
 
 PATCH_PX = 128
 _LEAVES_PX = 256
@@ -64,23 +63,20 @@ def measure(seconds: float) -> list[tuple[str, float]]:
 
 
 def measure_training(seconds: float) -> list[tuple[str, float]]:
-    """The shipped model's: samples that one worker makes, and samples that the network learns from."""
+    """The shipped model's: samples that one worker makes, and samples that its networks learn from."""
     recipe = base()
     samples = Samples(recipe)
-    patches = recipe.survey.patches if recipe.survey is not None else 1
-    made = rate(lambda index: samples[index], seconds) * patches
-    network = DerainNetwork(recipe.network).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    clean = torch.rand(recipe.batch * patches, 3, recipe.patch_px, recipe.patch_px)
-    clean = clean.contiguous(memory_format=torch.channels_last)
+    made = rate(lambda index: samples[index], seconds)
+    model = DerainModel(recipe.model).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    batch = tuple(torch.stack(each) for each in zip(*(samples[index] for index in range(4)), strict=True))
 
     def step(_index: int) -> None:
-        with convolving(clean.device):
-            derained = network(clean)
-        patch_errors(derained.float(), clean).mean().backward()
+        with convolving(torch.device("cpu")):
+            losses = model.errors(batch, recipe.loss)
+        losses.mean().backward()
 
-    learnt = rate(step, seconds) * len(clean)
-    size = f"of {recipe.patch_px} px"
-    return [(f"samples of the recipe base, {size}", made), (f"network of the recipe base, {size}", learnt)]
+    learnt = rate(step, seconds) * len(batch[0])
+    return [("samples of the recipe base", made), ("samples that its networks learn from", learnt)]
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -95,7 +91,7 @@ def _show(seconds: float) -> int:
     print(f"patches of {PATCH_PX} px a second, on one core")
     for name, per_second in measure(seconds):
         print(f"{per_second:8.0f}  {name}")
-    print("patches a second in training, on one core each")
+    print("samples a second in training, on one core each")
     for name, per_second in measure_training(seconds):
         print(f"{per_second:8.0f}  {name}")
     return 0

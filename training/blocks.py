@@ -7,37 +7,39 @@ from torch import Tensor, nn
 class ResidualBlock(nn.Module):
     """Two 3x3 convolutions that add to their input.
 
-    `told` numbers of each place scale and shift the channels between them (FiLM: Perez et al., "FiLM:
-    Visual reasoning with a general conditioning layer", AAAI 2018); at first they change nothing. A place is
-    a square of `place_cells` x `place_cells` cells.
+    A condition of `conditions` channels scales and shifts the channels between them (FiLM: Perez et al.,
+    "FiLM: Visual reasoning with a general conditioning layer", AAAI 2018); at first it changes nothing. The
+    condition has a cell for each `cells` x `cells` cells of the input.
     """
 
-    def __init__(self, channels: int, dilation: int = 1, told: int = 0, place_cells: int = 1) -> None:
+    def __init__(self, channels: int, dilation: int = 1, conditions: int = 0, cells: int = 1) -> None:
         super().__init__()
         self.widen = nn.Conv2d(channels, channels, 3, padding=dilation, dilation=dilation)
         self.refine = nn.Conv2d(channels, channels, 3, padding=1)
         # Two convolutions, as onnxruntime has no halves of the channels in its blocked layout.
-        self.scale, self.shift = (_saying(told, channels, each) if told else None for each in (1.0, 0.0))
-        self.place_cells = place_cells
+        self.scale, self.shift = (
+            _constant(conditions, channels, value) if conditions else None for value in (1.0, 0.0)
+        )
+        self.cells = cells
 
-    def forward(self, x: Tensor, told: Tensor | None = None) -> Tensor:
-        """As `x`, (N, channels, H, W), which is told (N, told, H / place_cells, W / place_cells)."""
+    def forward(self, x: Tensor, condition: Tensor | None = None) -> Tensor:
+        """As `x`, (N, channels, H, W); the condition is (N, conditions, H / cells, W / cells)."""
         widened = self.widen(x)
-        if self.scale is not None and self.shift is not None and told is not None:
-            widened = widened * self._enlarge(self.scale(told)) + self._enlarge(self.shift(told))
+        if self.scale is not None and self.shift is not None and condition is not None:
+            widened = widened * self._enlarge(self.scale(condition)) + self._enlarge(self.shift(condition))
         refined: Tensor = self.refine(torch.relu(widened))
         return x + refined
 
-    def _enlarge(self, said: Tensor) -> Tensor:
-        if self.place_cells == 1:
-            return said
-        return nn.functional.interpolate(said, scale_factor=float(self.place_cells), mode="nearest")
+    def _enlarge(self, values: Tensor) -> Tensor:
+        if self.cells == 1:
+            return values
+        return nn.functional.interpolate(values, scale_factor=float(self.cells), mode="nearest")
 
 
-def _saying(told: int, channels: int, number: float) -> nn.Conv2d:
-    """What says the same number of everything, whatever it is told."""
-    says = nn.Conv2d(told, channels, 1)
-    assert says.bias is not None
-    nn.init.zeros_(says.weight)
-    nn.init.constant_(says.bias, number)
-    return says
+def _constant(conditions: int, channels: int, value: float) -> nn.Conv2d:
+    """A 1x1 convolution that starts as that constant, whatever the condition."""
+    layer = nn.Conv2d(conditions, channels, 1)
+    assert layer.bias is not None
+    nn.init.zeros_(layer.weight)
+    nn.init.constant_(layer.bias, value)
+    return layer

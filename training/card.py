@@ -16,7 +16,7 @@ from derain.cli import run_command
 from derain.engine import Engine
 from derain.errors import DerainError
 from derain.image import write_atomically
-from derain.manifest import MANIFEST_NAME, Evaluation, InputContract, Manifest, Overview
+from derain.manifest import MANIFEST_NAME, Evaluation, Manifest
 from training.measurement import rounded
 from training.showcase import CREDITS, ERROR_GAIN, LARGEST_BYTES, clean_sheet, encode_below, rain_sheet
 
@@ -85,11 +85,11 @@ SHA-256 `{manifest.file.sha256}`.
 - **Input and output**: {manifest.input.dtype} {manifest.input.layout}, {manifest.input.channels},
   {manifest.input.lowest} to {manifest.input.highest}; height and width multiples of
   {manifest.input.alignment_px}. Tiles must overlap by {manifest.overlap_px} pixels, the receptive radius.
-{_overview(manifest)}- **Agreement with PyTorch**: {manifest.parity.max_difference:.1e} at most,
+{_estimator(manifest)}- **Agreement with PyTorch**: {manifest.parity.max_difference:.1e} at most,
   on a scale of 0 to 1, over {len(manifest.parity.sizes)} sizes.
 - **Trained** by the recipe `{recipe["name"]}` of commit `{manifest.commit}`: {_course(recipe)}; rain of the
-  range `{recipe["rain"]["name"]}`{_early(recipe)}; backgrounds from {photographs} and
-  {recipe["leaves_count"]} dead-leaves pictures.{_surveyed(recipe)}
+  range `{recipe["rain"]["name"]}`; backgrounds from {photographs} and
+  {recipe["leaves_count"]} dead-leaves pictures.
 
 ## Scores
 
@@ -105,71 +105,25 @@ choices; those marked "test" have not.
 {_section("Known failures", remarks)}{_section("In pictures", _in_pictures(pictures))}"""
 
 
-def _overview(manifest: Manifest) -> str:
-    overview = manifest.input.overview
-    if overview is None:
+def _estimator(manifest: Manifest) -> str:
+    estimator = manifest.estimator
+    if estimator is None:
         return ""
     return f"""\
-- **Second input**: {_windows(overview)}, beside each of its tiles,
-  {overview.longest_px} pixels a side at most, multiples of {overview.alignment_px}. From it the networks are
-  told what rain it is, and whether there is any.
-{_place(manifest.input)}"""
-
-
-def _windows(overview: Overview) -> str:
-    if overview.windows == 1:
-        return "the middle of the picture"
-    if overview.is_placed:
-        return "a window in the middle of each quarter of the picture"
-    return f"{overview.windows} windows of the picture, spread along its longer side"
-
-
-def _place(contract: InputContract) -> str:
-    if not contract.is_placed:
-        return ""
-    return f"""\
-- **Third input**: where in the picture each cell of {contract.alignment_px} pixels of the tile lies, down and
-  across, from -1 to 1. So the networks are told of each place how much brighter the rain makes it there.
+- **Estimator**: `{estimator.file.name}`, {estimator.file.bytes / 1e6:.2f} MB, SHA-256
+  `{estimator.file.sha256}`. From windows of {estimator.context_px} px it estimates the rain on an image:
+  {estimator.numbers} numbers that the network is conditioned on, and the log-odds that there is any. Below
+  {estimator.dry_below:g} the image comes back as it was.
 """
 
 
 def _course(recipe: dict[str, Any]) -> str:
-    return f"{recipe['steps']:,}\n  steps of {_batch(recipe)} of {recipe['patch_px']} px, {_seeds(recipe)}"
-
-
-def _seeds(recipe: dict[str, Any]) -> str:
-    first, members = recipe["seed"], recipe["members"]
-    if members == 1:
-        return f"seed {first}"
+    members = recipe["model"]["members"]
+    networks = f" of {members} networks side by side, whose mean it returns" if members > 1 else ""
     return (
-        f"once for each of {members} networks, whose mean it returns, seeds {first} to {first + members - 1}"
+        f"{recipe['steps']:,}\n  steps{networks}, of {recipe['batch']} patches of {recipe['patch_px']} px, "
+        f"seed {recipe['seed']}"
     )
-
-
-def _batch(recipe: dict[str, Any]) -> str:
-    if (survey := recipe["survey"]) is None:
-        return f"{recipe['batch']} patches"
-    return f"{recipe['batch'] * survey['patches']} patches"
-
-
-def _early(recipe: dict[str, Any]) -> str:
-    if not (steps := round(recipe["steps"] * recipe["early_share"])):
-        return ""
-    return f", in the first {steps:,} steps of `{recipe['early_rain']['name']}`"
-
-
-def _surveyed(recipe: dict[str, Any]) -> str:
-    if (survey := recipe["survey"]) is None:
-        return ""
-    trained = f"{survey['steps']:,} steps of {survey['batch']} windows of {survey['window_px']} px"
-    return f"\n  The survey was trained before, in {trained}.{_noticing(survey)}"
-
-
-def _noticing(survey: dict[str, Any]) -> str:
-    if not (steps := survey["noticing_steps"]):
-        return ""
-    windows = f"{steps * survey['batch']:,} windows"
-    return f"\n  Whether there is rain at all it learnt last, of {windows}, half of them dry."
 
 
 def _section(title: str, text: str) -> str:

@@ -28,10 +28,10 @@ class Checkpoint:
     step: int  # steps done
     recipe: dict[str, Any]  # as `recipes.describe` has it: going on with another one would be neither
     pictures: str  # those that the run began with, as `Samples.digest` has them
-    network: StateDict
+    model: StateDict
     average: StateDict  # the running mean of the weights
     optimiser: StateDict
-    unlogged: list[tuple[float, float]]  # loss and gradient norm of the steps since the last log entry
+    unlogged: list[dict[str, float]]  # losses and gradient norms of the steps since the last log entry
 
 
 def save_checkpoint(checkpoint: Checkpoint, path: Path) -> None:

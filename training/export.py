@@ -1,10 +1,10 @@
 """From a trained network to a model folder: ONNX, checked against PyTorch, and its manifest."""
 
 import logging
-import math
 import subprocess
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -13,75 +13,119 @@ import numpy as np
 import onnx
 import onnxruntime as ort
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-from derain.engine import network_inputs
+from derain.context import context_windows
 from derain.errors import DerainError
-from derain.manifest import InputContract, Manifest, Parity, describe_file
-from training.network import Network, input_contract
-from training.recipes import ROOT, Recipe, describe
+from derain.manifest import Estimator, InputContract, Manifest, ModelFile, Parity, describe_file
+from training.estimator import DESCRIPTOR, RainEstimator, describe
+from training.model import DerainModel
+from training.network import Ensemble
+from training.recipes import ROOT, Recipe
+from training.recipes import describe as describe_recipe
 
 OPSET = 20
-_SIDES = ("rows", "columns")
-_COSTED_PX = (320, 480)  # of larger pictures an overview is a smaller part
+_COSTED_PX = (320, 480)  # of larger images the estimator is a smaller part
 MODEL_FILE = "model.onnx"
+ESTIMATOR_FILE = "estimator.onnx"
 PARITY_CELLS = ((1, 1), (16, 16), (30, 17), (50, 83))  # height, width, in cells of the alignment
 PARITY_TOLERANCE = 1e-4  # a fortieth of one level of 255
-
-
-def _inputs_of(contract: InputContract) -> list[tuple[str, int, int]]:
-    """Of each input, what its sides' names begin with, its channels, and what its sides are multiples of."""
-    inputs = [("", 3, contract.alignment_px)]
-    if (overview := contract.overview) is not None:
-        inputs.append(("overview_", 3 * overview.windows, overview.alignment_px))
-        if overview.is_placed:
-            inputs.append(("", 2, 1))  # of as many cells as the first has
-    return inputs
 
 
 class ParityError(DerainError):
     """The exported file does not compute what the network computes."""
 
 
-def export(network: Network, recipe: Recipe, commit: str, folder: Path, name: str) -> Manifest:
-    """Writes `model.onnx` to the folder; the manifest to go with it, with no evaluations yet."""
-    path = folder / MODEL_FILE
-    write_onnx(network, path)
+@dataclass(frozen=True)
+class Graph:
+    """A network to export: what it takes and returns."""
+
+    network: nn.Module
+    alignment_px: int  # images have sides that are multiples of it
+    takes: tuple[str, ...]  # an image first, float (N, 3, H, W); then descriptors, (N, DESCRIPTOR)
+    returns: tuple[str, ...]
+
+    def inputs(self, count: int, rows: int, columns: int) -> list[Tensor]:
+        """Random ones, of so many images of so many cells."""
+        image = torch.rand(count, 3, rows * self.alignment_px, columns * self.alignment_px)
+        return [image, *(torch.randn(count, DESCRIPTOR) for _ in self.takes[1:])]
+
+
+class _Describing(nn.Module):
+    """An estimator as its file has it: rain descriptors, and log-odds of any rain."""
+
+    def __init__(self, estimator: RainEstimator) -> None:
+        super().__init__()
+        self.estimator = estimator
+
+    def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
+        raw = self.estimator(image)
+        return describe(raw), raw[:, -1]
+
+
+def export(model: DerainModel, recipe: Recipe, commit: str, folder: Path, name: str) -> Manifest:
+    """Writes the ONNX files to the folder; the manifest to go with them, with no evaluations yet."""
+    network = model.shape.network
+    derainer = derainer_graph(model.derainer)
+    file, parity = _write(derainer, folder / MODEL_FILE)
+    estimator = None
+    if model.estimator is not None:
+        graph = estimator_graph(model.estimator)
+        described, agreed = _write(graph, folder / ESTIMATOR_FILE)
+        parity = Parity(sizes=parity.sizes, max_difference=max(parity.max_difference, agreed.max_difference))
+        estimator = Estimator(
+            file=described,
+            alignment_px=graph.alignment_px,
+            context_px=model.shape.context_px,
+            numbers=DESCRIPTOR,
+            dry_below=recipe.dry_below,
+        )
     return Manifest(
         name=name,
         created=datetime.now(UTC).replace(microsecond=0),
-        file=describe_file(path, OPSET),
-        input=input_contract(network),
-        overlap_px=network.shape.receptive_radius_px,
-        parameters=sum(parameter.numel() for parameter in network.parameters()),
-        # As stored: what is the same everywhere the exporter computes once.
-        kmac_per_pixel=round(kmac_of_graph(onnx.load(path), input_contract(network)), 1),
-        parity=measure_parity(network, path),
-        recipe=describe(recipe),
+        file=file,
+        input=InputContract(alignment_px=network.alignment_px),
+        estimator=estimator,
+        longest_px=recipe.longest_px,
+        overlap_px=network.receptive_radius_px,
+        parameters=sum(parameter.numel() for parameter in model.parameters()),
+        kmac_per_pixel=round(kmac_per_pixel(model), 1),
+        parity=parity,
+        recipe=describe_recipe(recipe),
         commit=commit,
         evaluations=[],
     )
 
 
-def write_onnx(network: Network, path: Path) -> None:
+def derainer_graph(derainer: Ensemble) -> Graph:
+    takes = ("rainy", "descriptor") if derainer.shape.conditioned else ("rainy",)
+    return Graph(derainer, derainer.shape.alignment_px, takes, ("clean",))
+
+
+def estimator_graph(estimator: RainEstimator) -> Graph:
+    graph = _Describing(estimator)
+    return Graph(graph, estimator.shape.alignment_px, ("image",), ("descriptor", "log_odds"))
+
+
+def _write(graph: Graph, path: Path) -> tuple[ModelFile, Parity]:
+    write_onnx(graph, path)
+    return describe_file(path, OPSET), measure_parity(graph, path)
+
+
+def write_onnx(graph: Graph, path: Path) -> None:
     """One self-contained file; batch, height and width are free."""
-    contract = input_contract(network)
     batch = torch.export.Dim("batch", min=1)
-    examples, shapes = [], []
-    sides = {name: torch.export.Dim(name, min=1) for name in (*_SIDES, *(f"overview_{s}" for s in _SIDES))}
-    for prefix, channels, alignment_px in _inputs_of(contract):
-        height, width = (alignment_px * sides[prefix + name] for name in _SIDES)
-        examples.append(torch.rand(2, channels, 16 * alignment_px, 24 * alignment_px))
-        shapes.append({0: batch, 2: height, 3: width})
+    sides = (graph.alignment_px * torch.export.Dim(name, min=1) for name in ("rows", "columns"))
+    image = {0: batch, **dict(zip((2, 3), sides, strict=True))}
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)  # it misses torchvision; we do not
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # about the exporter's own insides
         program = torch.onnx.export(
-            network.eval(),
-            tuple(examples),
-            input_names=["rainy", "overview", "place"][: len(examples)],
-            output_names=["clean"],
-            dynamic_shapes=tuple(shapes),
+            graph.network.eval(),
+            tuple(graph.inputs(2, 16, 24)),
+            input_names=list(graph.takes),
+            output_names=list(graph.returns),
+            dynamic_shapes=(image, *({0: batch} for _ in graph.takes[1:])),
             opset_version=OPSET,
             dynamo=True,
             external_data=False,
@@ -90,7 +134,6 @@ def write_onnx(network: Network, path: Path) -> None:
     assert program is not None
     model = program.model_proto
     _strip(model)
-    _pool(model)
     onnx.checker.check_model(model, full_check=True)
     onnx.save(model, path)
 
@@ -108,55 +151,22 @@ def _strip(message: Any) -> None:
                 _strip(part)
 
 
-_POOLS = {"ReduceMean": "GlobalAveragePool", "ReduceMax": "GlobalMaxPool"}
-
-
-def _pool(model: onnx.ModelProto) -> None:
-    """Means and maxima over whole pictures as poolings, in place.
-
-    They are the same numbers, and onnxruntime has them within the blocked layout of its convolutions.
-    """
-    stored = {each.name: each for each in model.graph.initializer}
-    for place, node in reversed(list(enumerate(model.graph.node))):
-        if node.op_type not in _POOLS or _axes(node, stored) != [2, 3] or _keeps_axes(node):
-            continue
-        pooled = f"{node.output[0]}_pooled"
-        model.graph.node.remove(node)
-        model.graph.node.insert(
-            place, onnx.helper.make_node("Flatten", [pooled], node.output, f"{node.name}_flat", axis=1)
-        )
-        model.graph.node.insert(
-            place, onnx.helper.make_node(_POOLS[node.op_type], node.input[:1], [pooled], node.name)
-        )
-
-
-def _axes(node: onnx.NodeProto, stored: Mapping[str, onnx.TensorProto]) -> list[int]:
-    if len(node.input) < 2 or node.input[1] not in stored:
-        return []
-    return [int(axis) for axis in onnx.numpy_helper.to_array(stored[node.input[1]])]
-
-
-def _keeps_axes(node: onnx.NodeProto) -> bool:
-    return all(given.i != 0 for given in node.attribute if given.name == "keepdims")
-
-
 @torch.inference_mode()
-def measure_parity(network: Network, path: Path) -> Parity:
+def measure_parity(graph: Graph, path: Path) -> Parity:
     """The largest difference between file and network; raises ParityError beyond the tolerance."""
-    contract = input_contract(network)
     session = ort.InferenceSession(path, providers=["CPUExecutionProvider"])
     names = [each.name for each in session.get_inputs()]
-    rng = np.random.default_rng(0)
+    torch.manual_seed(0)
     sizes, largest = [], 0.0
     for rows, columns in PARITY_CELLS:
-        given = [
-            rng.random((2, channels, rows * cell_px, columns * cell_px), dtype=np.float32)
-            for _, channels, cell_px in _inputs_of(contract)
-        ]
-        sizes.append((rows * contract.alignment_px, columns * contract.alignment_px))
-        computed = np.asarray(session.run(None, dict(zip(names, given, strict=True)))[0])
-        expected = network(*map(torch.from_numpy, given)).numpy()
-        largest = float(np.maximum(largest, np.abs(computed - expected).max()))  # NaN stays NaN
+        given = graph.inputs(2, rows, columns)
+        sizes.append((rows * graph.alignment_px, columns * graph.alignment_px))
+        feed = {name: values.numpy() for name, values in zip(names, given, strict=True)}
+        expected = graph.network(*given)
+        expected = expected if isinstance(expected, tuple) else (expected,)
+        for computed, wanted in zip(session.run(None, feed), expected, strict=True):
+            difference = np.abs(np.asarray(computed) - wanted.numpy()).max()
+            largest = float(np.maximum(largest, difference))  # NaN stays NaN
     if not largest <= PARITY_TOLERANCE:
         raise ParityError(
             f"{path} differs from the network by {largest:.2e}, allowed: {PARITY_TOLERANCE:.0e}"
@@ -165,42 +175,34 @@ def measure_parity(network: Network, path: Path) -> Parity:
 
 
 @torch.inference_mode()
-def kmac_per_pixel(network: Network) -> float:
-    """Thousands of multiply-adds that an input pixel of 480 x 320 costs in the convolutions."""
+def kmac_per_pixel(model: DerainModel) -> float:
+    """Thousands of multiply-adds that an input pixel of 480 x 320 costs in the convolutions.
+
+    Of 1x1 convolutions of what is the same everywhere too, though onnxruntime is done with those at once.
+    """
     height, width = _COSTED_PX
+    total = _macs(model.derainer, torch.rand(1, 3, height, width), torch.rand(1, DESCRIPTOR))
+    if model.estimator is not None:
+        windows = context_windows(np.zeros((height, width, 3), np.uint8), model.shape.context_px)
+        shape = windows[0].shape[:2]
+        total += _macs(model.estimator, torch.rand(len(windows), 3, *shape))
+    return total / (height * width) / 1000
+
+
+def _macs(network: nn.Module, *inputs: Tensor) -> int:
+    """Multiply-adds in the convolutions."""
     total = 0
 
-    def count(module: nn.Module, _inputs: Any, output: torch.Tensor) -> None:
+    def count(module: nn.Module, _inputs: Any, output: Tensor) -> None:
         nonlocal total
         assert isinstance(module, nn.Conv2d)
         total += module.weight.numel() * output.shape[0] * output.shape[-2] * output.shape[-1]
 
     hooks = [m.register_forward_hook(count) for m in network.modules() if isinstance(m, nn.Conv2d)]
-    blank = np.zeros((height, width, 3), np.uint8)
-    network(*map(torch.from_numpy, network_inputs(blank, input_contract(network))))
+    network(*inputs)
     for hook in hooks:
         hook.remove()
-    return total / (height * width) / 1000
-
-
-def kmac_of_graph(model: onnx.ModelProto, contract: InputContract) -> float:
-    """The same of a model as it is stored."""
-    blank = np.zeros((*_COSTED_PX, 3), np.uint8)
-    shaped = onnx.ModelProto()
-    shaped.CopyFrom(model)
-    for given, values in zip(shaped.graph.input, network_inputs(blank, contract), strict=True):
-        for axis, length in zip(given.type.tensor_type.shape.dim, values.shape, strict=True):
-            axis.dim_value = length
-    inferred = onnx.shape_inference.infer_shapes(shaped, strict_mode=True, data_prop=True).graph
-    inside = (*inferred.value_info, *inferred.output)
-    shapes = {value.name: [axis.dim_value for axis in value.type.tensor_type.shape.dim] for value in inside}
-    weights = {stored.name: math.prod(stored.dims) for stored in model.graph.initializer}
-    convolutions = (node for node in model.graph.node if node.op_type == "Conv")
-    total = 0
-    for node in convolutions:
-        count, _channels, *sides = shapes[node.output[0]]
-        total += weights[node.input[1]] * count * math.prod(sides)
-    return float(total / math.prod(_COSTED_PX) / 1000)
+    return total
 
 
 def current_commit() -> str:

@@ -1,10 +1,11 @@
 """The training loop."""
 
+import math
 import os
 import shutil
 import time
-from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager, ExitStack, closing, nullcontext
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, ExitStack, closing, contextmanager, nullcontext
 from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,23 +16,21 @@ from torch import Tensor, nn
 from torch._dynamo.exc import TorchDynamoException
 
 from derain.errors import DerainError
-from training.batches import Batch, batches
+from training.batches import Batch, batches, default_workers
 from training.checkpoint import Checkpoint, CheckpointError, load_checkpoint, save_checkpoint
 from training.interruption import Interrupted, requests_to_stop
-from training.network import DerainNetwork
+from training.model import DerainModel
 from training.optimiser import Optimiser
 from training.processes import Processes, alone_in, current
-from training.progress import Pace, Progress, Row
+from training.progress import Averages, Pace, Progress, Row
 from training.recipes import Recipe, describe
 from training.samples import Samples
-from training.survey import Survey
-from training.tasks import Deraining, Forward, Learner, Task
 
 CHECKPOINT = "checkpoint.pt"
 _BFLOAT16_INSTRUCTIONS = ("avx512_bf16", "amx_bf16", "bf16")  # the last is ARM's
 
-Validate = Callable[[Learner], Mapping[str, float | None]]
-Show = Callable[[Learner], list[Row]]
+Validate = Callable[[DerainModel], Mapping[str, float | None]]
+Show = Callable[[DerainModel], list[Row]]
 
 
 @dataclass(frozen=True)
@@ -39,43 +38,27 @@ class Execution:
     """How a recipe is carried out on the machines at hand: changes no more than float rounding."""
 
     workers: int | None = None  # processes that make samples, beside each that trains; None: enough
-    micro_batch: int | None = None  # the most patches that a process takes at once; None: all its share
-    compile: bool = False  # by torch.compile, which needs a C++ compiler
+    threads: int | None = None  # of each process that trains, on a CPU; None: the cores that workers leave
+    micro_batch: int | None = None  # the most samples that a process takes at once; None: all its share
+    compile: bool = False  # the networks, by torch.compile, which needs a C++ compiler
 
 
 class DivergedError(DerainError):
     """The loss is no longer a number."""
 
 
-def no_scores(_network: nn.Module) -> dict[str, float | None]:
-    return {}
-
-
-def no_pictures(_network: nn.Module) -> list[Row]:
+def no_pictures(_model: DerainModel) -> list[Row]:
     return []
 
 
 def train(
     recipe: Recipe,
     run_folder: Path,
-    validate: Validate[DerainNetwork],
-    show: Show[DerainNetwork] = no_pictures,
+    validate: Validate,
+    show: Show = no_pictures,
     execution: Execution = Execution(),
-    survey: Survey | None = None,
-) -> DerainNetwork:
-    """The trained network, which is told what the survey finds; see `learn`."""
-    return learn(Deraining(survey), recipe, run_folder, validate, show, execution)
-
-
-def learn(
-    task: Task[Learner],
-    recipe: Recipe,
-    run_folder: Path,
-    validate: Validate[Learner],
-    show: Show[Learner] = no_pictures,
-    execution: Execution = Execution(),
-) -> Learner:
-    """The trained network: the running mean of the weights, on the CPU, in eval mode.
+) -> DerainModel:
+    """The trained model: the running mean of the weights, on the CPU, in eval mode.
 
     Goes on from the run folder's checkpoint where there is one, and writes there `checkpoint.pt`,
     `stats.jsonl`, TensorBoard's files and what `show` gives.
@@ -85,33 +68,35 @@ def learn(
     processes = current()
     with ExitStack() as held:
         processes.from_the_first(lambda: held.enter_context(alone_in(run_folder)))
-        return _learn(task, recipe, run_folder, validate, show, execution, processes)
+        return _train(recipe, run_folder, validate, show, execution, processes)
 
 
-def _learn(
-    task: Task[Learner],
+def _train(
     recipe: Recipe,
     run_folder: Path,
-    validate: Validate[Learner],
-    show: Show[Learner],
+    validate: Validate,
+    show: Show,
     execution: Execution,
     processes: Processes,
-) -> Learner:
+) -> DerainModel:
     share = len(processes.share_of(recipe.batch))
+    workers = default_workers(processes) if execution.workers is None else execution.workers
+    # More threads than cores wait for one another in a spin: a step can take ten times as long.
+    torch.set_num_threads(execution.threads or max(1, processes.cores - workers))
     device = processes.device
     torch.manual_seed(recipe.seed)  # decides the initial weights, nothing else
-    network = task.network(recipe).to(device)
-    network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # its types lack this one
-    average = deepcopy(network)
+    model = DerainModel(recipe.model).to(device)
+    model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # its types lack this one
+    average = deepcopy(model)
     average.requires_grad_(False).eval()
-    optimiser = Optimiser(network, recipe.learning_rate, recipe.weight_decay, recipe.optimiser)
+    optimiser = Optimiser(model, recipe.learning_rate, recipe.weight_decay, recipe.optimiser)
 
     # Go on from where an earlier run of the same recipe stopped, on however many processes.
     described, checkpoint_path = describe(recipe), run_folder / CHECKPOINT
     checkpoint = processes.from_the_first(lambda: _checkpoint_there(checkpoint_path, described))
-    first_step, unlogged = 0, list[tuple[float, float]]()
+    first_step, unlogged = 0, list[Averages]()
     if checkpoint is not None:
-        network.load_state_dict(checkpoint.network)
+        model.load_state_dict(checkpoint.model)
         average.load_state_dict(checkpoint.average)
         optimiser.load_state_dict(checkpoint.optimiser)
         first_step, unlogged = checkpoint.step, checkpoint.unlogged
@@ -119,17 +104,18 @@ def _learn(
         return average.to("cpu")
 
     # The same pictures as before, and as everywhere.
-    samples = processes.on_each(lambda: task.samples(recipe))
+    samples = processes.on_each(lambda: Samples(recipe))
     pictures = processes.from_the_first(lambda: checkpoint.pictures if checkpoint else samples.digest)
     processes.on_each(lambda: _check_pictures(samples, pictures, run_folder))
 
     steps = range(first_step, recipe.steps)
-    made = batches(samples, recipe.batch, steps, processes, execution.workers)
-    forward = _compiled(network, device) if execution.compile else network
+    made = batches(samples, recipe.batch, steps, processes, workers)
     micro_batch = execution.micro_batch or share
+    if execution.compile:
+        _compile(model, device)
 
     def errors(batch: Batch) -> Tensor:
-        return task.errors(forward, batch, recipe)
+        return model.errors(batch, recipe.loss)
 
     with (
         requests_to_stop() as request,
@@ -138,30 +124,27 @@ def _learn(
     ):
         pace = Pace()
         for step in steps:
-            # Fetch a batch, and note how long the network had to wait for it.
+            # Fetch a batch, and note how long the networks had to wait for it.
             asked = time.monotonic()
             batch = next(coming)
             fetched = time.monotonic()
 
             # The gradient of the whole batch, from all processes.
-            network.zero_grad(set_to_none=True)
-            loss = add_gradients(errors, batch, micro_batch, recipe.batch, device)
-            gradients: list[Tensor] = [p.grad for p in network.parameters() if p.grad is not None]
+            model.zero_grad(set_to_none=True)
+            losses = add_gradients(errors, batch, micro_batch, recipe.batch, device)
+            gradients: list[Tensor] = [p.grad for p in model.parameters() if p.grad is not None]
             stops = torch.tensor(float(request.number > 0), device=device)
-            processes.add_up([*gradients, loss, stops])
-            if not torch.isfinite(loss):
-                raise processes.alike(
-                    DivergedError(f"the loss is {loss.item()} at step {step}; try a lower learning rate")
-                )
-            norm = nn.utils.clip_grad_norm_(network.parameters(), recipe.gradient_clip)
-            if not torch.isfinite(norm):
-                raise processes.alike(
-                    DivergedError(f"the gradient is {norm.item()} at step {step}; try a lower learning rate")
-                )
+            processes.add_up([*gradients, losses, stops])
+            if not torch.isfinite(losses).all():
+                raise processes.alike(_diverged("loss", losses, step))
+            # Each network's own: that of the estimator is far the largest.
+            norms = [nn.utils.clip_grad_norm_(p.parameters(), recipe.gradient_clip) for p in model.parts]
+            if not torch.isfinite(torch.stack(norms)).all():
+                raise processes.alike(_diverged("gradient", torch.stack(norms), step))
 
             optimiser.step(learning_rate(recipe, step))
-            _average(average, network, min(recipe.average_decay, (1 + step) / (10 + step)))
-            unlogged.append((loss.item(), norm.item()))
+            _average(average, model, min(recipe.average_decay, (1 + step) / (10 + step)))
+            unlogged.append(_averages(model, losses, norms))
             pace.add(asked, fetched, time.monotonic())
 
             # The first process writes down how it goes, and what it takes to go on.
@@ -178,7 +161,7 @@ def _learn(
             is_asked_to_stop = stops.item() > 0
             if progress is not None and (done % recipe.checkpoint_every == 0 or is_last or is_asked_to_stop):
                 progress.settle()
-                state = (network.state_dict(), average.state_dict(), optimiser.state_dict())
+                state = (model.state_dict(), average.state_dict(), optimiser.state_dict())
                 reached = Checkpoint(done, described, pictures, *state, unlogged)
                 save_checkpoint(reached, checkpoint_path)
             if is_asked_to_stop and not is_last:
@@ -195,19 +178,37 @@ def add_gradients(
     whole_batch: int,
     device: torch.device,
 ) -> Tensor:
-    """Adds to the parameters' gradients this share's part of the whole batch's; its part of the loss.
+    """Adds to the parameters' gradients this share's part of the whole batch's; its part of the losses.
 
-    The loss is a mean over samples, so a share's part is its sum over the size of the whole batch.
+    `errors` gives those of each sample, (N, losses). A loss is a mean over samples, so a share's part is its
+    sum over the size of the whole batch, (losses,).
     """
     parts: list[Tensor] = []
     precision = convolving(device)
     for part in zip(*(each.split(micro_batch) for each in batch), strict=True):
         on_device = tuple(each.to(device, non_blocking=True) for each in part)
-        with precision:
-            loss = errors(on_device).sum() / whole_batch
-        loss.backward()
-        parts.append(loss.detach())
-    return torch.stack(parts).sum()
+        with precision, _compiling():
+            losses = errors(on_device).sum(dim=0) / whole_batch
+        losses.sum().backward()
+        parts.append(losses.detach())
+    return torch.stack(parts).sum(dim=0)
+
+
+def _diverged(what: str, values: Tensor, step: int) -> DivergedError:
+    value = next(value for value in values.tolist() if not math.isfinite(value))
+    return DivergedError(f"the {what} is {value} at step {step}; try a lower learning rate")
+
+
+def _averages(model: DerainModel, losses: Tensor, norms: list[Tensor]) -> Averages:
+    """What is logged of a step: the mean over the derainers, and the estimator's own."""
+    first = 0 if model.estimator is None else 1
+    found = {
+        "loss": losses[first:].mean().item(),
+        "gradient_norm": torch.stack(norms[first:]).mean().item(),
+    }
+    if first:
+        found |= {"estimator_loss": losses[0].item(), "estimator_gradient_norm": norms[0].item()}
+    return found
 
 
 def convolving(device: torch.device) -> torch.autocast:
@@ -258,21 +259,22 @@ def _progress(
     return Progress(run_folder, steps.start, steps.stop)
 
 
-def _compiled(network: nn.Module, device: torch.device) -> Forward:
-    """Computes as the network does, with its weights: checkpoints are the same."""
+def _compile(model: DerainModel, device: torch.device) -> None:
+    """In place; what is computed, and checkpoints, are the same."""
     compiler = os.environ.get("CXX", "g++")
     if device.type == "cpu" and shutil.which(compiler) is None:
         raise DerainError(f"--compile needs a C++ compiler, and there is no {compiler}")
-    compiled: Forward = torch.compile(network)
+    for part in model.parts:
+        part.compile()
 
-    def forward(*inputs: Tensor) -> Tensor:
-        try:
-            return compiled(*inputs)
-        except TorchDynamoException as error:
-            reason = str(error).strip().splitlines()[0]
-            raise DerainError(f"torch.compile failed, so do without --compile: {reason}") from error
 
-    return forward
+@contextmanager
+def _compiling() -> Iterator[None]:
+    try:
+        yield
+    except TorchDynamoException as error:
+        reason = str(error).strip().splitlines()[0]
+        raise DerainError(f"torch.compile failed, so do without --compile: {reason}") from error
 
 
 @torch.no_grad()

@@ -13,9 +13,8 @@ from typing import Any
 from torch import Tensor, nn
 from torch.optim import AdamW, Muon
 
-from training.network import DerainNetwork
+from training.model import DerainModel
 from training.recipes import InnerOptimiser
-from training.survey import Survey
 
 
 class Optimiser:
@@ -27,7 +26,7 @@ class Optimiser:
 
     def __init__(
         self,
-        network: DerainNetwork | Survey,
+        network: DerainModel,
         learning_rate: float,
         weight_decay: float,
         inner: InnerOptimiser = "muon",

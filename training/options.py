@@ -8,12 +8,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from derain.cli import at_least
-from derain.errors import DerainError
-from derain.tiling import QUARTERS
 from training.backgrounds import BackgroundError
 from training.loop import Execution
 from training.rain.families import HELD_OUT, TRAINABLE, trainable
-from training.recipes import RECIPES, ROOT, Recipe, Surveying
+from training.recipes import RECIPES, ROOT, Recipe
 
 _SMALLEST_PATCH_PX = 16
 _PATCH_MULTIPLE_PX = 8  # `alignment_px` of the largest network of any recipe
@@ -46,10 +44,6 @@ the other. `python -m training.evaluate` measures the same on pictures of yours.
 """
 
 
-class SurveyError(DerainError):
-    """A survey that was asked for where there is none."""
-
-
 @dataclass(frozen=True)
 class Options:
     recipe: Recipe
@@ -63,7 +57,7 @@ def read_options(arguments: list[str] | None) -> Options:
     """What was asked for; raises DerainError where it cannot be, and exits as argparse does."""
     options = _parser().parse_args(arguments)
     recipe = _override(RECIPES[options.recipe](), options)
-    execution = Execution(options.workers, options.micro_batch, options.compile)
+    execution = Execution(options.workers, options.threads, options.micro_batch, options.compile)
     return Options(recipe, options.name or recipe.name, options.runs, options.models, execution)
 
 
@@ -110,8 +104,8 @@ def _parser() -> argparse.ArgumentParser:
         help=f"{', '.join(TRAINABLE)}, or textures:FOLDER or rainmix:FOLDER with rain layers of yours. "
         "small, medium and large are the paper's ranges, each within the next; wide goes from drizzle to "
         "downpour, misty also has a veil, varied also differs in make: bars, sheets, gusts, blends; mixed "
-        "has curtains as well, hazy also has veils, murky also rain that closes to a veil. The wider, "
-        "the later overfitting to it sets in as backgrounds grow in number. Not trained on: "
+        "has curtains, dense streaks and a few veils as well. The wider, the later overfitting to it sets in "
+        "as backgrounds grow in number. Not trained on: "
         f"{', '.join(HELD_OUT)}, by which models are scored (default: "
         f"{', '.join(f'{name} {make().rain.name}' for name, make in RECIPES.items())})",
     )
@@ -123,7 +117,7 @@ def _parser() -> argparse.ArgumentParser:
             "--batch",
             "batch",
             at_least(1),
-            "patches a step, of all processes together; scenes of several patches where there is a survey",
+            "samples a step, of all processes together",
         ),
         (
             "--patch",
@@ -133,12 +127,6 @@ def _parser() -> argparse.ArgumentParser:
         ),
         ("--learning-rate", "learning_rate", _rate, "after the warm-up and until the decay"),
         ("--seed", "seed", at_least(0), "decides weights, samples and which photographs"),
-        (
-            "--members",
-            "members",
-            at_least(1),
-            "networks trained one after the other, by seeds that follow; the model is their mean",
-        ),
     ):
         course.add_argument(
             option,
@@ -149,29 +137,11 @@ def _parser() -> argparse.ArgumentParser:
         )
 
     course.add_argument(
-        "--survey-steps",
-        metavar="STEPS",
-        type=at_least(1),
-        help="of the survey, which is trained before the networks to tell them what rain it is (default: "
-        f"{', '.join(f'{name} {survey.steps}' for name, survey in _surveys().items())})",
-    )
-    course.add_argument(
-        "--notice-steps",
-        metavar="STEPS",
-        type=at_least(0),
-        help="of windows, half of them dry, by which the survey learns last whether there is rain at all, so "
-        "that a dry picture comes back as it is; 0: every picture is taken for rainy (default: "
-        f"{', '.join(f'{name} {survey.noticing_steps}' for name, survey in _surveys().items())})",
-    )
-    course.add_argument(
-        "--windows",
+        "--members",
         metavar="N",
-        type=int,
-        choices=(1, QUARTERS),
-        help="of a picture, in which the finished model's survey looks for what rain it is: 1 in its middle, "
-        f"or {QUARTERS}, one in each quarter, by which each place is told of how much rain there is "
-        "(default: "
-        f"{', '.join(f'{name} {survey.look.windows}' for name, survey in _surveys().items())})",
+        type=at_least(1),
+        help="networks that are trained side by side on the same samples; the result is their mean (default: "
+        f"{', '.join(f'{name} {make().model.members}' for name, make in RECIPES.items())})",
     )
     machines = parser.add_argument_group(
         "machines",
@@ -187,16 +157,23 @@ def _parser() -> argparse.ArgumentParser:
         "waiting is not near 0 (default: two for five cores of the process, on a GPU one a core; at most 16)",
     )
     machines.add_argument(
+        "--threads",
+        metavar="N",
+        type=at_least(1),
+        help="of each process that trains, on a CPU: 1 on a machine that has other work to do, where several "
+        "wait for one another (default: the cores that --workers leave)",
+    )
+    machines.add_argument(
         "--micro-batch",
         metavar="N",
         type=at_least(1),
-        help="the most of a batch that a process takes at once, where memory is short: their gradients are "
-        "added until the batch is whole (default: its share of the batch)",
+        help="the most samples of a batch that a process takes at once, where memory is short: their "
+        "gradients are added until the batch is whole (default: its share of the batch)",
     )
     machines.add_argument(
         "--compile",
         action="store_true",
-        help="compile the network by torch.compile, which needs a C++ compiler. A step was 15%% faster so "
+        help="compile the networks by torch.compile, which needs a C++ compiler. A step was 15%% faster so "
         "on one core of an Intel Xeon with AMX, no faster on one of an AMD EPYC with AVX2, and the first "
         "took up to 40 seconds longer",
     )
@@ -209,11 +186,6 @@ def _parser() -> argparse.ArgumentParser:
         "--models", type=Path, default=ROOT / "models", help="of finished models: %(default)s"
     )
     return parser
-
-
-def _surveys() -> dict[str, Surveying]:
-    made = {name: make().survey for name, make in RECIPES.items()}
-    return {name: survey for name, survey in made.items() if survey is not None}
 
 
 def _by_recipe(field: str, nothing: str = "") -> str:
@@ -254,32 +226,14 @@ def _patch(text: str) -> int:
     return size_px
 
 
-def _surveying(recipe: Recipe, option: str) -> Surveying:
-    if recipe.survey is None:
-        raise SurveyError(f"{option} is of no use: the recipe {recipe.name} has no survey")
-    return recipe.survey
-
-
 def _override(recipe: Recipe, options: argparse.Namespace) -> Recipe:
-    course = ("steps", "batch", "patch_px", "learning_rate", "seed", "members")
+    course = ("steps", "batch", "patch_px", "learning_rate", "seed")
     given = {name: getattr(options, name) for name in course if getattr(options, name) is not None}
     recipe = replace(recipe, **given)
-    if options.survey_steps is not None:
-        surveying = _surveying(recipe, "--survey-steps")
-        recipe = replace(recipe, survey=replace(surveying, steps=options.survey_steps))
-    if options.notice_steps is not None:
-        surveying = _surveying(recipe, "--notice-steps")
-        recipe = replace(recipe, survey=replace(surveying, noticing_steps=options.notice_steps))
-    if options.windows is not None:
-        surveying = _surveying(recipe, "--windows")
-        look = replace(surveying.look, windows=options.windows)
-        recipe = replace(recipe, survey=replace(surveying, look=look))
-    if recipe.survey is not None and recipe.patch_px > recipe.survey.scene_px:
-        cell_px = recipe.survey.shape.alignment_px
-        scene_px = -(-recipe.patch_px // cell_px) * cell_px  # patches are cut from scenes
-        recipe = replace(recipe, survey=replace(recipe.survey, scene_px=scene_px))
+    if options.members is not None:
+        recipe = replace(recipe, model=replace(recipe.model, members=options.members))
     if options.rain is not None:
-        recipe = replace(recipe, rain=trainable(options.rain), early_share=0.0)
+        recipe = replace(recipe, rain=trainable(options.rain))
     if options.backgrounds == "leaves":
         count = options.count or recipe.leaves_count or _LEAVES_COUNT
         recipe = replace(recipe, photographs=None, photograph_count=None, leaves_count=count)

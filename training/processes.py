@@ -57,6 +57,11 @@ class Processes:
     device: torch.device = _CPU
 
     @property
+    def cores(self) -> int:
+        """Of the machine, for each process on it."""
+        return max(1, len(os.sched_getaffinity(0)) // self.on_this_machine)
+
+    @property
     def is_first(self) -> bool:
         return self.rank == 0
 

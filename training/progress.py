@@ -31,6 +31,7 @@ STATS = "stats.jsonl"
 SAMPLES = "samples"
 TENSORBOARD = "tensorboard"
 
+Averages = dict[str, float]  # what is averaged over the steps between two log entries
 Scores = Mapping[str, float | None]  # None where there was nothing to measure
 
 
@@ -77,22 +78,20 @@ class Progress:
         self.bar.update()
 
     def log(
-        self, step: int, learning_rate: float, unlogged: list[tuple[float, float]], pace: "Pace", batch: int
+        self, step: int, learning_rate: float, unlogged: list[Averages], pace: "Pace", batch: int
     ) -> None:
-        """Means since the last entry: of the loss, and of the gradient's norm before it is clipped."""
-        losses, norms = zip(*unlogged, strict=True)
-        entry = {
-            "loss": fmean(losses),
-            "gradient_norm": fmean(norms),
+        """Means since the last entry: of losses, and of gradients' norms before they are clipped."""
+        entry = {name: fmean(step[name] for step in unlogged) for name in unlogged[0]}
+        entry |= {
             "learning_rate": learning_rate,
             "steps_per_second": pace.steps / pace.worked_s,
-            "patches_per_second": pace.steps * batch / pace.worked_s,
+            "samples_per_second": pace.steps * batch / pace.worked_s,
             "waiting_share": pace.waited_s / pace.worked_s,
         }
         self._append(step, entry, "training/")
         self._show(
             loss=f"{entry['loss']:.4f}",
-            patches=f"{entry['patches_per_second']:.0f}/s",
+            samples=f"{entry['samples_per_second']:.0f}/s",
             waiting=f"{entry['waiting_share']:.0%}",
         )
 

@@ -21,6 +21,9 @@ class Purpose(IntEnum):
     PATCHES = 11
     TONE = 12
     FACADE = 13
+    DOCUMENT = 14
+    NIGHT = 15
+    SCALE = 16
 
 
 def generator(purpose: Purpose, seed: int, index: int, part: int = 0) -> np.random.Generator:

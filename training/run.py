@@ -3,15 +3,13 @@
     python training/run.py base
 
 The same command goes on where it was interrupted. The run keeps its checkpoint, its statistics
-and pictures of how it goes in `runs/<name>/`, or, where the model is the mean of several networks, those of
-each in a folder therein; the model goes to `models/<name>/`.
+and pictures of how it goes in `runs/<name>/`; the model goes to `models/<name>/`.
 """
 
 import json
 import os
 import sys
 from contextlib import suppress
-from functools import partial
 from pathlib import Path
 
 if __package__ is None or __package__ == "":  # started as a file: make its own package importable
@@ -24,20 +22,15 @@ from derain.image import write_atomically
 from training.evaluate import evaluate, held_out_backgrounds, rained_on
 from training.export import current_commit, export
 from training.interruption import GOES_ON, Interrupted, ends_on_sigterm
-from training.loop import CHECKPOINT, learn, no_scores, train
+from training.loop import CHECKPOINT, train
+from training.model import DerainModel
 from training.model_folder import check_replaceable, make_model, restore
-from training.network import DerainNetwork, MeanNetwork, Network, SurveyedNetwork, derain_picture
-from training.notice import learn_to_notice
 from training.options import Options, read_options
 from training.pairs import Pair
 from training.processes import Processes, SaidByTheFirstError, alone_in, current, joined
 from training.progress import SAMPLES, TENSORBOARD, Row
 from training.rain.drawn import SHOWER
-from training.recipes import Recipe, describe
-from training.survey import Survey
-from training.tasks import SurveyTask
-
-SURVEY = "survey"  # the folder that the survey is trained in
+from training.recipes import describe
 
 
 def run(options: Options, processes: Processes) -> Path:
@@ -55,48 +48,14 @@ def run(options: Options, processes: Processes) -> Path:
     trained_on = rained_on(recipe.rain, 3, list(backgrounds.items())[3])
     shown = {f"unseen {SHOWER.name} {i + 1}": pair for i, pair in enumerate(pairs[:3])}
     shown[f"trained on: {recipe.rain.name}"] = trained_on
-    survey = _survey(options, run_folder)
-    if survey is not None:
-        survey.to(processes.device)
-
-    def whole(network: DerainNetwork | MeanNetwork) -> Network:
-        if survey is None:
-            return network
-        assert recipe.survey is not None
-        return SurveyedNetwork(survey, network, recipe.survey.look)
-
-    members = [
-        train(
-            recipe.member(number),
-            folder,
-            lambda network: _validate(whole(network), pairs),
-            lambda network: _show(whole(network), shown),
-            options.execution,
-            survey,
-        )
-        for number, folder in enumerate(_member_folders(recipe, run_folder))
-    ]
-    network = whole(MeanNetwork(members) if recipe.members > 1 else members[0]).to("cpu")
-    return processes.from_the_first(lambda: _finish(network, commit, options, run_folder))
-
-
-def _survey(options: Options, run_folder: Path) -> Survey | None:
-    """What tells the networks what rain it is, and whether there is any; None where the recipe has none."""
-    surveying = options.recipe.survey
-    if surveying is None:
-        return None
-    recipe, folder, execution = options.recipe, run_folder / SURVEY, options.execution
-    survey = learn(SurveyTask(), recipe.of_survey(), folder, no_scores, execution=execution)
-    if surveying.noticing_steps:
-        learn_to_notice(survey, recipe, folder, execution)
-    return survey
-
-
-def _member_folders(recipe: Recipe, run_folder: Path) -> list[Path]:
-    """Where each of the model's networks is trained."""
-    if recipe.members == 1:
-        return [run_folder]
-    return [run_folder / f"member-{number}" for number in range(recipe.members)]
+    model = train(
+        recipe,
+        run_folder,
+        lambda model: _validate(model, pairs),
+        lambda model: _show(model, shown),
+        options.execution,
+    )
+    return processes.from_the_first(lambda: _finish(model, commit, options, run_folder))
 
 
 def _begin(options: Options, run_folder: Path) -> str:
@@ -109,7 +68,7 @@ def _begin(options: Options, run_folder: Path) -> str:
         restore(model)
         started = run_folder / "run.json"
         commit = current_commit()
-        if any((folder / CHECKPOINT).exists() for folder in _member_folders(options.recipe, run_folder)):
+        if (run_folder / CHECKPOINT).exists():
             with suppress(OSError, ValueError, KeyError, TypeError):
                 return str(json.loads(started.read_text())["commit"])
             print(f"{started} is missing or damaged: written anew, its commit unknown", file=sys.stderr)
@@ -129,11 +88,11 @@ def _check_place(folder: Path, option: str) -> None:
         raise DerainError(f"{option} {folder} cannot be written to")
 
 
-def _finish(network: Network, commit: str, options: Options, run_folder: Path) -> Path:
+def _finish(model: DerainModel, commit: str, options: Options, run_folder: Path) -> Path:
     """Exports beside the final place, scores the exported file, and only then puts it in place."""
     recipe, name = options.recipe, options.name
     with alone_in(run_folder):
-        return make_model(options.models / name, lambda folder: export(network, recipe, commit, folder, name))
+        return make_model(options.models / name, lambda folder: export(model, recipe, commit, folder, name))
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -142,8 +101,7 @@ def main(arguments: list[str] | None = None) -> int:
             options = processes.on_each(lambda: read_options(arguments))
             folder = run(options, processes)
             if processes.is_first:
-                first, *_ = _member_folders(options.recipe, options.runs / options.name)
-                print(_where_things_are(folder, options.runs / options.name, first))
+                print(_where_things_are(folder, options.runs / options.name))
     except SaidByTheFirstError:
         return 1
     except (DerainError, OSError) as error:
@@ -159,8 +117,8 @@ def main(arguments: list[str] | None = None) -> int:
     return 0
 
 
-def _where_things_are(folder: Path, run_folder: Path, first: Path) -> str:
-    samples = first / SAMPLES
+def _where_things_are(folder: Path, run_folder: Path) -> str:
+    samples = run_folder / SAMPLES
     shown = f"\n  {samples}/  rainy, derained and clean, as training went" if samples.exists() else ""
     return f"""
 {folder} is ready:
@@ -170,16 +128,15 @@ def _where_things_are(folder: Path, run_folder: Path, first: Path) -> str:
   derain photo.jpg -m {folder} -o out/"""
 
 
-def _validate(network: Network, pairs: list[Pair]) -> dict[str, float]:
+def _validate(model: DerainModel, pairs: list[Pair]) -> dict[str, float]:
     """How training goes, for stats.jsonl: the scores that people watch, on one unseen family."""
-    scores = evaluate(partial(derain_picture, network), "while training", "validation", pairs)
+    scores = evaluate(model.derain, "while training", "validation", pairs)
     watched = ("psnr", "input_psnr", "removal", "background_error", "clean_psnr")
     return {key: getattr(scores, key) for key in watched}
 
 
-def _show(network: Network, pairs: dict[str, Pair]) -> list[Row]:
-    derain = partial(derain_picture, network)
-    return [Row(title, pair.rainy, derain(pair.rainy), pair.clean) for title, pair in pairs.items()]
+def _show(model: DerainModel, pairs: dict[str, Pair]) -> list[Row]:
+    return [Row(title, pair.rainy, model.derain(pair.rainy), pair.clean) for title, pair in pairs.items()]
 
 
 if __name__ == "__main__":

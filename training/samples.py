@@ -9,17 +9,20 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from derain.arrays import Picture
-from derain.tiling import Span, Tile, place, spread
 from training.backgrounds import BackgroundError, cut_patch, draw_leaves, list_pictures, load_folder, subset
 from training.camera import photograph
+from training.documents import draw_document
+from training.estimator import facts
 from training.facades import draw_facade
 from training.lines import draw_lines
 from training.rain.families import Family
+from training.rain.mixture import Mixture
 from training.rain.rainmix import RainMix
 from training.rain.textures import TextureRain
+from training.rain.varied import Layer, VariedRain
 from training.randomness import Purpose, generator
 from training.recipes import Recipe
-from training.survey import facts
+from training.resampling import draw_scale, resized
 from training.tone import tone
 
 Tensors = tuple[Tensor, ...]
@@ -28,10 +31,9 @@ Tensors = tuple[Tensor, ...]
 class Samples(Dataset[Tensors]):
     """Sample `index` of a recipe: rainy and clean, both uint8 (3, patch, patch).
 
-    Where there is a survey: windows of a scene for it to see, uint8 (3 x windows, window, window); where
-    patches of that scene lie in it, float32 (patches, 2, rows, columns), as `derain.tiling.place` has it; and
-    the patches, rainy and clean, uint8 (patches, 3, patch, patch). A function of (seed, index), whichever
-    process makes it and whatever was made before.
+    Where there is an estimator, the rainy scene that they are cut from too, uint8 (3, scene, scene), and what
+    is to be estimated of it, (FACTS,). A function of (seed, index), whichever process makes it and whatever
+    was made before.
     """
 
     def __init__(self, recipe: Recipe) -> None:
@@ -39,9 +41,11 @@ class Samples(Dataset[Tensors]):
         self.photographs: list[Picture] = []
         if recipe.photographs is not None:
             # What is smaller than what is cut is enlarged; beyond four times nothing is left to learn from.
-            cut_px = recipe.survey.scene_px if recipe.survey is not None else recipe.patch_px
             self.photographs = load_folder(
-                recipe.photographs, recipe.photograph_count, recipe.seed, smallest_px=cut_px // 4
+                recipe.photographs,
+                recipe.photograph_count,
+                recipe.seed,
+                smallest_px=self._side_px(recipe.patch_px) // 4,
             )
         self._drawn_leaves: dict[int, Picture] = {}
         if not self.photographs and not recipe.leaves_count:
@@ -59,44 +63,51 @@ class Samples(Dataset[Tensors]):
         return self.recipe.steps * self.recipe.batch
 
     def __getitem__(self, index: int) -> Tensors:
-        recipe, survey = self.recipe, self.recipe.survey
-        patch_px = recipe.patch_px_at(index // recipe.batch)
-        if survey is None:
-            rainy, clean = self._draw(index, patch_px)
-            return _channels_first(rainy), _channels_first(clean)
-        scene = self._draw(index, survey.scene_px)
-        windows = spread(scene[0], survey.look.windows, survey.window_px, survey.window_px)
-
-        rng = generator(Purpose.PATCHES, recipe.seed, index)
-        corners = rng.integers(0, survey.scene_px - patch_px + 1, (survey.patches, 2))
-        tiles = [_square(top, left, patch_px) for top, left in corners.tolist()]
-        cells = [place(survey.scene_px, survey.scene_px, recipe.network.alignment_px, tile) for tile in tiles]
-        places = torch.from_numpy(np.stack(cells))
-        rainy_patches, clean_patches = (
-            torch.stack([_channels_first(tile.of(side)) for tile in tiles]) for side in scene
-        )
-        return _channels_first(np.concatenate(windows, axis=2)), places, rainy_patches, clean_patches
-
-    def _draw(self, index: int, side_px: int) -> tuple[Picture, Picture]:
-        """A square in the rain and dry."""
         recipe = self.recipe
+        patch_px = recipe.patch_px_at(index // recipe.batch)
+        side_px = self._side_px(patch_px)
+
+        # Background and rain at the scale that the rain is drawn at, and then at that of the sample.
+        scale = draw_scale(recipe.enlarged_share, recipe.reduced_share, recipe.seed, index)
         rng = generator(Purpose.SAMPLE, recipe.seed, index)
-        from_leaves = not self.photographs or (recipe.leaves_count and rng.random() < recipe.leaves_share)
-        number = int(rng.integers(recipe.leaves_count if from_leaves else len(self.photographs)))
-        clean = cut_patch(self._leaves(number) if from_leaves else self.photographs[number], side_px, rng)
-        if rng.random() < recipe.tone_share:
-            clean = tone(clean, recipe.seed, index)
-        if rng.random() < recipe.line_share:
-            clean = draw_lines(clean, recipe.seed, index)
-        # Without any, no number is drawn: samples are those that recipes gave before there were façades.
-        if recipe.facade_share and rng.random() < recipe.facade_share:
-            clean = draw_facade(clean, recipe.seed, index)
-        stays_dry = rng.random() < recipe.clean_share
-        rain = recipe.rain_at(index // recipe.batch)
-        rainy = clean if stays_dry else rain.add(clean, recipe.seed, index)
+        clean, looks_like_rain = self._background(max(8, round(side_px / scale)), rng, index)
+        dry_share = recipe.lookalike_dry_share if looks_like_rain else recipe.dry_share
+        rainy = clean if rng.random() < dry_share else recipe.rain.add(clean, recipe.seed, index)
+        expected = facts(_layers(recipe.rain, recipe.seed, index), rainy, clean, scale)
+        rainy, clean = resized(rainy, side_px), resized(clean, side_px)
         if rng.random() < recipe.camera_share:
             rainy, clean = photograph((rainy, clean), recipe.seed, index)
-        return rainy, clean
+
+        top, left = rng.integers(0, side_px - patch_px + 1, 2)
+        inside = slice(top, top + patch_px), slice(left, left + patch_px)
+        patches = [_channels_first(side[inside]) for side in (rainy, clean)]
+        if recipe.model.estimator is None:
+            return tuple(patches)
+        return *patches, _channels_first(rainy), torch.from_numpy(expected)
+
+    def _side_px(self, patch_px: int) -> int:
+        """Of the scene that is drawn."""
+        model = self.recipe.model
+        return patch_px if model.estimator is None else max(model.context_px, patch_px)
+
+    def _background(self, side_px: int, rng: np.random.Generator, index: int) -> tuple[Picture, bool]:
+        """A square without rain, and whether something in it looks like some."""
+        recipe = self.recipe
+        from_leaves = not self.photographs or (recipe.leaves_count and rng.random() < recipe.leaves_share)
+        number = int(rng.integers(recipe.leaves_count if from_leaves else len(self.photographs)))
+        scene = cut_patch(self._leaves(number) if from_leaves else self.photographs[number], side_px, rng)
+        kind, looks_like_rain = rng.random(), True
+        if kind < recipe.document_share:
+            scene = draw_document(side_px, side_px, recipe.seed, index)
+        elif (kind := kind - recipe.document_share) < recipe.facade_share:
+            scene = draw_facade(scene, recipe.seed, index)
+        elif kind - recipe.facade_share < recipe.line_share:
+            scene = draw_lines(scene, recipe.seed, index)
+        else:
+            looks_like_rain = False
+        if rng.random() < recipe.tone_share:
+            scene = tone(scene, recipe.seed, index)
+        return scene, looks_like_rain
 
     def _leaves(self, number: int) -> Picture:
         """Drawn when they are first asked for: a short training needs few of them."""
@@ -117,20 +128,9 @@ class Samples(Dataset[Tensors]):
         return digest.hexdigest()
 
 
-class SurveySamples(Samples):
-    """What a survey learns from: windows in the rain, uint8 (3, window, window), and facts, (FINDINGS,)."""
-
-    def __getitem__(self, index: int) -> Tensors:
-        recipe = self.recipe
-        assert recipe.survey is not None
-        rainy, clean = self._draw(index, recipe.survey.window_px)
-        layers = recipe.survey.rain.layers_of(recipe.seed, index)
-        return _channels_first(rainy), torch.from_numpy(facts(layers, rainy, clean))
-
-
-def _square(top: int, left: int, side_px: int) -> Tile:
-    rows, columns = (Span(start, start + side_px, start, start + side_px) for start in (top, left))
-    return Tile(rows, columns)
+def _layers(rain: Family, seed: int, index: int) -> list[Layer] | None:
+    """What the rain consists of, where it says so."""
+    return rain.layers_of(seed, index) if isinstance(rain, Mixture | VariedRain) else None
 
 
 def _folder(rain: Family) -> Path | None:

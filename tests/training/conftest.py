@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
+from training.survey import Look, Survey, SurveyShape
 
 from derain.arrays import Picture
 from derain.manifest import Manifest
@@ -21,7 +22,6 @@ from training.export import export
 from training.network import DerainNetwork, MeanNetwork, NetworkShape, SurveyedNetwork
 from training.rain.streaks import RainRange
 from training.recipes import Recipe, Surveying
-from training.survey import Look, Survey, SurveyShape
 
 Trained = TypeVar("Trained", bound=nn.Module)
 

@@ -13,6 +13,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 from torch.utils.data import default_collate
+from training.tasks import Deraining, patch_errors
 
 from derain.errors import DerainError
 from derain.image import PNG, encode
@@ -33,7 +34,6 @@ from training.rain.streaks import RainRange
 from training.rain.textures import TextureRain
 from training.recipes import Recipe, describe
 from training.samples import Samples
-from training.tasks import Deraining, patch_errors
 
 
 def no_scores(network: nn.Module) -> dict[str, float]:

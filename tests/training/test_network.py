@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor
+from training.survey import FINDINGS, LEANS_DEG
 
 from derain.tiling import QUARTERS, cut
 from tests.conftest import noise
 from tests.training.conftest import set_log_odds, surveyed_network, with_random_weights
 from training.network import DerainNetwork, MeanNetwork, NetworkShape, derain_picture
-from training.survey import FINDINGS, LEANS_DEG
 
 SHAPES = [
     NetworkShape(width=2, blocks=(2,)),

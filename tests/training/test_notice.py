@@ -7,16 +7,16 @@ from pathlib import Path
 
 import pytest
 import torch
+from training.notice import LEARNT, learn_to_notice
+from training.survey import Look, Survey
+from training.tasks import to_network
 
 from tests.training.conftest import SURVEYED, set_log_odds, with_random_weights
 from training import notice
 from training.logistic import Values
 from training.loop import Execution
-from training.notice import LEARNT, learn_to_notice
 from training.recipes import Recipe
 from training.samples import SurveySamples
-from training.survey import Look, Survey
-from training.tasks import to_network
 
 HERE = Execution(workers=0)
 

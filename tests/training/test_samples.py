@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from training.survey import Look
 
 from derain.image import PNG, encode
 from derain.tiling import QUARTERS, spread
@@ -14,7 +15,6 @@ from training.backgrounds import BackgroundError
 from training.rain.varied import VARIED
 from training.recipes import Recipe
 from training.samples import Samples
-from training.survey import Look
 
 
 def test_sample_is_a_function_of_its_index(tiny_recipe: Recipe) -> None:

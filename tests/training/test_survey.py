@@ -5,6 +5,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from training.survey import FINDINGS, LEANS_DEG, Survey, SurveyShape, facts, survey_errors
+from training.tasks import to_network
 
 from tests.training.conftest import SURVEYED
 from training.optimiser import Optimiser
@@ -12,8 +14,6 @@ from training.rain.families import MURKY
 from training.rain.varied import Fall, Sheet, Streaks
 from training.recipes import RECIPES, Recipe
 from training.samples import Samples, SurveySamples
-from training.survey import FINDINGS, LEANS_DEG, Survey, SurveyShape, facts, survey_errors
-from training.tasks import to_network
 
 DRY = np.full((32, 32, 3), 100, dtype=np.uint8)
 WET = DRY + 20

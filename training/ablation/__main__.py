@@ -127,8 +127,7 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--steps",
         type=at_least(1),
-        help=f"of each training (default: {reference_recipe().steps}); the rain of the first "
-        f"{reference_recipe().early_share:.0%}% of them has no veils",
+        help=f"of each training (default: {reference_recipe().steps})",
     )
     add_pairs_option(parser)
     add_clean_option(parser)

@@ -5,7 +5,6 @@ import platform
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -23,7 +22,6 @@ from training.backgrounds import HELD_OUT_PHOTOGRAPHS, digest_files, list_pictur
 from training.evaluate import PictureSet, held_out_sets
 from training.loop import Execution, train
 from training.measurement import Case, measure, summarise
-from training.network import derain_picture
 from training.pairs import Pair, PairFiles
 from training.rain.drawn import DRAWN
 from training.recipes import Recipe, describe
@@ -129,8 +127,8 @@ def known(cell: Cell, sets: Sequence[OwnSet], folder: Path) -> Result | None:
 def run_cell(cell: Cell, sets: Sequence[OwnSet], commit: str, folder: Path) -> Result:
     """Trains and measures; goes on where it was interrupted."""
     recipe = replace(cell.recipe, name=cell.name)
-    network = train(recipe, folder / "runs" / cell.name, lambda _: {}, execution=Execution(workers=0))
-    result = Result(versions(commit), measure_sets(partial(derain_picture, network), sets))
+    model = train(recipe, folder / "runs" / cell.name, lambda _: {}, execution=Execution(workers=0))
+    result = Result(versions(commit), measure_sets(model.derain, sets))
     done = {
         "settings": _settings(cell, sets),
         "versions": result.versions,

@@ -14,7 +14,7 @@ from training.ablation.cells import CROP_PX, DRAWN_PX, MOST_PICTURES, Cell, Resu
 from training.ablation.variants import GROUPS, Variant
 from training.export import kmac_per_pixel
 from training.metrics import mean_known
-from training.network import DerainNetwork, NetworkShape
+from training.model import DerainModel, ModelShape
 from training.rain.drawn import DRAWN
 
 AS_OF_SEEDS = "≈"  # marks a difference that seeds alone may have made
@@ -96,7 +96,7 @@ def _csv(variants: Sequence[Variant], done: Done) -> str:
     head = ("group", "variant", "seed", "parameters", "kmac_per_pixel", "set", "role", "pictures")
     scores = ("psnr", "input_psnr", "removal", "background_error", "background_error_50", "clean_psnr")
     writer.writerow((*head, *scores))
-    costs = {variant.name: _cost(variant.recipe.network) for variant in variants}
+    costs = {variant.name: _cost(variant.recipe.model) for variant in variants}
     for cell in _in_order(variants, done):
         for each in done[cell].evaluations:
             values = (getattr(each, score) for score in scores)
@@ -113,10 +113,10 @@ def _in_order(variants: Sequence[Variant], done: Done) -> list[Cell]:
     return sorted(done, key=lambda cell: (names.index(cell.variant), cell.seed))
 
 
-def _cost(shape: NetworkShape) -> tuple[int, float]:
+def _cost(shape: ModelShape) -> tuple[int, float]:
     """Parameters, and thousand multiply-adds a pixel."""
-    network = DerainNetwork(shape)
-    return sum(parameter.numel() for parameter in network.parameters()), kmac_per_pixel(network)
+    model = DerainModel(shape)
+    return sum(parameter.numel() for parameter in model.parameters()), kmac_per_pixel(model)
 
 
 # The page
@@ -173,13 +173,13 @@ def _versions(done: Done) -> list[str]:
 
 def _costs(variants: Sequence[Variant], done: Done) -> list[str]:
     trained = {cell.variant for cell in done}
-    reference = variants[0].recipe.network
+    reference = variants[0].recipe.model
     shown = [
         variant
         for variant in variants
-        if variant.name in trained and (variant.group is None or variant.recipe.network != reference)
+        if variant.name in trained and (variant.group is None or variant.recipe.model != reference)
     ]
-    costs = [(variant.name, *_cost(variant.recipe.network)) for variant in shown]
+    costs = [(variant.name, *_cost(variant.recipe.model)) for variant in shown]
     said = "; ".join(
         f"{name}: {parameters:,} parameters, {kmac:.1f} thousand multiply-adds a pixel"
         for name, parameters, kmac in costs

@@ -9,7 +9,9 @@ never varied in training. Here it does:
 - sheets of rain are levels of a Gaussian field that is drawn out along the fall, which is what
   "noise, motion blur, levels" makes in a photo editor: from scattered blots to dense curtains;
 - the rain comes in gusts: a smooth field thins it here and not there, and its veil with it;
-- it is added, screened, laid over as translucent grey, or screened in linear light, with a tint.
+- it is added, screened, laid over as translucent grey, or screened in linear light, with a tint;
+- streaks fan out, as they do where a camera looks up or down;
+- drops are as bright as the light around them, so that lamps light the rain before them.
 
 Everything is a function of (seed, index), as in `streaks.py`.
 """
@@ -140,11 +142,14 @@ class VariedRain:
     closed_share: float = 0.0  # of sheets: hardly anywhere dry, so that they are a veil with streaks in it
     highest_mean: Range = (0.05, 0.35)  # brightness beyond which rain is thinned, drawn for each picture
     veil: float = 0.3  # of drops too far away to be told apart, at most; 1 is white
-    veil_share: float = 0.3
+    veil_share: float = 0.1
     veil_cover: float = 1.0  # how many streaks lie over a pixel on average where the veil is whole
     gust_share: float = 0.4
     gust_px: Range = (50, 400)  # how far apart gusts are, drawn log-uniformly
     tint: float = 0.03  # standard deviation of the light's colour; thrice as much one time in three
+    fan_share: float = 0.15  # of pictures whose streaks fan out
+    lit_share: float = 0.25  # of pictures whose rain is as bright as the light around it
+    blend_shares: tuple[float, float, float, float] = (0.35, 0.35, 0.15, 0.15)  # of the order of `_BLENDS`
 
     held_out: ClassVar[bool] = False
 
@@ -152,9 +157,11 @@ class VariedRain:
         """The background under rain number `index`, uint8 (H, W, 3)."""
         rng = generator(Purpose.VARIED, seed, index)
         rain = self._render(rng, background.shape[0], background.shape[1], seed, index)
+        if rng.random() < self.lit_share:
+            rain = _lit(rain, background, rng)
         spread = self.tint * (3 if rng.random() < 1 / 3 else 1)
         light = np.clip(1 + rng.normal(0, spread, 3), 0.7, 1.3).astype(np.float32)
-        blend = _BLENDS[rng.choice(len(_BLENDS), p=_BLEND_SHARES)]
+        blend = _BLENDS[rng.choice(len(_BLENDS), p=self.blend_shares)]
         return quantise(blend(fraction(background), rain[..., None], light, rng))
 
     def layers_of(self, seed: int, index: int) -> list[Layer]:
@@ -174,6 +181,8 @@ class VariedRain:
             rain += np.float32(rng.uniform(0, self.veil) * min(1.0, cover))
         for number, layer in enumerate(layers):
             rain += layer.render(height, width, generator(Purpose.LAYER, seed, index, number))
+        if rng.random() < self.fan_share:
+            rain = _fanned(rain, rng)
         if rng.random() < self.gust_share:
             rain *= draw_gusts(height, width, _log_uniform(rng, self.gust_px), rng)
         return np.asarray(np.clip(rain, 0, 1), dtype=np.float32)
@@ -235,7 +244,7 @@ CURTAINS = VariedRain(
     sheet_share=1,
     highest_mean=(0.1, 0.35),
     veil=0.25,
-    veil_share=0.4,
+    veil_share=0.15,
     gust_share=0.6,
     gust_px=(100, 600),
 )
@@ -266,6 +275,21 @@ ACCUMULATED = replace(
     highest_mean=(0.1, 0.6),
     gust_share=0.75,
     gust_px=(150, 900),
+)
+# Many bright streaks, added until they clip: what is behind them is gone in places, and there is no veil.
+DENSE = VariedRain(
+    name="dense",
+    tilt_spread_deg=35,
+    length_px=(10, 70),
+    sigma_px=(0.5, 2.2),
+    brightness=(0.4, 0.95),
+    density=(4e-3, 4e-2),
+    hard_share=0.25,
+    sheet_share=0.1,
+    highest_mean=(0.15, 0.5),
+    veil_share=0.0,
+    gust_share=0.2,
+    blend_shares=(0.75, 0.15, 0.1, 0.0),
 )
 
 
@@ -304,7 +328,32 @@ def _screened_in_light(
 
 
 _BLENDS: tuple[Blend, ...] = (_added, _screened, _hidden, _screened_in_light)
-_BLEND_SHARES = (0.35, 0.35, 0.15, 0.15)
+
+
+def _lit(rain: FloatArray, background: Picture, rng: np.random.Generator) -> FloatArray:
+    """The rain, (H, W), brighter before what shines and fainter before what is dark."""
+    height, width = rain.shape
+    luma = fraction(background).mean(axis=2)
+    small = cv2.resize(luma, (max(2, width // 16), max(2, height // 16)), interpolation=cv2.INTER_AREA)
+    around = cv2.GaussianBlur(small, (0, 0), rng.uniform(0.5, 4))
+    around = cv2.resize(around, (width, height), interpolation=cv2.INTER_LINEAR)
+    gain = np.clip(around / max(float(around.mean()), 0.02), 0.15, 2.5) ** np.float32(rng.uniform(0.3, 1))
+    return np.asarray(np.clip(rain * gain, 0, 1), dtype=np.float32)
+
+
+_WIDEST_FAN = 1.0  # how much a streak's lean, as a tangent, changes over the picture's width
+
+
+def _fanned(rain: FloatArray, rng: np.random.Generator) -> FloatArray:
+    """The rain, (H, W), leaning ever more to the outside towards both sides, or to the inside."""
+    height, width = rain.shape
+    y = np.arange(height, dtype=np.float32)[:, None]
+    x = np.arange(width, dtype=np.float32)[None]
+    from_middle = x - np.float32(rng.uniform(0, width))
+    lean = from_middle * np.float32(rng.uniform(-_WIDEST_FAN, _WIDEST_FAN) / width)
+    source = x - lean * (y - np.float32(height / 2))
+    rows = np.repeat(y, width, axis=1)
+    return np.asarray(cv2.remap(rain, source, rows, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT))
 
 
 def draw_gusts(height: int, width: int, cell_px: float, rng: np.random.Generator) -> FloatArray:

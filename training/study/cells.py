@@ -3,7 +3,6 @@
 import json
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
-from functools import partial
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -18,7 +17,6 @@ from training.complexity import set_complexity
 from training.loop import Execution, train
 from training.measurement import PERFECT_PSNR
 from training.metrics import mean_scores, psnr, score
-from training.network import derain_picture
 from training.pictures import square
 from training.rain.families import family
 from training.recipes import Recipe, describe
@@ -154,8 +152,8 @@ def known(cell: Cell, recipe: Recipe, held_out: HeldOut, folder: Path) -> Result
 def run_cell(cell: Cell, recipe: Recipe, held_out: HeldOut, folder: Path) -> Result:
     """Trains by the recipe and measures; goes on where it was interrupted."""
     trained = _of_cell(cell, recipe, folder)
-    network = train(trained, folder / "runs" / cell.name, lambda _: {}, execution=Execution(workers=0))
-    rows = measure(cell, partial(derain_picture, network), held_out, _backgrounds(cell, folder))
+    model = train(trained, folder / "runs" / cell.name, lambda _: {}, execution=Execution(workers=0))
+    rows = measure(cell, model.derain, held_out, _backgrounds(cell, folder))
     result = Result(_result_path(cell, folder), _settings(cell, recipe, held_out, folder), rows)
     done = {"settings": result.settings, "rows": [asdict(row) for row in rows]}
     result.path.parent.mkdir(parents=True, exist_ok=True)
