@@ -83,7 +83,6 @@ FEWEST_BACKGROUNDS = 8  # the fewest that the paper trains on: with less, backgr
 _NOISE = 4.0  # levels; what differs by less is the same
 _STEP = int(2 * _NOISE)  # of rounding, which is off by as much as half a step
 _WINDOW_PX = 8
-_STRIDE_PX = 5  # no divisor of common periods, so that windows do not keep step with stripes
 _LEAVES = 64  # are drawn where no count is given
 
 _COLOURS, _DASHES = (BLUE, VERMILION), ("-", "--")  # of backgrounds and of rain
@@ -198,7 +197,7 @@ def distinct_pictures(pictures: Sequence[Picture]) -> Kinds:
 def _spectrum(patch: Picture) -> NDArray[np.float64]:
     """The mean power of 8 x 8 windows, (8, 5), in squared levels: of white noise, its variance."""
     windows = np.lib.stride_tricks.sliding_window_view(_grey(patch).astype(np.float32), (_WINDOW_PX,) * 2)
-    windows = windows[::3, ::3]
+    windows = windows[::3, ::3]  # their neighbours are nearly the same
     windows = windows - windows.mean(axis=(2, 3), keepdims=True)
     taper = np.outer(_HANN, _HANN)
     power = np.abs(np.fft.rfft2(windows * (taper / np.sqrt(np.sum(taper**2))))) ** 2

@@ -2,7 +2,6 @@
 
 import re
 import xml.etree.ElementTree as ElementTree
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -15,7 +14,6 @@ from training.survey import Look, Survey, SurveyShape
 
 from derain.arrays import Picture
 from derain.manifest import Manifest
-from tests.conftest import files_in
 from training.backgrounds import Leaves
 from training.card import write_model_texts
 from training.export import export
@@ -126,22 +124,6 @@ def with_random_weights(network: Trained, seed: int) -> Trained:
         for parameter in network.parameters():
             parameter.copy_(0.08 * torch.randn(parameter.shape, generator=generator))
     return network.eval()
-
-
-def assert_refused(
-    main: Callable[[list[str]], int],
-    arguments: list[str],
-    said: str,
-    models: Path,
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    """The command says why in one line, and changes nothing among the models."""
-    before = files_in(models)
-    assert main(arguments) == 1
-    error = capsys.readouterr().err
-    assert said in error
-    assert error.count("\n") == 1
-    assert files_in(models) == before
 
 
 def figure_texts(svg: Path) -> list[str]:
