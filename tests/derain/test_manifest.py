@@ -50,17 +50,12 @@ def test_a_sound_model(model: Path) -> None:
     assert manifest.file.bytes == (model / "model.onnx").stat().st_size
 
 
-@pytest.mark.parametrize("name", ["mirrored_from", "quantised_from"])
-@pytest.mark.parametrize("value", [None, {"name": "another", "sha256": 64 * "0", "views": 4}])
-def test_a_model_of_an_earlier_version_is_served(
-    model: Path, tmp_path: Path, name: str, value: dict[str, Any] | None
-) -> None:
-    """Which says of what other model its file was made."""
+def test_a_manifest_of_an_earlier_version_is_refused(model: Path, tmp_path: Path) -> None:
+    """Its network takes other inputs."""
     folder = shutil.copytree(model, tmp_path / "copy")
-    _edit(**{name: value})(folder)
-    engine = Engine(folder)
-    assert engine.manifest == load_manifest(model)
-    engine.close()
+    _edit(version=1)(folder)
+    with pytest.raises(ModelError, match="is not a manifest this version can read: version"):
+        load_manifest(folder)
 
 
 @pytest.mark.parametrize(

@@ -5,8 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from derain.arrays import Picture
-from derain.tiling import QUARTERS, Span, Tile, cut, least_tile_pixels, middle, place, spans, spread
+from derain.tiling import Span, Tile, cut, least_tile_pixels, middle, spans
 
 
 @dataclass(frozen=True)
@@ -54,76 +53,10 @@ def price(threads: int, tiles: int, pixels: int, whole: int) -> tuple[float, flo
     return max(work, 2 * whole), -(-tiles // threads) * pixels + work / threads
 
 
-def numbered(rows: int, columns: int) -> Picture:
-    """Each pixel says in its first two channels where it is."""
-    return np.dstack([*np.mgrid[0:rows, 0:columns], np.zeros((rows, columns))]).astype(np.uint8)
-
-
-@given(
-    st.integers(1, 60),
-    st.integers(1, 60),
-    st.integers(1, 30),
-    st.integers(1, 30),
-    st.integers(1, 5).filter(lambda count: count != QUARTERS),
-)
-def test_windows_are_spread_evenly_over_the_longer_side(
-    rows: int, columns: int, height: int, width: int, count: int
-) -> None:
-    windows = spread(numbered(rows, columns), count, height, width)
-    assert {window.shape[:2] for window in windows} == {(min(height, rows), min(width, columns))}
-    tops, lefts = ([int(window[0, 0, axis]) for window in windows] for axis in (0, 1))
-    across, along, free = (
-        (lefts, tops, rows - min(height, rows))
-        if rows > columns
-        else (tops, lefts, columns - min(width, columns))
-    )
-    assert len(set(across)) == 1
-    # What is free before the first is free behind the last, and they go on at the same pace.
-    assert abs(along[0] + along[-1] - free) <= 1
-    assert along == sorted(along)
-    steps = np.diff(along)
-    assert not steps[1:-1].size or np.ptp(steps[1:-1]) <= 1
-
-
-@given(st.integers(1, 60), st.integers(1, 60), st.integers(1, 40), st.integers(1, 40))
-def test_four_windows_are_of_the_quarters(rows: int, columns: int, height: int, width: int) -> None:
-    windows = spread(numbered(rows, columns), QUARTERS, height, width)
-    assert {window.shape[:2] for window in windows} == {(min(height, rows), min(width, columns))}
-    top_left, top_right, bottom_left, bottom_right = (window[0, 0, :2].astype(int) for window in windows)
-    assert (top_left[0], top_left[1]) == (top_right[0], bottom_left[1])
-    assert (bottom_right[0], bottom_right[1]) == (bottom_left[0], top_right[1])
-    for first, last, side, window in (
-        (top_left[0], bottom_right[0], rows, min(height, rows)),
-        (top_left[1], bottom_right[1], columns, min(width, columns)),
-    ):
-        # As far from the one border as from the other, and in the middle of its half where there is room.
-        assert abs(first + last + window - side) <= 1
-        assert abs(2 * first + window - max(side / 2, window)) <= 2
-
-
-def test_cells_are_placed_from_border_to_border() -> None:
-    whole = place(24, 16, 8)
-    assert whole.dtype == np.float32
-    np.testing.assert_allclose(whole[0], np.repeat([[-2 / 3], [0], [2 / 3]], 2, axis=1), atol=1e-6)
-    np.testing.assert_allclose(whole[1], np.repeat([[-0.5, 0.5]], 3, axis=0), atol=1e-6)
-
-
-@given(cases())
-def test_cells_of_a_tile_are_placed_where_they_lie_in_the_picture(case: Case) -> None:
-    whole = place(case.height, case.width, case.alignment_px)
-    for tile in case.cut():
-        rows, columns = (
-            slice(span.start // case.alignment_px, span.stop // case.alignment_px)
-            for span in (tile.rows, tile.columns)
-        )
-        of_tile = place(case.height, case.width, case.alignment_px, tile)
-        np.testing.assert_array_equal(of_tile, whole[:, rows, columns])
-
-
-def test_a_single_window_is_the_middle() -> None:
+def test_the_middle_has_as_much_on_one_side_as_on_the_other() -> None:
     picture = np.arange(13 * 20 * 3, dtype=np.uint16).reshape(13, 20, 3)
-    for seen in (middle(picture, 5, 6), *spread(picture, 1, 5, 6)):
-        np.testing.assert_array_equal(seen, picture[4:9, 7:13])
+    np.testing.assert_array_equal(middle(picture, 5, 6), picture[4:9, 7:13])
+    np.testing.assert_array_equal(middle(picture, 50, 6), picture[:, 7:13])
 
 
 @given(cases())

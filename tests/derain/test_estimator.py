@@ -1,0 +1,216 @@
+"""A model with a rain estimator: run once an image and scale, for all of its tiles."""
+
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from threading import Event
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+from derain.arrays import AnyPicture, Picture
+from derain.context import context_windows
+from derain.engine import Engine
+from derain.errors import GivenUpError, ModelError
+from derain.manifest import MANIFEST_NAME, Estimator, Manifest, describe_file, load_manifest
+from derain.scales import add_change, reduced
+from derain.trial import check_model
+from tests.conftest import describe_model, noise, scene, write_model
+from tests.derain.test_engine import levels_apart
+
+CONTEXT_PX, CELL_PX = 24, 8
+DRY_BELOW = 0.2  # of the mean of a window, from 0 to 1
+
+
+def write_estimating(folder: Path, longest_px: int | None = None) -> Path:
+    """The network returns the mean of its input and of the mean colour that its estimator sees.
+
+    There is rain where the mean level of that is above DRY_BELOW.
+    """
+    image: list[str | int | None] = ["N", 3, "H", "W"]
+    descriptor: list[str | int | None] = ["N", 3]
+    estimator = helper.make_graph(
+        [
+            helper.make_node("GlobalAveragePool", ["image"], ["pooled"]),
+            helper.make_node("Flatten", ["pooled"], ["descriptor"], axis=1),
+            helper.make_node("ReduceMean", ["descriptor", "axes"], ["log_odds"], keepdims=0),
+        ],
+        "estimator",
+        [helper.make_tensor_value_info("image", TensorProto.FLOAT, image)],
+        [
+            helper.make_tensor_value_info("descriptor", TensorProto.FLOAT, descriptor),
+            helper.make_tensor_value_info("log_odds", TensorProto.FLOAT, ["N"]),
+        ],
+        [numpy_helper.from_array(np.array([1], np.int64), "axes")],
+    )
+    network = helper.make_graph(
+        [
+            helper.make_node("Unsqueeze", ["descriptor", "axes"], ["everywhere"]),
+            helper.make_node("Mean", ["rainy", "everywhere"], ["clean"]),
+        ],
+        "network",
+        [
+            helper.make_tensor_value_info("rainy", TensorProto.FLOAT, image),
+            helper.make_tensor_value_info("descriptor", TensorProto.FLOAT, descriptor),
+        ],
+        [helper.make_tensor_value_info("clean", TensorProto.FLOAT, image)],
+        [numpy_helper.from_array(np.array([2, 3], np.int64), "axes")],
+    )
+    folder.mkdir()
+    opsets = [helper.make_opsetid("", 20)]
+    for graph, name in ((estimator, "estimator.onnx"), (network, "model.onnx")):
+        onnx.save(helper.make_model(graph, opset_imports=opsets, ir_version=10), folder / name)
+    describe_model(folder)
+    describe_estimator(folder, longest_px=longest_px)
+    return folder
+
+
+def describe_estimator(folder: Path, numbers: int = 3, longest_px: int | None = None) -> Manifest:
+    """Adds it to the manifest."""
+    estimator = Estimator(
+        file=describe_file(folder / "estimator.onnx", 20),
+        alignment_px=CELL_PX,
+        context_px=CONTEXT_PX,
+        numbers=numbers,
+        dry_below=DRY_BELOW,
+    )
+    manifest = Manifest.model_validate_json((folder / MANIFEST_NAME).read_bytes())
+    manifest = manifest.model_copy(update={"estimator": estimator, "longest_px": longest_px})
+    (folder / MANIFEST_NAME).write_text(manifest.model_dump_json())
+    return manifest
+
+
+def mean_colour(picture: AnyPicture) -> np.ndarray:
+    seen = []
+    for window in context_windows(picture, CONTEXT_PX):
+        height, width = window.shape[:2]
+        padded = np.pad(window, [(0, -height % CELL_PX), (0, -width % CELL_PX), (0, 0)], mode="edge")
+        seen.append(padded.mean(axis=(0, 1)))
+    return np.mean(seen, axis=0)
+
+
+def expected(picture: AnyPicture) -> AnyPicture:
+    return np.rint((picture + mean_colour(picture)) / 2).astype(picture.dtype)
+
+
+@pytest.mark.parametrize(("height", "width"), [(1, 1), (3, 70), (24, 24), (25, 31), (90, 140)])
+@pytest.mark.parametrize("tile_pixels", [1, 2000, None])
+def test_all_tiles_are_given_the_same_descriptor(
+    tmp_path: Path, height: int, width: int, tile_pixels: int | None
+) -> None:
+    engine = Engine(write_estimating(tmp_path / "model"), threads=2, tile_pixels=tile_pixels)
+    bright = noise(height, width) // 2 + 100
+    for picture in (bright, bright.astype(np.uint16) * 257):
+        assert levels_apart(engine.derain(picture), expected(picture)) <= 1
+    engine.close()
+
+
+def test_pictures_in_one_run_keep_their_own(tmp_path: Path) -> None:
+    runs: list[int] = []
+    engine = Engine(write_estimating(tmp_path / "model"), threads=1, tile_batch=8, note_run=runs.append)
+    pictures = [noise(20, 20, seed) // 3 + 60 + 3 * seed for seed in range(30)]
+    with ThreadPoolExecutor(len(pictures)) as callers:
+        derained = list(callers.map(engine.derain, pictures))
+    engine.close()
+    assert max(runs) > 1
+    for picture, got in zip(pictures, derained, strict=True):
+        assert levels_apart(got, expected(picture)) <= 1
+
+
+def test_a_dry_picture_comes_back_as_it_was_unless_it_is_forced(tmp_path: Path) -> None:
+    runs: list[int] = []
+    engine = Engine(write_estimating(tmp_path / "model"), threads=1, note_run=runs.append)
+    dark, bright = noise(30, 40) // 8, noise(30, 40) // 8 + 120
+    left = engine.examine(dark)
+    assert not left.rain_found
+    np.testing.assert_array_equal(left.picture, dark)
+    assert not runs
+    forced = engine.examine(dark, force=True)
+    assert forced.rain_found
+    assert levels_apart(forced.picture, expected(dark)) <= 1
+    assert engine.examine(bright).rain_found
+    engine.close()
+
+
+def test_each_scale_is_judged_and_derained_by_itself(tmp_path: Path) -> None:
+    engine = Engine(write_estimating(tmp_path / "model", longest_px=40), threads=1)
+    picture = scene(90, 130)
+    wanted = picture
+    for scale in (4, 2):
+        seen = reduced(wanted, scale)
+        wanted = add_change(wanted, seen, expected(seen).astype(np.uint8), scale)
+    wanted = expected(wanted).astype(np.uint8)
+    assert levels_apart(engine.derain(picture), wanted) <= 2
+    small = scene(30, 40)
+    assert levels_apart(engine.derain(small), expected(small)) <= 1
+    engine.close()
+
+
+@pytest.mark.parametrize("force", [False, True])
+def test_progress_is_told_to_the_end_over_all_scales(tmp_path: Path, force: bool) -> None:
+    engine = Engine(write_estimating(tmp_path / "model", longest_px=40), threads=1, tile_pixels=40 * 40)
+    told: list[tuple[int, int]] = []
+    engine.examine(noise(150, 90) // 2 + 100, force, note_progress=lambda done, of: told.append((done, of)))
+    engine.close()
+    done = [each for each, _ in told]
+    (total,) = {of for _, of in told}
+    assert done == sorted(done)
+    assert (done[0], done[-1]) == (1, total)
+    assert total > 6
+
+
+def test_a_picture_given_up_is_not_looked_at(tmp_path: Path) -> None:
+    engine = Engine(write_estimating(tmp_path / "model"), threads=1)
+    given_up = Event()
+    given_up.set()
+    with pytest.raises(GivenUpError):
+        engine.examine(noise(30, 40) // 8, given_up=given_up)
+    engine.close()
+
+
+def test_it_passes_the_trial(tmp_path: Path) -> None:
+    manifest = check_model(write_estimating(tmp_path / "model"))
+    assert [file.name for file in manifest.files] == ["model.onnx", "estimator.onnx"]
+
+
+def test_a_network_without_a_descriptor_has_no_estimator(tmp_path: Path) -> None:
+    folder = write_estimating(tmp_path / "model")
+    describe_model(folder)
+    with pytest.raises(ModelError, match="model takes 2 inputs, its manifest says 1"):
+        Engine(folder)
+    plain = write_model(tmp_path / "plain")
+    (plain / "estimator.onnx").write_bytes((folder / "estimator.onnx").read_bytes())
+    describe_estimator(plain)
+    with pytest.raises(ModelError, match="plain takes 1 inputs, its manifest says 2"):
+        Engine(plain)
+
+
+def test_descriptors_of_another_length_are_refused(tmp_path: Path) -> None:
+    folder = write_estimating(tmp_path / "model")
+    describe_estimator(folder, numbers=4)
+    with pytest.raises(ModelError, match="a descriptor of 3 numbers, its manifest says 4"):
+        Engine(folder)
+
+
+def test_an_estimator_that_returns_something_else_is_refused(tmp_path: Path) -> None:
+    folder = write_estimating(tmp_path / "model")
+    (folder / "estimator.onnx").write_bytes((folder / "model.onnx").read_bytes())
+    describe_estimator(folder)
+    with pytest.raises(ModelError, match=r"estimator.onnx returns .*: not \(N, 3\) and \(N,\)"):
+        Engine(folder)
+
+
+def test_another_estimator_in_its_place_is_noticed(tmp_path: Path) -> None:
+    folder = write_estimating(tmp_path / "model")
+    with (folder / "estimator.onnx").open("ab") as file:
+        file.write(b" ")
+    with pytest.raises(ModelError, match=r"estimator\.onnx is not the file its manifest describes"):
+        load_manifest(folder)
+
+
+def test_small_pictures_go_through_without_a_pool(tmp_path: Path) -> None:
+    picture: Picture = noise(5, 6) // 2 + 100
+    engine = Engine(write_estimating(tmp_path / "model"), threads=1)
+    assert levels_apart(engine.derain(picture), expected(picture)) <= 1
+    engine.close()
