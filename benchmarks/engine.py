@@ -22,6 +22,7 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -30,8 +31,9 @@ import onnxruntime as ort
 from benchmarks.plain import FULL_RESOLUTION, HALF_RESOLUTION, write_plain
 from derain.arrays import FloatArray, Picture
 from derain.cli import at_least, run_command
-from derain.engine import Engine, Provider, network_inputs, usable_cores, usable_memory
-from derain.manifest import InputContract, load_manifest
+from derain.context import context_windows
+from derain.engine import Engine, Provider, usable_cores, usable_memory
+from derain.manifest import load_manifest
 
 SIZES = ("480x320", "1280x720", "1920x1080", "4000x3000", "6000x4000")
 _PLAIN_SIZE = "480x320"
@@ -87,21 +89,19 @@ def engine_table(folder: Path, sizes: Sequence[Size], threads: int, turns: int) 
         "|---|---|---|---|---|---|---|---|",
     ]
     engine = Engine(folder, Provider.CPU, threads)
-    path = folder / engine.manifest.file.name
     for size in sizes:
-        rows.append(_engine_row(engine, path, size, turns))
+        rows.append(_engine_row(engine, folder, size, turns))
         gc.collect()  # the sessions and their memory
         print(f"{size} done", file=sys.stderr)
     engine.close()
     return rows
 
 
-def _engine_row(engine: Engine, path: Path, size: Size, turns: int) -> str:
+def _engine_row(engine: Engine, folder: Path, size: Size, turns: int) -> str:
     threads = engine.threads
     picture = np.random.default_rng(0).integers(0, 256, (size.height, size.width, 3), dtype=np.uint8)
     count = threads * max(1, round(_PIXELS_A_TURN / size.pixels))
-    together = _session(path, threads)
-    rainy = _feed(together, picture, engine.manifest.input)
+    together = Bare(folder, threads, picture)
 
     def in_flight(pictures_at_once: int, work: Callable[[int], object]) -> Callable[[], object]:
         def turn() -> None:
@@ -111,17 +111,17 @@ def _engine_row(engine: Engine, path: Path, size: Size, turns: int) -> str:
 
         return turn
 
-    def run(session: ort.InferenceSession) -> Callable[[int], object]:
-        return lambda _: session.run(None, rainy) is None  # the result is dropped at once
+    def run(bare: Bare) -> Callable[[int], object]:
+        return lambda _: bare.run()
 
     def derain(_: int) -> object:
-        return engine.derain(picture) is None
+        return engine.examine(picture, force=True) is None
 
     contenders = {"engine": in_flight(2 * threads, derain)}
     if size.pixels * _BARE_BYTES_PER_PIXEL <= usable_memory() / 2:
         contenders["bare, together"] = in_flight(1, run(together))
     if threads * size.pixels * _BARE_BYTES_PER_PIXEL <= usable_memory() / 2:
-        contenders["bare, each"] = in_flight(threads, run(_session(path, 1)))
+        contenders["bare, each"] = in_flight(threads, run(Bare(folder, 1, picture)))
     taken = take_turns(contenders, turns)
     megapixels = count * size.pixels / 1e6
     ours = taken.pop("engine")
@@ -152,20 +152,18 @@ def network_table(folders: Sequence[Path], size: Size, turns: int) -> list[str]:
     kmacs: dict[str, float] = {}
     contenders: dict[str, Callable[[], object]] = {}
 
-    def add(name: str, kmac: float, path: Path, contract: InputContract) -> None:
-        session = _session(path, 1)
-        feed = _feed(session, picture, contract)
-        kmacs[name] = kmac
-        contenders[name] = lambda: session.run(None, feed)
+    def add(name: str, kmac: float, run: Callable[[], object]) -> None:
+        kmacs[name], contenders[name] = kmac, run
 
     with tempfile.TemporaryDirectory() as temporary:
         for network in (FULL_RESOLUTION, HALF_RESOLUTION):
             path = Path(temporary) / f"plain-{network.cell_px}.onnx"
             write_plain(network, path)
-            add(str(network), network.kmac_per_pixel, path, InputContract(alignment_px=network.cell_px))
+            session = _session(path, 1)
+            feed = {session.get_inputs()[0].name: _floats([picture])}
+            add(str(network), network.kmac_per_pixel, partial(session.run, None, feed))
     for folder in folders:
-        manifest = load_manifest(folder)
-        add(str(folder), manifest.kmac_per_pixel, folder / manifest.file.name, manifest.input)
+        add(str(folder), load_manifest(folder).kmac_per_pixel, Bare(folder, 1, picture).run)
     taken = take_turns(contenders, turns)
     plain = taken[str(FULL_RESOLUTION)]
     rows = [
@@ -179,10 +177,36 @@ def network_table(folders: Sequence[Path], size: Size, turns: int) -> list[str]:
     return rows
 
 
-def _feed(session: ort.InferenceSession, picture: Picture, contract: InputContract) -> dict[str, FloatArray]:
-    """What `session.run` takes, for a whole picture."""
-    names = [each.name for each in session.get_inputs()]
-    return dict(zip(names, network_inputs(picture, contract), strict=True))
+class Bare:
+    """A model without the engine: its files, run by onnxruntime on a whole picture."""
+
+    def __init__(self, folder: Path, threads: int, picture: Picture) -> None:
+        manifest = load_manifest(folder)
+        self._network = _session(folder / manifest.file.name, threads)
+        self._rainy = _floats([picture])
+        self._estimator: ort.InferenceSession | None = None
+        if (estimator := manifest.estimator) is not None:
+            self._estimator = _session(folder / estimator.file.name, threads)
+            windows = context_windows(picture, estimator.context_px)
+            height, width = (
+                side // estimator.alignment_px * estimator.alignment_px for side in windows[0].shape[:2]
+            )
+            self._windows = _floats([window[:height, :width] for window in windows])
+
+    def run(self) -> bool:
+        """The result is dropped at once."""
+        feed = [self._rainy]
+        if self._estimator is not None:
+            (name,) = (each.name for each in self._estimator.get_inputs())
+            descriptors, _ = self._estimator.run(None, {name: self._windows})
+            feed.append(np.asarray(descriptors).mean(axis=0, keepdims=True))
+        names = [each.name for each in self._network.get_inputs()]
+        return self._network.run(None, dict(zip(names, feed, strict=True))) is None
+
+
+def _floats(pictures: Sequence[Picture]) -> FloatArray:
+    """As networks take them, (N, 3, H, W) in [0, 1]."""
+    return np.divide(np.stack(pictures).transpose(0, 3, 1, 2), 255, dtype=np.float32, order="C")
 
 
 def _session(path: Path, threads: int) -> ort.InferenceSession:

@@ -3,10 +3,12 @@
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from threading import Event
+from typing import cast
 
 import numpy as np
 import onnx
 import pytest
+from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
 from derain.arrays import AnyPicture, Picture
@@ -81,17 +83,17 @@ def describe_estimator(folder: Path, numbers: int = 3, longest_px: int | None = 
     return manifest
 
 
-def mean_colour(picture: AnyPicture) -> np.ndarray:
+def mean_colour(picture: AnyPicture) -> NDArray[np.float64]:
     seen = []
     for window in context_windows(picture, CONTEXT_PX):
         height, width = window.shape[:2]
         padded = np.pad(window, [(0, -height % CELL_PX), (0, -width % CELL_PX), (0, 0)], mode="edge")
         seen.append(padded.mean(axis=(0, 1)))
-    return np.mean(seen, axis=0)
+    return np.asarray(np.mean(seen, axis=0))
 
 
 def expected(picture: AnyPicture) -> AnyPicture:
-    return np.rint((picture + mean_colour(picture)) / 2).astype(picture.dtype)
+    return cast(AnyPicture, np.rint((picture + mean_colour(picture)) / 2).astype(picture.dtype))
 
 
 @pytest.mark.parametrize(("height", "width"), [(1, 1), (3, 70), (24, 24), (25, 31), (90, 140)])

@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from derain import scales as scales_module
-from derain.arrays import AnyPicture
+from derain.arrays import AnyPicture, FloatArray, Picture
 from derain.scales import add_change, reduced, scales
 from tests.conftest import noise, scene
 
@@ -27,12 +27,12 @@ def test_the_coarsest_scale_fits(side_px: int, longest_px: int | None, expected:
     assert scales(side_px, longest_px) == expected
 
 
-@pytest.mark.parametrize("depth", [np.uint8, np.uint16])
-def test_a_reduced_pixel_is_the_mean_of_its_square(depth: type) -> None:
-    image = noise(8, 12).astype(depth) * (257 if depth is np.uint16 else 1)
+@pytest.mark.parametrize("is_deep", [False, True])
+def test_a_reduced_pixel_is_the_mean_of_its_square(is_deep: bool) -> None:
+    image = of_depth(noise(8, 12), is_deep)
     expected = image.reshape(2, 4, 3, 4, 3).mean(axis=(1, 3))
     assert np.abs(reduced(image, 4).astype(float) - expected).max() <= 0.5
-    assert reduced(image, 4).dtype == depth
+    assert reduced(image, 4).dtype == image.dtype
 
 
 def test_beyond_the_border_the_last_pixels_go_on() -> None:
@@ -42,11 +42,15 @@ def test_beyond_the_border_the_last_pixels_go_on() -> None:
     assert reduced(image, 1) is image
 
 
-def enlarged_change(before: AnyPicture, after: AnyPicture, scale: int) -> AnyPicture:
+def of_depth(image: Picture, is_deep: bool) -> AnyPicture:
+    return np.asarray(image.astype(np.uint16) * 257, np.uint16) if is_deep else image
+
+
+def enlarged_change(before: AnyPicture, after: AnyPicture, scale: int) -> FloatArray:
     """All at once, by OpenCV."""
     change = after.astype(np.float32) - before
     size = change.shape[1] * scale, change.shape[0] * scale
-    return np.asarray(cv2.resize(change, size, interpolation=cv2.INTER_LINEAR))
+    return np.asarray(cv2.resize(change, size, interpolation=cv2.INTER_LINEAR), np.float32)
 
 
 @settings(max_examples=60, deadline=None)
@@ -54,10 +58,9 @@ def enlarged_change(before: AnyPicture, after: AnyPicture, scale: int) -> AnyPic
 def test_strips_of_any_size_are_the_whole(
     height: int, width: int, scale: int, strip_rows: int, is_deep: bool
 ) -> None:
-    depth = 257 if is_deep else 1
-    image = noise(height, width).astype(np.uint16 if is_deep else np.uint8) * depth
+    image = of_depth(noise(height, width), is_deep)
     before = reduced(image, scale)
-    after = noise(*before.shape[:2], seed=1).astype(image.dtype) * depth
+    after = of_depth(noise(before.shape[0], before.shape[1], seed=1), is_deep)
     whole = image + enlarged_change(before, after, scale)[:height, :width]
     expected = np.clip(np.rint(whole), 0, np.iinfo(image.dtype).max)
     with pytest.MonkeyPatch.context() as patch:
