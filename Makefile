@@ -49,7 +49,7 @@ serve: $(SERVE_READY)
 	@echo "  curl --data-binary @examples/rain.jpg -o clean.jpg localhost:$(PORT)/v1/derain"
 	@echo "  or open http://localhost:$(PORT) and drop a picture; the API is described at /docs"
 	@echo
-	$(BIN)/bentoml serve serving.service:DerainService --host $(HOST) --port $(PORT)
+	$(BIN)/python -m derain serve --host $(HOST) --port $(PORT)
 
 develop: $(DEV_READY)
 

@@ -17,9 +17,10 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationErro
 
 from derain.errors import DerainError, ModelError
 from derain.manifest import MANIFEST_NAME, Manifest, load_manifest
+from derain.places import shipped
 from derain.trial import check_model
 
-DEFAULT_MODELS = Path(__file__).parent.parent / "models"
+DEFAULT_MODELS = shipped("models")
 POINTER_NAME = "serving.json"
 
 _LOCK_NAME = ".serving.lock"
