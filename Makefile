@@ -46,11 +46,7 @@ GATE ?=# and for the gate
 .PHONY: serve develop test quick check lock retrain gate promote rollback check-deploy monitoring audit sbom docs package
 
 serve: $(SERVE_READY)
-	@echo
-	@echo "Derain starts on http://localhost:$(PORT) (Ctrl+C stops it). When it says it is serving:"
-	@echo "  curl --data-binary @examples/rain.jpg -o clean.jpg localhost:$(PORT)/v1/derain"
-	@echo "  or open http://localhost:$(PORT) and drop a picture; the API is described at /docs"
-	@echo
+	@echo "To try it: curl --data-binary @examples/rain.jpg -o clean.jpg localhost:$(PORT)/v1/derain"
 	$(BIN)/python -m derain serve --host $(HOST) --port $(PORT)
 
 develop: $(DEV_READY)

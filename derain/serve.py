@@ -48,7 +48,9 @@ def _become_service(host: str, port: int) -> NoReturn:
         *("--host", host, "--port", str(port)),
     ]
     shown = "localhost" if host in ("127.0.0.1", "0.0.0.0", "::1", "::") else host
-    print(f"Derain starts on http://{shown}:{port} (Ctrl+C stops it)", file=sys.stderr, flush=True)
+    url = f"http://{shown}:{port}"
+    print(f"Derain starts on {url}: open it and drop a picture (Ctrl+C stops it)", file=sys.stderr)
+    print(f"The interface for programs is described at {url}/docs", file=sys.stderr, flush=True)
     os.execve(sys.executable, command, environment)
 
 

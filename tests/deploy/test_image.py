@@ -35,6 +35,11 @@ def test_the_workflows_have_their_schema() -> None:
     passes(tool("check-jsonschema"), "--builtin-schema", "vendor.github-workflows", *workflows)
 
 
+def test_the_citation_has_its_schema() -> None:
+    schema = "vendor.citation-file-format"
+    passes(tool("check-jsonschema"), "--builtin-schema", schema, "CITATION.cff")
+
+
 def test_composed_images_have_versions_and_files_are_there() -> None:
     services = yaml.safe_load((ROOT / "docker-compose.yaml").read_text())["services"]
     for service in services.values():
