@@ -21,7 +21,6 @@ from derain.errors import (
     FileError,
     ImageError,
     MissingFileError,
-    ModelError,
     OptionError,
     UnsupportedFormatError,
 )
@@ -29,7 +28,7 @@ from derain.formats import FORMAT_OF, PNG, ImageFormat
 from derain.header import read_header
 from derain.image import write_atomically
 from derain.photo import Photo, Samples, decode_photo, derain_photo, encode_photo, to_8_bits
-from derain.registry import DEFAULT_MODELS, Registry
+from derain.registry import find_model
 
 ImagePath: TypeAlias = str | os.PathLike[str]
 ImageBytes: TypeAlias = bytes | bytearray | memoryview
@@ -288,17 +287,11 @@ if hasattr(os, "register_at_fork"):
 
 
 def _model_folder(model: ImagePath) -> Path:
-    """Raises ModelError, with the names that there are."""
     if isinstance(model, os.PathLike):
         return Path(model)
     if not isinstance(model, str):
         raise OptionError(f"a model is a name or a folder, not {model!r}")
-    registry = Registry(DEFAULT_MODELS)
-    if model in registry.names():
-        return registry.folder(model)
-    if model and Path(model).is_dir():
-        return Path(model)
-    raise ModelError(f"no model {model!r}: it is no folder, and none of {', '.join(registry.names())}")
+    return find_model(model)
 
 
 def _provider(name: ProviderName) -> Provider:

@@ -190,6 +190,18 @@ class Registry:
             yield
 
 
+def find_model(text: str) -> Path:
+    """The folder of a model: by its name among the models that come along, or by a path.
+
+    Raises ModelError for a name that there is not, with those that there are.
+    """
+    registry = Registry()
+    is_name = Path(text).name == text
+    if is_name and (text in registry.names() or not text or not Path(text).is_dir()):
+        return registry.folder(text)
+    return Path(text)
+
+
 def _choice(model: str, sha256: str, reason: str, goes_back: bool = False) -> Choice:
     now = datetime.now(UTC).replace(microsecond=0)
     return Choice(model=model, sha256=sha256, at=now, reason=reason, goes_back=goes_back)
