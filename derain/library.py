@@ -13,11 +13,11 @@ from typing import Any, Literal, Self, TypeAlias, TypeVar, overload
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
-from PIL.ExifTags import Base as ExifTag
 from PIL.Image import Transpose
 
 from derain.engine import Engine, Provider
 from derain.errors import (
+    CorruptImageError,
     FileError,
     ImageError,
     MissingFileError,
@@ -27,6 +27,7 @@ from derain.errors import (
 from derain.formats import FORMAT_OF, PNG, ImageFormat
 from derain.header import read_header
 from derain.image import write_atomically
+from derain.metadata import read_exif
 from derain.photo import Photo, Samples, decode_photo, derain_photo, encode_photo, to_8_bits
 from derain.registry import find_model
 
@@ -216,8 +217,9 @@ class Derainer:
 
     def _derain_pillow(self, image: Image.Image, strength: float) -> Image.Image:
         """Upright, as the network learnt rain, and turned back, so that size and EXIF stay true."""
-        image.load()  # may turn a TIFF
-        turns = _TURNS.get(image.getexif().get(ExifTag.Orientation, 1))
+        _load(image)  # which may turn a TIFF, and then says so in its EXIF
+        exif = read_exif(image.info.get("exif"))
+        turns = _TURNS.get(exif.orientation) if exif else None
         upright = image.transpose(turns[0]) if turns else image
         derained = Image.fromarray(self._derain_array(_pillow_samples(upright), strength))
         if turns:
@@ -339,6 +341,14 @@ def _checked(array: NDArray[Any]) -> Samples:
             f"not {array.dtype} {array.shape}"
         )
     return np.ascontiguousarray(array, array.dtype.newbyteorder("="))
+
+
+def _load(image: Image.Image) -> None:
+    """Raises CorruptImageError."""
+    try:
+        image.load()
+    except Exception as error:  # a damaged file makes Pillow raise whatever it happens to
+        raise CorruptImageError(f"the Pillow image cannot be read: {error}") from error
 
 
 def _pillow_samples(image: Image.Image) -> Samples:

@@ -340,6 +340,22 @@ def test_a_bad_file_is_named(derainer: Derainer, tmp_path: Path) -> None:
         derainer.derain(tmp_path / "bad.png")
 
 
+def test_a_pillow_image_that_cannot_be_read(derainer: Derainer) -> None:
+    data = pillow_bytes(Image.fromarray(noise(64, 64)), format="PNG")
+    with pytest.raises(DerainError, match="the Pillow image cannot be read: "):
+        derainer.derain(Image.open(io.BytesIO(data[: len(data) // 2])))
+    closed = Image.open(io.BytesIO(data))
+    closed.close()
+    with pytest.raises(DerainError, match="the Pillow image cannot be read: "):
+        derainer.derain(closed)
+
+
+def test_a_pillow_image_with_damaged_exif_is_taken_as_it_is(derainer: Derainer) -> None:
+    image = Image.fromarray(noise(20, 30))
+    image.info["exif"] = b"Exif\0\0MM\0*\0\0\0\x08\xff\xff"
+    assert derainer.derain(image).size == (30, 20)
+
+
 def test_missing_files_are_what_python_calls_them(derainer: Derainer, tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
         derainer.derain(tmp_path / "none.jpg")
