@@ -49,7 +49,7 @@ def _become_service(host: str, port: int) -> NoReturn:
     ]
     shown = "localhost" if host in ("127.0.0.1", "0.0.0.0", "::1", "::") else host
     url = f"http://{shown}:{port}"
-    print(f"Derain starts on {url}: open it and drop a picture (Ctrl+C stops it)", file=sys.stderr)
+    print(f"Derain starts on {url}: open it and drop an image (Ctrl+C stops it)", file=sys.stderr)
     print(f"The interface for programs is described at {url}/docs", file=sys.stderr, flush=True)
     os.execve(sys.executable, command, environment)
 

@@ -92,10 +92,10 @@ class Installed:
         self.bin = folder / "venv" / "bin"
         self.folder = folder / "work"
         self.folder.mkdir()
-        self._wheel = wheel
-        self._pins = folder / "pins.txt"
+        self.wheel = wheel
+        self.pins = folder / "pins.txt"
         lock = (ROOT / "requirements" / "serve.txt").read_text()
-        self._pins.write_text(
+        self.pins.write_text(
             "\n".join(re.findall(r"^[\w.-]+==\S+(?: ;.*?)?(?= \\$)", lock, flags=re.MULTILINE))
         )
         kept = ("DERAIN_", "BENTOML_", "PYTHON")
@@ -111,7 +111,7 @@ class Installed:
         self._install([str(UV), "pip", "install", "--quiet", "--python", python], extras)
 
     def _install(self, command: list[str], extras: str) -> None:
-        what = ["--constraint", str(self._pins), f"{self._wheel}[{extras}]"]
+        what = ["--constraint", str(self.pins), f"{self.wheel}[{extras}]"]
         subprocess.run([*command, *what], check=True, timeout=600)
 
     def run(self, *command: str | Path) -> subprocess.CompletedProcess[str]:
@@ -139,6 +139,23 @@ def test_the_command_works_without_the_clone(installed: Installed) -> None:
     done = installed.run("derain", "rain.jpg", "-o", "out")
     assert done.returncode == 0, done.stderr
     assert is_derained(installed.folder / "out" / "rain.jpg")
+
+
+def test_uvx_runs_it_once(installed: Installed) -> None:
+    """What `uvx` is short for; the tool that is made for it is kept in a cache."""
+    run = [
+        str(UV),
+        "tool",
+        "run",
+        "--isolated",
+        "--constraints",
+        str(installed.pins),
+        "--python",
+        sys.executable,
+    ]
+    command = [*run, "--from", f"{installed.wheel}[cpu]", "derain", "rain.jpg", "-o", "by-uvx"]
+    subprocess.run(command, cwd=installed.folder, env=installed.environment, check=True, timeout=300)
+    assert is_derained(installed.folder / "by-uvx" / "rain.jpg")
 
 
 @pytest.mark.parametrize("model", ["base", "fast", "best"])
