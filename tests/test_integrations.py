@@ -4,19 +4,22 @@ import http.server
 import io
 import re
 import shutil
+import socket
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import httpx
 import numpy as np
 import pytest
 from PIL import Image
 
 from derain.image import JPEG, encode, read_picture
-from tests.conftest import ROOT, scene
+from tests.conftest import ROOT, free_port, scene
 from tests.serving.server import Server, serving
 
 PAGE = (ROOT / "docs" / "integrations.md").read_text()
@@ -91,8 +94,21 @@ def test_an_example_fails_with_the_words_of_the_service(server: Server, folder: 
         assert "3,072 are allowed" in done.stdout + done.stderr
 
 
-def test_nginx_takes_the_configuration(folder: Path) -> None:
-    nginx, openssl = program("nginx"), program("openssl")
+def wait_until_open(port: int, process: subprocess.Popen[bytes], log: Path) -> None:
+    deadline = time.monotonic() + 30
+    while True:
+        assert process.poll() is None and time.monotonic() < deadline, log.read_text()
+        try:
+            socket.create_connection(("127.0.0.1", port)).close()
+            return
+        except ConnectionRefusedError:
+            time.sleep(0.05)
+
+
+@contextmanager
+def proxy(server: Server, folder: Path) -> Iterator[str]:
+    """nginx with the configuration of the page, on a port of its own; its address."""
+    nginx, openssl, port = program("nginx"), program("openssl"), free_port()
     made = [
         "req",
         "-x509",
@@ -108,18 +124,43 @@ def test_nginx_takes_the_configuration(folder: Path) -> None:
     ]
     assert run(folder, openssl, *made).returncode == 0
     (configuration,) = blocks("nginx")
-    configuration = configuration.replace("/etc/ssl/derain.example.org.pem", str(folder / "pem"))
-    configuration = configuration.replace("/etc/ssl/derain.example.org.key", str(folder / "key"))
-    paths = "".join(
-        f"{each}_temp_path {folder}/temp;\n" for each in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
-    )
+    for given, here in [
+        ("127.0.0.1:3000", f"127.0.0.1:{server.port}"),
+        ("listen 443", f"listen 127.0.0.1:{port}"),
+        ("/etc/ssl/derain.example.org.pem", f"{folder}/pem"),
+        ("/etc/ssl/derain.example.org.key", f"{folder}/key"),
+    ]:
+        assert given in configuration
+        configuration = configuration.replace(given, here)
+    written = ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
+    paths = "".join(f"{each}_temp_path {folder}/temp;\n" for each in written)
     (folder / "nginx.conf").write_text(
-        f"pid {folder}/pid;\nerror_log stderr;\nevents {{}}\n"
+        f"daemon off;\npid {folder}/pid;\nerror_log stderr;\nevents {{}}\n"
         f"http {{\n{paths}access_log off;\n{configuration}}}\n"
     )
-    done = run(folder, nginx, "-t", "-p", folder, "-c", folder / "nginx.conf")
-    assert done.returncode == 0, done.stderr
-    assert "[warn]" not in done.stderr
+    command = [nginx, "-p", str(folder), "-c", str(folder / "nginx.conf")]
+    checked = run(folder, *command, "-t")
+    assert checked.returncode == 0, checked.stderr
+    assert "[warn]" not in checked.stderr
+    with (folder / "nginx.log").open("w") as log:
+        process = subprocess.Popen(command, cwd=folder, stderr=log)
+    try:
+        wait_until_open(port, process, folder / "nginx.log")
+        yield f"https://127.0.0.1:{port}"
+    finally:
+        process.terminate()
+        process.wait(30)
+
+
+def test_nginx_passes_pictures_on_and_hides_what_is_not_for_the_public(server: Server, folder: Path) -> None:
+    with proxy(server, folder) as url, httpx.Client(base_url=url, verify=False, timeout=60) as client:
+        answer = client.post("/v1/derain", content=RAINY).raise_for_status()
+        assert answer.headers["content-type"] == "image/jpeg"
+        assert re.fullmatch("[0-9a-f]{32}", answer.headers["x-request-id"])  # nginx's
+        assert client.get("/").is_success
+        assert client.get("/v1/models").is_success
+        hidden = ("/metrics", "/admin/reload", "/livez", "/readyz")
+        assert [client.get(path).status_code for path in hidden] == [404] * 4
 
 
 def test_a_video_goes_through_the_pipe(folder: Path) -> None:

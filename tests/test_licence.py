@@ -44,6 +44,11 @@ def test_the_changelog_has_this_version() -> None:
     assert f"## {__version__}" in (ROOT / "CHANGELOG.md").read_text()
 
 
+def test_the_readme_names_the_wheel_of_this_version() -> None:
+    wheels = re.findall(r"derain-([\d.]+)-py3-none-any\.whl", (ROOT / "README.md").read_text())
+    assert set(wheels) == {__version__}
+
+
 def _photographs() -> list[str]:
     return [
         name
