@@ -36,6 +36,7 @@ RUN useradd --uid 10001 --no-create-home --shell /usr/sbin/nologin derain
 WORKDIR /srv/derain
 COPY derain/ derain/
 COPY serving/ serving/
+COPY LICENSE ./
 COPY examples/ examples/
 # To serve other models, mount a folder over this one.
 COPY models/ models/
@@ -63,6 +64,7 @@ ARG COMMIT=unknown
 ARG MODEL_SHA256=unknown
 LABEL org.opencontainers.image.title="derain" \
       org.opencontainers.image.description="Takes rain out of photographs, on a GPU." \
+      org.opencontainers.image.licenses="Apache-2.0" \
       org.opencontainers.image.version="$VERSION" \
       org.opencontainers.image.revision="$COMMIT" \
       derain.model.sha256="$MODEL_SHA256"
@@ -74,6 +76,7 @@ ARG COMMIT=unknown
 ARG MODEL_SHA256=unknown
 LABEL org.opencontainers.image.title="derain" \
       org.opencontainers.image.description="Takes rain out of photographs." \
+      org.opencontainers.image.licenses="Apache-2.0" \
       org.opencontainers.image.version="$VERSION" \
       org.opencontainers.image.revision="$COMMIT" \
       derain.model.sha256="$MODEL_SHA256"

@@ -3,6 +3,7 @@
 # make check   style, types, imports   make lock    renew requirements/
 # make develop install what training and tests need
 # make check-deploy   image, manifests, alerts, dashboard   make monitoring   renew what is made of them
+# make docs    build the documentation into site/           make package   build wheel and source, and check them
 # make audit   known weaknesses of the pinned packages       make sbom IMAGE=...   what is in it
 #
 # make retrain train a candidate, gate it and, if it passes, serve it
@@ -30,6 +31,7 @@ LOCK_gpu = requirements/serve-gpu.txt
 SERVE_READY = .venv/ready-serve-$(RUNTIME)
 DEV_READY = .venv/ready-dev
 DEPLOY_READY = .venv/deploy/ready
+RELEASE_READY = .venv/release/ready
 
 # BentoML keeps its metrics here and clears them when it starts: not to be shared with other services.
 export BENTOML_HOME ?= $(CURDIR)/.venv/bentoml
@@ -41,15 +43,11 @@ CANDIDATE ?= candidate-$(shell date +%Y-%m-%d)
 TRAIN ?=# more options for training/run.py
 GATE ?=# and for the gate
 
-.PHONY: serve develop test quick check lock retrain gate promote rollback check-deploy monitoring audit sbom
+.PHONY: serve develop test quick check lock retrain gate promote rollback check-deploy monitoring audit sbom docs package
 
 serve: $(SERVE_READY)
-	@echo
-	@echo "Derain starts on http://localhost:$(PORT) (Ctrl+C stops it). When it says it is serving:"
-	@echo "  curl --data-binary @examples/rain.jpg -o clean.jpg localhost:$(PORT)/v1/derain"
-	@echo "  or open http://localhost:$(PORT) and drop a picture; the API is described at /docs"
-	@echo
-	$(BIN)/bentoml serve serving.service:DerainService --host $(HOST) --port $(PORT)
+	@echo "To try it: curl --data-binary @examples/rain.jpg -o clean.jpg localhost:$(PORT)/v1/derain"
+	$(BIN)/python -m derain serve --host $(HOST) --port $(PORT)
 
 develop: $(DEV_READY)
 
@@ -79,6 +77,15 @@ audit: $(DEPLOY_READY)
 sbom: $(DEPLOY_READY)
 	@test -n "$(IMAGE)" || { echo "which image? make sbom IMAGE=derain:0.1.0-cpu" >&2; exit 1; }
 	@$(BIN)/python scripts/sbom.py $(IMAGE) sbom/$(notdir $(subst :,-,$(subst @,-,$(IMAGE)))).json
+
+# Fails on a link that leads nowhere and on a page that is in no menu. REPOSITORY_URL: where links to code lead.
+docs: $(RELEASE_READY)
+	@NO_MKDOCS_2_WARNING=1 .venv/release/bin/mkdocs build --strict
+
+package: $(DEV_READY) $(RELEASE_READY)
+	@rm -rf dist
+	$(BIN)/uv build --python $(BIN)/python
+	@.venv/release/bin/twine check --strict dist/derain-*
 
 retrain: $(DEV_READY)
 	$(BIN)/python training/run.py $(RECIPE) --name $(CANDIDATE) $(TRAIN)
@@ -124,6 +131,13 @@ $(DEPLOY_READY): requirements/deploy.txt | .venv/bin/python
 	@.venv/deploy/bin/python -m pip --disable-pip-version-check --quiet install --require-hashes --requirement $<
 	@touch $@
 
+# Another one: documentation and packages are made with what neither the service nor training needs.
+$(RELEASE_READY): requirements/release.txt | .venv/bin/python
+	@echo "Installing what makes documentation and packages into .venv/release ..."
+	@$(BIN)/python -m venv .venv/release
+	@.venv/release/bin/python -m pip --disable-pip-version-check --quiet install --require-hashes --requirement $<
+	@touch $@
+
 COMPILE = $(BIN)/uv pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes --no-header --quiet --upgrade
 lock: $(DEV_READY)
 	$(COMPILE) --extra cpu --extra serve --output-file requirements/serve.txt
@@ -132,3 +146,5 @@ lock: $(DEV_READY)
 		--constraint requirements/serve.txt --output-file requirements/dev.txt
 	$(BIN)/uv pip compile --group pyproject.toml:deploy --universal --python-version 3.11 --generate-hashes \
 		--no-header --no-annotate --quiet --upgrade --output-file requirements/deploy.txt
+	$(BIN)/uv pip compile --group pyproject.toml:release --universal --python-version 3.11 --generate-hashes \
+		--no-header --no-annotate --quiet --upgrade --output-file requirements/release.txt

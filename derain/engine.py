@@ -12,21 +12,27 @@ from threading import Event, Lock, Timer
 from typing import Any, Generic, cast
 
 import numpy as np
-import onnxruntime as ort
 from numpy.typing import NDArray
-from onnxruntime.capi import onnxruntime_pybind11_state as failures
 
 from derain.arrays import AnyPicture, FloatArray, SamePicture, quantise_to
 from derain.batching import Batcher, NoteProgress
 from derain.context import context_windows
 from derain.errors import GivenUpError, ModelError, ProviderError
 from derain.manifest import Estimator, load_manifest
+from derain.places import shipped
 from derain.scales import add_change, reduced, scales
 from derain.tiling import Tile, cut
 
+try:
+    import onnxruntime as ort
+    from onnxruntime.capi import onnxruntime_pybind11_state as failures
+except ModuleNotFoundError as error:
+    wanted = "pip install 'derain[cpu]', or 'derain[gpu]' for NVIDIA GPUs"
+    raise ModuleNotFoundError(f"onnxruntime is not installed: {wanted}", name="onnxruntime") from error
+
 logger = logging.getLogger(__name__)
 
-DEFAULT_MODEL = Path(__file__).parent.parent / "models" / "base"
+DEFAULT_MODEL = shipped("models") / "base"
 
 _MOST_THREADS = 16
 

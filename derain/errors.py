@@ -35,3 +35,15 @@ class ProviderError(DerainError):
 
 class GivenUpError(DerainError):
     """A picture that nobody waits for any more."""
+
+
+class FileError(DerainError, OSError):
+    """A file that cannot be read, or not written where it was asked for."""
+
+
+class MissingFileError(FileError, FileNotFoundError):
+    """A file that is not there."""
+
+
+class OptionError(DerainError, ValueError):
+    """A value, such as a strength, that is not one of those allowed."""

@@ -17,9 +17,10 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationErro
 
 from derain.errors import DerainError, ModelError
 from derain.manifest import MANIFEST_NAME, Manifest, load_manifest
+from derain.places import shipped
 from derain.trial import check_model
 
-DEFAULT_MODELS = Path(__file__).parent.parent / "models"
+DEFAULT_MODELS = shipped("models")
 POINTER_NAME = "serving.json"
 
 _LOCK_NAME = ".serving.lock"
@@ -187,6 +188,18 @@ class Registry:
                         ) from error
                     time.sleep(0.01)
             yield
+
+
+def find_model(text: str) -> Path:
+    """The folder of a model: by its name among the models that come along, or by a path.
+
+    Raises ModelError for a name that there is not, with those that there are.
+    """
+    registry = Registry()
+    is_name = Path(text).name == text
+    if is_name and (text in registry.names() or not text or not Path(text).is_dir()):
+        return registry.folder(text)
+    return Path(text)
 
 
 def _choice(model: str, sha256: str, reason: str, goes_back: bool = False) -> Choice:

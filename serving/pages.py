@@ -6,10 +6,11 @@ from starlette.requests import Request
 from starlette.responses import FileResponse, HTMLResponse, JSONResponse, Response
 from starlette.routing import BaseRoute, Route
 
+from derain.places import shipped
 from serving.openapi import DESCRIPTION
 
 _PAGE = Path(__file__).parent / "page.html"
-_EXAMPLE = Path(__file__).parent.parent / "examples" / "rain.jpg"
+_EXAMPLE = shipped("examples") / "rain.jpg"
 
 # Swagger UI comes with BentoML, which serves it at static_content/. BentoML's own page around
 # it reports each visit to an analytics service; this one asks nobody but us.

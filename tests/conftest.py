@@ -32,7 +32,7 @@ RECEPTIVE_RADIUS_PX = 9
 _OPSET = 20
 
 # Minutes each, of one worker: begun last, they would leave the others idle.
-_LONGEST_FILES = ("test_docs.py", "test_readme.py")
+_LONGEST_FILES = ("test_docs.py", "test_readme.py", "test_package.py")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -16,6 +16,9 @@ from training.showcase import LARGEST_BYTES
 @pytest.mark.parametrize(
     ("module", "forbidden"),
     [
+        ("derain", ("numpy", "cv2", "PIL", "onnxruntime", "pydantic")),
+        ("derain.serve", ("numpy", "onnxruntime", "bentoml")),
+        ("derain.library", ("torch", "bentoml", "onnx")),
         ("derain.cli", ("torch", "bentoml", "onnx")),
         ("serving.service", ("torch", "onnx")),
         pytest.param("training.run", ("bentoml", "starlette"), marks=pytest.mark.slow),  # loads torch
@@ -57,6 +60,7 @@ def test_a_lock_has_one_onnxruntime_and_none_has_torch() -> None:
         "serve-gpu": {"onnxruntime-gpu"},
         "dev": {"onnxruntime"},
         "deploy": set(),
+        "release": set(),
         "torch": set(),
     }
     assert [lock for lock, found in names.items() if "torch" in found] == ["torch"]

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from derain import __version__
 from tests.conftest import ROOT
 from tests.deploy.conftest import tool
 
@@ -34,6 +35,11 @@ def test_the_workflows_have_their_schema() -> None:
     passes(tool("check-jsonschema"), "--builtin-schema", "vendor.github-workflows", *workflows)
 
 
+def test_the_citation_has_its_schema() -> None:
+    schema = "vendor.citation-file-format"
+    passes(tool("check-jsonschema"), "--builtin-schema", schema, "CITATION.cff")
+
+
 def test_composed_images_have_versions_and_files_are_there() -> None:
     services = yaml.safe_load((ROOT / "docker-compose.yaml").read_text())["services"]
     for service in services.values():
@@ -51,4 +57,4 @@ def test_manifests_and_image_are_of_one_version(target: str) -> None:
     (image,) = overlay["images"]
     version = image["newTag"].removesuffix(f"-{target}")
     assert f"ARG VERSION={version}\n" in dockerfile
-    assert f'\nversion = "{version}"\n' in (ROOT / "pyproject.toml").read_text()
+    assert version == __version__

@@ -1,0 +1,381 @@
+"""Derain as a library: an image of any kind in, the same kind out, without the rain.
+
+`from derain import derain, Derainer` is how it is used. The pixels of an image are uint8 or uint16, from 0 to
+the highest number that the type has, (height, width) or (height, width, channels); colours are RGB.
+"""
+
+import os
+from functools import cache
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Literal, Self, TypeAlias, TypeVar, overload
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+from PIL.Image import Transpose
+
+from derain.engine import Engine, Provider
+from derain.errors import (
+    CorruptImageError,
+    FileError,
+    ImageError,
+    MissingFileError,
+    OptionError,
+    UnsupportedFormatError,
+)
+from derain.formats import FORMAT_OF, PNG, ImageFormat
+from derain.header import read_header
+from derain.image import write_atomically
+from derain.metadata import read_exif
+from derain.photo import Photo, Samples, decode_photo, derain_photo, encode_photo, to_8_bits
+from derain.registry import find_model
+
+ImagePath: TypeAlias = str | os.PathLike[str]
+ImageBytes: TypeAlias = bytes | bytearray | memoryview
+ProviderName: TypeAlias = Provider | Literal["auto", "cpu", "cuda", "tensorrt"]
+Levels = TypeVar("Levels", np.uint8, np.uint16)
+
+# The mode in which the pixels of a Pillow image are derained and returned.
+_MODES = {
+    **{mode: mode for mode in ("L", "LA", "RGB", "RGBA", "I;16")},
+    **dict.fromkeys(("1",), "L"),
+    **dict.fromkeys(("La",), "LA"),
+    **dict.fromkeys(("P", "RGBX", "YCbCr"), "RGB"),
+    **dict.fromkeys(("PA", "RGBa"), "RGBA"),
+    **dict.fromkeys(("I;16L", "I;16B", "I;16N"), "I;16"),
+}
+_WITH_ALPHA = {"L": "LA", "RGB": "RGBA"}
+
+# By EXIF's orientation: what turns the image upright, and what turns it back.
+_TURNS = {
+    2: (Transpose.FLIP_LEFT_RIGHT, Transpose.FLIP_LEFT_RIGHT),
+    3: (Transpose.ROTATE_180, Transpose.ROTATE_180),
+    4: (Transpose.FLIP_TOP_BOTTOM, Transpose.FLIP_TOP_BOTTOM),
+    5: (Transpose.TRANSPOSE, Transpose.TRANSPOSE),
+    6: (Transpose.ROTATE_270, Transpose.ROTATE_90),
+    7: (Transpose.TRANSVERSE, Transpose.TRANSVERSE),
+    8: (Transpose.ROTATE_90, Transpose.ROTATE_270),
+}
+
+
+class DerainedImage:
+    """What a file held, upright and without the rain: with its colour profile, EXIF, alpha and 16 bits.
+
+    `numpy.asarray(image)` is the pixels, uint8 or uint16: (height, width) if the file was gray,
+    (height, width, 3) if it was in colour, and with one channel more if it had transparency.
+    """
+
+    def __init__(self, photo: Photo) -> None:
+        self._photo = photo
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Width and height in pixels, as Pillow has it."""
+        height, width = self._photo.picture.shape[:2]
+        return width, height
+
+    @property
+    def format(self) -> str:
+        """The format that the file was in, such as `JPEG`."""
+        return self._photo.format.name
+
+    def save(
+        self,
+        path: ImagePath,
+        *,
+        quality: int | None = None,
+        lossless: bool = False,
+        keep_metadata: bool = True,
+    ) -> None:
+        """Writes a file in the format that its suffix names: .jpg, .png, .webp, .tif, .bmp or .avif.
+
+        `quality`, 1 to 100, is for JPEG, WebP and AVIF. Without metadata the colour profile stays. The file
+        appears whole or not at all.
+
+        Raises UnsupportedFormatError, ImageTooLargeError, OptionError or FileError.
+        """
+        target = Path(path)
+        data = self.to_bytes(target.suffix, quality=quality, lossless=lossless, keep_metadata=keep_metadata)
+        try:
+            write_atomically(target, data)
+        except OSError as error:
+            raise FileError(f"{target} cannot be written: {error.strerror}") from error
+
+    def to_bytes(
+        self,
+        format: str | None = None,
+        *,
+        quality: int | None = None,
+        lossless: bool = False,
+        keep_metadata: bool = True,
+    ) -> bytes:
+        """The file that `save` writes. None: in the format it came in (HEIC, which is only read: in JPEG)."""
+        if quality is not None and not (isinstance(quality, int) and 1 <= quality <= 100):
+            raise OptionError(f"the quality is a whole number from 1 to 100, not {quality!r}")
+        target = self._photo.format.answer_format if format is None else _format_named(format)
+        return encode_photo(self._photo, target, quality, lossless, keep_metadata)
+
+    def to_pil(self) -> Image.Image:
+        """A Pillow image: L, LA, RGB, RGBA or I;16, with `exif` and `icc_profile` in its `info`.
+
+        Pillow has 16 bits for gray alone: colours, and gray with alpha, are rounded to 8.
+        """
+        samples = _samples(self._photo)
+        image = Image.fromarray(samples if samples.ndim == 2 else to_8_bits(samples))
+        kept = {"icc_profile": self._photo.profile, "exif": self._photo.exif}
+        image.info |= {name: value for name, value in kept.items() if value}
+        return image
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
+        return np.array(_samples(self._photo), dtype, copy=copy)
+
+    def _repr_png_(self) -> bytes:
+        """For notebooks."""
+        return self.to_bytes("png")
+
+    def __repr__(self) -> str:
+        width, height = self.size
+        return f"<{type(self).__name__} {self.format} {width}x{height}>"
+
+
+class Derainer:
+    """A model, loaded once for many images. Safe to call from several threads at once, one image each.
+
+    `model` is the name of one that comes with Derain (`base`, `fast`, `best`) or a model folder. `provider`
+    is `auto` (CUDA where it works, else the CPU), `cpu`, `cuda` or `tensorrt`. `threads` are those of the
+    CPU, by default one a core. A forked process needs a Derainer of its own.
+
+    Raises ModelError for what is no model, ProviderError for a provider that is not there, OptionError.
+    """
+
+    def __init__(
+        self,
+        model: ImagePath = "base",
+        *,
+        provider: ProviderName = "auto",
+        threads: int | None = None,
+    ) -> None:
+        if threads is not None and not (isinstance(threads, int) and threads >= 1):
+            raise OptionError(f"threads are a whole number from 1 up, not {threads!r}")
+        self._engine = Engine(_model_folder(model), _provider(provider), threads)
+
+    @overload
+    def derain(self, image: ImagePath, *, strength: float = 1.0) -> DerainedImage: ...
+    @overload
+    def derain(self, image: ImageBytes, *, strength: float = 1.0) -> bytes: ...
+    @overload
+    def derain(self, image: Image.Image, *, strength: float = 1.0) -> Image.Image: ...
+    @overload
+    def derain(self, image: NDArray[Levels], *, strength: float = 1.0) -> NDArray[Levels]: ...
+
+    def derain(
+        self,
+        image: ImagePath | ImageBytes | Image.Image | NDArray[Any],
+        *,
+        strength: float = 1.0,
+    ) -> DerainedImage | bytes | Image.Image | NDArray[Any]:
+        """The image without rain, of the kind that was given: the rules are those of `derain.derain`."""
+        if not (isinstance(strength, int | float | np.number) and 0 <= strength <= 1):
+            raise OptionError(f"the strength is a number from 0 to 1, not {strength!r}")
+        strength = float(strength)
+        if isinstance(image, str | os.PathLike):
+            return DerainedImage(self._derain_photo(_read(Path(image)), strength))
+        if isinstance(image, bytes | bytearray | memoryview):
+            photo = self._derain_photo(_decode(bytes(image)), strength)
+            return encode_photo(photo, photo.format.answer_format)
+        if isinstance(image, Image.Image):
+            return self._derain_pillow(image, strength)
+        if isinstance(image, np.ndarray):
+            return self._derain_array(_checked(image), strength)
+        raise UnsupportedFormatError(
+            f"{type(image).__name__} is no image: give a path, bytes, a Pillow image or a NumPy array"
+        )
+
+    __call__ = derain
+
+    def close(self) -> None:
+        """Ends its threads, once the images in work are done."""
+        self._engine.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def _derain_photo(self, photo: Photo, strength: float) -> Photo:
+        return derain_photo(self._engine.derain, photo, strength)
+
+    def _derain_array(self, samples: Samples, strength: float) -> Samples:
+        return _samples(self._derain_photo(_photo(samples), strength)).reshape(samples.shape)
+
+    def _derain_pillow(self, image: Image.Image, strength: float) -> Image.Image:
+        """Upright, as the network learnt rain, and turned back, so that size and EXIF stay true."""
+        _load(image)  # which may turn a TIFF, and then says so in its EXIF
+        exif = read_exif(image.info.get("exif"))
+        turns = _TURNS.get(exif.orientation) if exif else None
+        upright = image.transpose(turns[0]) if turns else image
+        derained = Image.fromarray(self._derain_array(_pillow_samples(upright), strength))
+        if turns:
+            derained = derained.transpose(turns[1])
+        derained.info = {name: value for name, value in image.info.items() if name != "transparency"}
+        return derained
+
+
+@overload
+def derain(
+    image: ImagePath, *, model: ImagePath = "base", strength: float = 1.0, provider: ProviderName = "auto"
+) -> DerainedImage: ...
+@overload
+def derain(
+    image: ImageBytes, *, model: ImagePath = "base", strength: float = 1.0, provider: ProviderName = "auto"
+) -> bytes: ...
+@overload
+def derain(
+    image: Image.Image, *, model: ImagePath = "base", strength: float = 1.0, provider: ProviderName = "auto"
+) -> Image.Image: ...
+@overload
+def derain(
+    image: NDArray[Levels],
+    *,
+    model: ImagePath = "base",
+    strength: float = 1.0,
+    provider: ProviderName = "auto",
+) -> NDArray[Levels]: ...
+
+
+def derain(
+    image: ImagePath | ImageBytes | Image.Image | NDArray[Any],
+    *,
+    model: ImagePath = "base",
+    strength: float = 1.0,
+    provider: ProviderName = "auto",
+) -> DerainedImage | bytes | Image.Image | NDArray[Any]:
+    """Takes the rain out of an image, and returns one of the same kind.
+
+    - A path (JPEG, PNG, WebP, TIFF, BMP, AVIF, HEIC): a `DerainedImage`, to `save`.
+    - bytes of such a file: bytes in the same format (HEIC, which is only read: in JPEG).
+    - A Pillow image: one of the same size and with the same `info`: EXIF, ICC profile, resolution. L, LA,
+      RGB, RGBA and I;16 keep their mode; 1, P, PA, La, RGBa, RGBX and YCbCr return the nearest of these.
+    - A NumPy array: one of the same dtype, uint8 or uint16, and shape: gray (height, width) or
+      (height, width, 1), gray and alpha (height, width, 2), RGB (height, width, 3), RGB and alpha
+      (height, width, 4). OpenCV's order is BGR: turn it round before and after.
+
+    `model` is `base`, `fast`, `best` or a model folder. `strength` goes from 0, the image as it was given, to
+    1, the derained one. `provider` is `auto`, `cpu`, `cuda` or `tensorrt`. Alpha stays what it was, and so do
+    colours that are wholly transparent. A model is loaded at its first use and kept.
+
+    Raises DerainError, which is one of: FileError and MissingFileError (these are OSError and
+    FileNotFoundError as well), EmptyImageError, UnsupportedFormatError, CorruptImageError,
+    ImageTooLargeError, ModelError, ProviderError and OptionError.
+    """
+    return _shared(_model_folder(model), _provider(provider)).derain(image, strength=strength)
+
+
+@cache
+def _shared(folder: Path, provider: Provider) -> Derainer:
+    return Derainer(folder, provider=provider)
+
+
+if hasattr(os, "register_at_fork"):
+    # A forked process has the memory, but not the threads.
+    os.register_at_fork(after_in_child=_shared.cache_clear)
+
+
+def _model_folder(model: ImagePath) -> Path:
+    if isinstance(model, os.PathLike):
+        return Path(model)
+    if not isinstance(model, str):
+        raise OptionError(f"a model is a name or a folder, not {model!r}")
+    return find_model(model)
+
+
+def _provider(name: ProviderName) -> Provider:
+    try:
+        return Provider(name)
+    except ValueError:
+        raise OptionError(f"the provider is {', '.join(Provider)}, not {name!r}") from None
+
+
+def _format_named(name: str) -> ImageFormat:
+    """By its name or its suffix, with or without the dot."""
+    known = FORMAT_OF.get(f".{name.lower().removeprefix('.')}")
+    if known is None:
+        raise UnsupportedFormatError(f"no format {name!r}: there are {', '.join(sorted(FORMAT_OF))}")
+    return known
+
+
+def _read(path: Path) -> Photo:
+    """Raises FileError, or ImageError with the file's name."""
+    try:
+        data = path.read_bytes()
+    except FileNotFoundError as error:
+        raise MissingFileError(f"{path} does not exist") from error
+    except IsADirectoryError as error:
+        raise FileError(f"{path} is a folder: name a file") from error
+    except (OSError, ValueError) as error:
+        raise FileError(f"{str(path)!r} cannot be read: {error}") from error
+    try:
+        return _decode(data)
+    except ImageError as error:
+        raise type(error)(f"{path}: {error}") from error
+
+
+def _decode(data: bytes) -> Photo:
+    return decode_photo(data, read_header(data))
+
+
+def _checked(array: NDArray[Any]) -> Samples:
+    """In the machine's byte order; raises UnsupportedFormatError for what is no image."""
+    is_known = array.dtype.kind == "u" and array.dtype.itemsize <= 2
+    has_shape = array.ndim == 2 or (array.ndim == 3 and 1 <= array.shape[2] <= 4)
+    if not (is_known and has_shape and array.size):
+        raise UnsupportedFormatError(
+            f"an image is uint8 or uint16, (height, width) or (height, width, 1 to 4 channels), "
+            f"not {array.dtype} {array.shape}"
+        )
+    return np.ascontiguousarray(array, array.dtype.newbyteorder("="))
+
+
+def _load(image: Image.Image) -> None:
+    """Raises CorruptImageError."""
+    try:
+        image.load()
+    except Exception as error:  # a damaged file makes Pillow raise whatever it happens to
+        raise CorruptImageError(f"the Pillow image cannot be read: {error}") from error
+
+
+def _pillow_samples(image: Image.Image) -> Samples:
+    """Raises UnsupportedFormatError for a mode that is not among those derained."""
+    mode = _MODES.get(image.mode)
+    if mode is None:
+        raise UnsupportedFormatError(
+            f"a Pillow image of mode {image.mode} cannot be derained: convert it to RGB, RGBA, L, LA or I;16"
+        )
+    if "transparency" in image.info:  # of one colour, or of the palette's
+        mode = _WITH_ALPHA.get(mode, mode)
+    return _checked(np.asarray(image if image.mode == mode or mode == "I;16" else image.convert(mode)))
+
+
+def _photo(samples: Samples) -> Photo:
+    """As if a PNG had held them; (height, width) or (height, width, 1 to 4)."""
+    stacked: NDArray[Any] = samples if samples.ndim == 3 else samples[..., None]
+    channels = stacked.shape[2]
+    is_gray = channels < 3
+    colours: NDArray[Any] = np.repeat(stacked[..., :1], 3, axis=2) if is_gray else stacked[..., :3]
+    alpha = stacked[..., -1] if channels in (2, 4) else None
+    return Photo(np.ascontiguousarray(colours), alpha, is_gray, None, None, PNG)
+
+
+def _samples(photo: Photo) -> Samples:
+    """A copy; (height, width), or (height, width, 2 to 4)."""
+    if photo.is_gray and photo.alpha is None:
+        return photo.picture[..., 0].copy()
+    colours: NDArray[Any] = photo.picture[..., :1] if photo.is_gray else photo.picture
+    return colours.copy() if photo.alpha is None else np.dstack([colours, photo.alpha])
