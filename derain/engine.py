@@ -36,6 +36,11 @@ _MOST_TILE_PIXELS = 8 * 1024**2  # beyond, less than a tenth is left to gain
 _GPU_TILE_PIXELS = 2 * 1024**2  # a GPU's memory is its own, and smaller
 _ASSUMED_MEMORY = 4 * 1024**3  # where the system does not say
 
+# Of a whole picture, from its file to that of the result, besides the tiles in work.
+_BYTES_PER_WHOLE_PIXEL = 32
+_SHARE_OF_WHOLE = 0.5
+_MOST_PIXELS = 2**30  # OpenCV decodes no more
+
 # What has no more pixels takes less time than another thread to be woken.
 _SMALL_PIXELS = 64**2
 
@@ -100,8 +105,10 @@ class Engine:
     more pixels together than the largest tile; `note_run` is told how many did, by the thread that ran
     them. None: 1 on the CPU, 8 elsewhere. A network that takes one picture at a time is given no more.
 
+    `device` is the number of the GPU to run on; where several providers might do, it asks for CUDA.
+
     Raises ModelError for a folder that is no sound model, and ProviderError where the
-    provider asked for is not there: it never falls back to another one unasked.
+    provider or device asked for is not there: it never falls back to another one unasked.
     """
 
     def __init__(
@@ -112,9 +119,10 @@ class Engine:
         tile_pixels: int | None = None,
         tile_batch: int | None = None,
         note_run: Callable[[int], object] = lambda tiles: None,
+        device: int | None = None,
     ) -> None:
         self.manifest = load_manifest(folder)
-        self.provider, self._session = _start(folder / self.manifest.file.name, provider)
+        self.provider, self._session = _start(folder / self.manifest.file.name, provider, device)
         # Threads that share a convolution wait for one another; so each run has one thread.
         # A GPU takes one tile after the other.
         cores = min(usable_cores(), _MOST_THREADS)
@@ -351,15 +359,24 @@ def _affordable_tile_pixels(threads: int) -> int:
     return min(affordable, _MOST_TILE_PIXELS)
 
 
-def _start(path: Path, provider: Provider) -> tuple[Provider, ort.InferenceSession]:
+def affordable_pixels() -> int:
+    """The largest picture that fits this machine's memory, one at a time."""
+    return min(int(usable_memory() * _SHARE_OF_WHOLE) // _BYTES_PER_WHOLE_PIXEL, _MOST_PIXELS)
+
+
+def _start(path: Path, provider: Provider, device: int | None) -> tuple[Provider, ort.InferenceSession]:
     """A session on the provider asked for, or on the best there is."""
     there = available_providers()
+    if device is not None:
+        if provider is Provider.CPU:
+            raise ProviderError(f"device {device} was asked for, but the CPU has none: GPUs have numbers")
+        provider = Provider.CUDA if provider is Provider.AUTO else provider
     if provider is not Provider.AUTO:
         if provider not in there:
             raise ProviderError(
                 f"{provider} was asked for, but the installed onnxruntime has only: {', '.join(there)}"
             )
-        return provider, _open(path, provider)
+        return provider, _open(path, provider, device)
     if Provider.CUDA in there:
         # Built for CUDA, but that may be a machine without a GPU.
         try:
@@ -369,7 +386,13 @@ def _start(path: Path, provider: Provider) -> tuple[Provider, ort.InferenceSessi
     return Provider.CPU, _open(path, Provider.CPU)
 
 
-def _open(path: Path, provider: Provider) -> ort.InferenceSession:
+def _provider_options(name: Provider, device: int | None) -> dict[str, str]:
+    """For onnxruntime; a device is a GPU's, whatever runs on it."""
+    chosen = {} if device is None or name is Provider.CPU else {"device_id": str(device)}
+    return _GPU_OPTIONS.get(name, {}) | chosen
+
+
+def _open(path: Path, provider: Provider, device: int | None = None) -> ort.InferenceSession:
     """A session with the provider in front; raises ModelError or ProviderError."""
     options = ort.SessionOptions()
     options.intra_op_num_threads = 1
@@ -380,10 +403,12 @@ def _open(path: Path, provider: Provider) -> ort.InferenceSession:
         ort.preload_dlls()  # CUDA and cuDNN may have come as Python packages
         # The CPU stays behind for what a GPU cannot run, and CUDA behind TensorRT.
         names = list(dict.fromkeys([provider, Provider.CUDA, Provider.CPU]))
-    providers = [(_ORT_NAMES[name], _GPU_OPTIONS.get(name, {})) for name in names]
+    providers = [(_ORT_NAMES[name], _provider_options(name, device)) for name in names]
     try:
         session = ort.InferenceSession(path, options, providers=providers)
     except _LOAD_ERRORS as error:
+        if device is not None:
+            raise ProviderError(f"{provider} does not start on device {device}: {error}") from error
         raise ModelError(f"{path} cannot be loaded: {error}") from error
     session.disable_fallback()  # or a GPU that fails would make it quietly start anew on the CPU
     if _ORT_NAMES[provider] not in session.get_providers():
