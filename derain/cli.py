@@ -44,7 +44,7 @@ def _run(options: argparse.Namespace) -> int:
         check_output(Path(options.report), REPORT_SUFFIXES)
         check_folder(Path(options.report).parent)
     folder = find_model(options.model) if options.model else DEFAULT_MODEL
-    report = Report(options.report, folder.name)
+    report = Report(options.report, folder.resolve().name)
     if options.watch:
         _watch(options, folder, report)
     else:

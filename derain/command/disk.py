@@ -19,7 +19,8 @@ def check_folder(folder: Path) -> None:
     """Raises OutputError where no file can be made in it, or no folder of that name; leaves nothing there."""
     there = _nearest(folder)
     if not there.is_dir():
-        raise OutputError(f"{there} is not a folder" if there == folder else f"{folder}: {there} is not one")
+        where = "" if there == folder else f"{folder} cannot be made: "
+        raise OutputError(f"{where}{there} is not a folder")
     try:
         with tempfile.TemporaryFile(dir=there):
             pass
