@@ -1,4 +1,4 @@
-"""The `derain` command: pictures and folders in, pictures without rain out."""
+"""The `derain` command: images and folders in, images without rain out."""
 
 import argparse
 import sys
@@ -11,9 +11,9 @@ from derain.command.arguments import find_model, parse
 from derain.command.disk import OutputError as OutputError
 from derain.command.disk import check_folder, check_space, problem_of
 from derain.command.interruption import Interrupted, interruptible
-from derain.command.plan import Job, plan, read_output
+from derain.command.plan import Job, Output, plan, read_output
 from derain.command.progress import Progress
-from derain.command.report import REPORT_SUFFIXES, Outcome, Report, Status, left_out_lines, source_name
+from derain.command.report import REPORT_SUFFIXES, Outcome, Report, Status, left_out_lines, shown_name
 from derain.command.streams import STREAM
 from derain.command.watch import Watched, watch
 from derain.command.work import Wishes, derain_all
@@ -61,11 +61,8 @@ def _derain(options: argparse.Namespace, folder: Path, report: Report) -> None:
         streams.check_output()
     planned = plan(options.inputs, output, options.format)
     _note(planned.outcomes, report, options.quiet)
-    todo = planned.jobs
-    if output.folder is not None:
-        todo = _to_do(todo, options, report)
-        is_as_it_came = not (options.format or options.quality)
-        check_space(output.folder, sum(job.source_bytes for job in todo) if is_as_it_came else 1)
+    todo = planned.jobs if output.folder is None else _to_do(planned.jobs, options, report)
+    _check_space(todo, output, is_as_it_came=not (options.format or options.quality))
     engine = _engine(options, folder) if todo else None
     try:
         if engine:
@@ -82,7 +79,7 @@ def _watch(options: argparse.Namespace, folder: Path, report: Report) -> None:
     results = read_output(options.output, options.inputs).folder
     assert results is not None, "a folder is never derained into a file"
     check_folder(results)
-    watched = Watched(Path(options.inputs[0]), results, options.format)
+    watched = Watched(Path(options.inputs[0]), results, options.format)  # raises before the model is loaded
     engine, wishes = _engine(options, folder), _wishes(options)
 
     def work(new: Sequence[Job], changed: Sequence[Job], untold: Sequence[Outcome]) -> None:
@@ -113,12 +110,20 @@ def _to_do(jobs: Sequence[Job], options: argparse.Namespace, report: Report) -> 
     return todo
 
 
+def _check_space(jobs: Sequence[Job], output: Output, is_as_it_came: bool) -> None:
+    """Results in the formats of their sources take about as much; of others nobody knows."""
+    if output.folder is not None:
+        check_space(output.folder, sum(job.source_bytes for job in jobs) if is_as_it_came else 1)
+    elif output.file is not None and not output.is_in_place:
+        check_space(output.file.parent, 1)
+
+
 def _note(outcomes: Sequence[Outcome], report: Report, is_quiet: bool) -> None:
     """Of what there is nothing to do for: said, and in the report."""
     for outcome in outcomes:
         report.add(outcome)
         if outcome.status is Status.FAILED:
-            print(f"derain: {source_name(outcome.source)}: {outcome.reason}", file=sys.stderr)
+            print(f"derain: {shown_name(outcome.source)}: {outcome.reason}", file=sys.stderr)
     for line in left_out_lines(outcomes):
         _say(line, is_quiet)
 

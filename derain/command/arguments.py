@@ -15,7 +15,7 @@ from derain.registry import Registry
 
 _EPILOG = """\
 A FILE or FOLDER of results: `-o clean.jpg` is a file, by its suffix, and written over; any other name is a
-folder, in which pictures keep their names and their places, and what is there already is skipped. `-` is
+folder, in which images keep their names and their places, and what is there already is skipped. `-` is
 standard input, or standard output.
 
 exit status:
@@ -35,11 +35,13 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
             parser.error("the following arguments are required: -o/--output")
         options.output = STREAM
     if options.inputs.count(STREAM) > 1:
-        parser.error("standard input is one picture: - can be named once")
+        parser.error("standard input is one image: - can be named once")
     if options.watch and (len(options.inputs) > 1 or not Path(options.inputs[0]).is_dir()):
         parser.error("--watch takes one folder to look into")
+    if options.watch and options.report == STREAM:
+        parser.error("--report -: a watch has no end to print it at; name a file")
     if STREAM == options.output == options.report:
-        parser.error("--report -: standard output has the picture already")
+        parser.error("--report -: standard output has the image already")
     if options.quality and options.format and options.format.quality is None:
         parser.error(f"--quality: {options.format.name} has none")
     if options.lossless and options.format and not options.format.can_be_lossless:
@@ -96,7 +98,7 @@ def make_parser() -> argparse.ArgumentParser:
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("inputs", nargs="+", type=_name, metavar="PICTURE|FOLDER|-")
+    parser.add_argument("inputs", nargs="+", type=_name, metavar="IMAGE|FOLDER|-")
     parser.add_argument(
         "-o",
         "--output",
@@ -158,7 +160,7 @@ def _add_engine_options(parser: argparse.ArgumentParser) -> None:
         "--max-pixels",
         type=at_least(1),
         metavar="N",
-        help="refuse larger pictures; default: what fits this machine's memory",
+        help="refuse larger images; default: what fits this machine's memory",
     )
 
 

@@ -1,4 +1,4 @@
-"""The pictures in and below a folder, and what there is left out, with the reason."""
+"""The images in and below a folder, and what there is left out, with the reason."""
 
 import os
 from collections.abc import Iterator
@@ -9,7 +9,7 @@ from derain.formats import PICTURE_SUFFIXES, UNREAD_KINDS
 
 
 def walk(folder: Path, results: Path | None = None) -> Iterator[Path | Outcome]:
-    """Each file below, in order of their names: the path of a picture, or why it is none to derain.
+    """Each file below, in order of their names: the path of an image, or why it is none to derain.
 
     The folder `results` is passed by, should it lie inside. Symlinked folders are not entered, so that
     there are no loops. A folder that cannot be read is a failure, and the walk goes on.
@@ -53,12 +53,12 @@ def _folder_reason(entry: os.DirEntry[str]) -> str | None:
 
 
 def _file_outcome(entry: os.DirEntry[str], path: Path) -> Outcome | None:
-    """None for a picture. What is not named as one is in the report alone: few would expect a result."""
+    """None for an image. What is not named as one is in the report alone: few would expect a result."""
     suffix = path.suffix.lower()
     if suffix in UNREAD_KINDS:
         reason, is_told = f"{UNREAD_KINDS[suffix]} cannot be read", not entry.name.startswith(".")
     elif suffix not in PICTURE_SUFFIXES:
-        reason, is_told = "not named as a picture", False
+        reason, is_told = "not named as an image", False
     elif entry.name.startswith("."):
         # macOS leaves `._photo.jpg` beside `photo.jpg`.
         reason, is_told = "hidden files", not entry.name.startswith("._")

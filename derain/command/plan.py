@@ -28,7 +28,7 @@ class PlanError(DerainError):
 
 @dataclass(frozen=True)
 class Job:
-    """One picture to derain; a source of None is standard input, a target of None standard output."""
+    """One image to derain; a source of None is standard input, a target of None standard output."""
 
     source: Path | None
     target: Path | None
@@ -62,7 +62,7 @@ class Plan:
 
 @dataclass(frozen=True)
 class Source:
-    """A picture that was found. By its header: the format that it is answered in, and its size."""
+    """An image that was found. By its header: the format that it is answered in, and its size."""
 
     path: Path
     place: Path  # where it is in the folder that was named
@@ -72,34 +72,34 @@ class Source:
 
 
 def read_output(text: str, inputs: Sequence[str]) -> Output:
-    """A name with a picture's suffix is a file, any other one a folder, `-` standard output.
+    """A name with an image's suffix is a file, any other one a folder, `-` standard output.
 
-    Raises PlanError where it is none of them, or several pictures would go to one file.
+    Raises PlanError where it is none of them, or several images would go to one file.
     """
     is_single = len(inputs) == 1 and not Path(inputs[0]).is_dir()
     if text == STREAM:
         if not is_single:
-            raise PlanError("standard output takes the result of one picture: name a folder as --output")
+            raise PlanError("standard output takes the result of one image: name a folder as --output")
         return Output()
     path = Path(text)
     if path.is_dir() or text.endswith(("/", os.sep)):
         return Output(folder=path)
     is_in_place = _is_written_in_place(path)
-    is_file = is_in_place or _is_picture_name(path)
+    is_file = is_in_place or _is_image_name(path)
     if path.exists() and not (is_file and is_single):
-        raise PlanError(f"{path} is not a folder" + (", and no name of a picture" if is_single else ""))
+        raise PlanError(f"{path} is not a folder" + (", and no name of an image" if is_single else ""))
     if not is_file:
         return Output(folder=path)
     if not is_single:
         raise PlanError(
-            f"{path} is one picture by its name, but what is to be derained may be several: name a folder, "
+            f"{path} is one image by its name, but what is to be derained may be several: name a folder, "
             f"with {os.sep} at its end should it be called so"
         )
     return Output(file=path, is_in_place=is_in_place)
 
 
 def plan(inputs: Sequence[str], output: Output, image_format: ImageFormat | None = None) -> Plan:
-    """What goes where: a file by its name, a folder's pictures by their place in it.
+    """What goes where: a file by its name, a folder's images by their place in it.
 
     What is there, but left out, has its outcome, and so has what is not there or cannot be read.
     Raises PlanError where there is nothing to derain, where two files of one name would be written to one
@@ -115,9 +115,9 @@ def plan(inputs: Sequence[str], output: Output, image_format: ImageFormat | None
 
 
 def find(inputs: Sequence[str], results: Path) -> tuple[list[Source], list[Outcome]]:
-    """The pictures that are named, and those in folders; and what is none.
+    """The images that are named, and those in folders; and what is none.
 
-    Raises PlanError for no pictures at all, and for two of one name.
+    Raises PlanError for no images at all, and for two of one name.
     """
     found: dict[Path, Path] = {}  # by their places
     outcomes: list[Outcome] = []
@@ -196,7 +196,7 @@ def _written_by(file: Path) -> ImageFormat:
     return known
 
 
-def _is_picture_name(path: Path) -> bool:
+def _is_image_name(path: Path) -> bool:
     return path.suffix.lower() in FORMAT_OF or path.suffix.lower() in UNREAD_KINDS
 
 
@@ -204,11 +204,11 @@ def _is_written_in_place(path: Path) -> bool:
     """A device or a pipe; or an empty file that somebody made for it, under a name that says nothing."""
     if not path.exists():
         return False
-    return not path.is_file() or (not path.stat().st_size and not _is_picture_name(path))
+    return not path.is_file() or (not path.stat().st_size and not _is_image_name(path))
 
 
 def _in_input(text: str, results: Path) -> Iterator[tuple[Path, Path] | Outcome]:
-    """Pictures, each with its place in the folder that was named, and what is left out."""
+    """Images, each with its place in the folder that was named, and what is left out."""
     if text == STREAM:
         raise PlanError("standard input has no name to keep: name a file as --output, alone")
     given = Path(text)
@@ -248,7 +248,7 @@ def _by_pillow(path: Path) -> tuple[ImageFormat, int] | None:
 
 
 def _check_sources_are_safe(jobs: Sequence[Job]) -> None:
-    """Raises PlanError for a result that would be written over a picture that is to be derained."""
+    """Raises PlanError for a result that would be written over an image that is to be derained."""
     sources = {job.source.resolve() for job in jobs if job.source}
     for job in jobs:
         if job.source is None or job.target is None:

@@ -7,7 +7,7 @@ from typing import Any
 from tqdm import tqdm
 
 from derain.command.plan import Job
-from derain.command.report import Outcome, Status, source_name
+from derain.command.report import Outcome, Status, shown_name
 
 _BAR = (
     "{percentage:3.0f}%|{bar}| {n:.1f} of {total:.1f} MP [{elapsed}<{remaining}, {rate_noinv_fmt}]{postfix}"
@@ -15,9 +15,9 @@ _BAR = (
 
 
 class Progress:
-    """A bar over all jobs, where standard error is a terminal; it moves within a picture as well.
+    """A bar over all jobs, where standard error is a terminal; it moves within an image as well.
 
-    `has_lines` says a line of each picture that is done instead. Failures are always said.
+    `has_lines` says a line of each image that is done instead. Failures are always said.
     """
 
     def __init__(self, jobs: Sequence[Job], is_quiet: bool = False, has_lines: bool = False) -> None:
@@ -25,7 +25,7 @@ class Progress:
         self._number = 0
         self._is_quiet = is_quiet
         self._has_lines = has_lines
-        self._pixels, self._is_begun = 0, False  # of the picture in work
+        self._pixels, self._is_begun = 0, False  # of the image in work
         self._total = sum(job.pixels for job in jobs) / 1e6
         self._bar: tqdm[Any] = tqdm(
             total=self._total,
@@ -36,13 +36,13 @@ class Progress:
             delay=0.1,
             disable=True if is_quiet or has_lines else None,
         )
-        self._done = 0.0  # megapixels of the pictures before
+        self._done = 0.0  # megapixels of the images before
 
     def begin(self, job: Job, pixels: int) -> None:
         """`pixels` is what its header says now."""
         self._number += 1
         self._expect(job, pixels)
-        text = f"{self._number} of {self._count}, {source_name(job.source)}"
+        text = f"{self._number} of {self._count}, {shown_name(job.source)}"
         self._bar.set_postfix_str(text, refresh=False)
         self._move(0)
 
@@ -56,9 +56,9 @@ class Progress:
         self._move(0)
         self._pixels, self._is_begun = 0, False
         if outcome.status is Status.FAILED:
-            self.complain(f"{source_name(outcome.source)}: {outcome.reason}")
+            self.complain(f"{shown_name(outcome.source)}: {outcome.reason}")
         elif self._has_lines:
-            self.say(f"{source_name(outcome.source)}: {outcome.status} in {outcome.seconds:.1f} s")
+            self.say(f"{shown_name(outcome.source)}: {outcome.status} in {outcome.seconds:.1f} s")
 
     def say(self, text: str) -> None:
         if not self._is_quiet:

@@ -61,6 +61,12 @@ def source_name(source: Path | None) -> str:
     return os.fspath(source) if source else STANDARD_INPUT
 
 
+def shown_name(source: Path | None) -> str:
+    """For a terminal, which obeys what is in a name and cannot be printed."""
+    name = source_name(source)
+    return name if name.isprintable() else repr(name)
+
+
 class Report:
     """The outcomes of a run, the last one of each file; written to a file, or to standard output for `-`."""
 
@@ -116,7 +122,7 @@ def left_out_lines(outcomes: Iterable[Outcome]) -> list[str]:
     by_reason: dict[str, list[str]] = {}
     for outcome in outcomes:
         if outcome.status is Status.LEFT_OUT and outcome.is_told:
-            by_reason.setdefault(outcome.reason, []).append(source_name(outcome.source))
+            by_reason.setdefault(outcome.reason, []).append(shown_name(outcome.source))
     return [f"left out, {reason}: {_some(names)}" for reason, names in by_reason.items()]
 
 

@@ -1,4 +1,4 @@
-"""Standard input and output, as pictures go through them."""
+"""Standard input and output, as images go through them."""
 
 import os
 import sys
@@ -10,19 +10,19 @@ STANDARD_INPUT, STANDARD_OUTPUT = "standard input", "standard output"
 
 
 class StreamError(DerainError):
-    """A stream that no picture can go through."""
+    """A stream that no image can go through."""
 
 
 def check_input() -> None:
-    """Raises StreamError where somebody would have to type the picture."""
+    """Raises StreamError where somebody would have to type the image."""
     if sys.stdin is None or sys.stdin.isatty():
-        raise StreamError("standard input is a terminal: pipe a picture into it")
+        raise StreamError("standard input is a terminal: pipe an image into it")
 
 
 def check_output() -> None:
     """Raises StreamError where the bytes would be shown as text."""
     if sys.stdout is None or sys.stdout.isatty():
-        raise StreamError("standard output is a terminal: send the picture to a file or another program")
+        raise StreamError("standard output is a terminal: send the image to a file or another program")
 
 
 def read_input() -> bytes:

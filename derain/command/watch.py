@@ -1,4 +1,4 @@
-"""Looks again and again into a folder for pictures that are new or changed, and have all arrived."""
+"""Looks again and again into a folder for images that are new or changed, and have all arrived."""
 
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -8,7 +8,7 @@ from typing import NoReturn
 
 from derain.command.folder import walk
 from derain.command.names import Namer
-from derain.command.plan import Job, Source, look_at, name_targets
+from derain.command.plan import Job, PlanError, Source, look_at, name_targets
 from derain.command.report import Outcome
 from derain.formats import ImageFormat
 
@@ -38,9 +38,14 @@ class Arrivals:
 
 
 class Watched:
-    """A folder that is watched, and what its pictures are called in the folder of results."""
+    """A folder that is watched, and what its images are called in the folder of results.
+
+    Raises PlanError where that is the same folder: results would be derained again, and their results.
+    """
 
     def __init__(self, folder: Path, results: Path, image_format: ImageFormat | None) -> None:
+        if folder.resolve() == results.resolve():
+            raise PlanError(f"{folder} cannot take the results while it is watched; choose another --output")
         self._folder = folder
         self._results = results
         self._format = image_format

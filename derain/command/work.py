@@ -25,7 +25,7 @@ _DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 
 
 class WorkError(DerainError):
-    """The network failed on a picture that is sound."""
+    """The network failed on an image that is sound."""
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ def derain_all(
 
 
 def derain_file(engine: Engine, job: Job, wishes: Wishes, progress: Progress) -> Outcome:
-    """One picture, in the job's format or the one it came in. Raises DerainError or OSError."""
+    """One image, in the job's format or the one it came in. Raises DerainError or OSError."""
     started = time.monotonic()
     data = read_input() if job.source is None else job.source.read_bytes()
     header = _read_header(data, wishes.max_pixels)

@@ -161,11 +161,11 @@ def test_an_empty_file_made_for_it(command: Command, here: Path) -> None:
         (["rain.jpg", "-o", ""], "'' is no name of a file or folder"),
         (["rain.jpg", "-o", "out", "-m", ""], "'' is no name of a file or folder"),
         (["rain.jpg", "-o", "out", "--report", ""], "'' is no name of a file or folder"),
-        (["rain.jpg", "rain.jpg", "-o", "new.jpg"], "new.jpg is one picture by its name"),
-        (["in", "-o", "new.jpg"], "new.jpg is one picture by its name"),
+        (["rain.jpg", "rain.jpg", "-o", "new.jpg"], "new.jpg is one image by its name"),
+        (["in", "-o", "new.jpg"], "new.jpg is one image by its name"),
         (["rain.jpg", "-o", "rain.jpg"], "rain.jpg would be written over itself"),
         (["rain.jpg", "-o", "link.jpg"], "rain.jpg would be written over itself"),
-        (["rain.jpg", "-o", "text.txt"], "text.txt is not a folder, and no name of a picture"),
+        (["rain.jpg", "-o", "text.txt"], "text.txt is not a folder, and no name of an image"),
         (["rain.jpg", "-o", "new.gif"], "no result can be written as .gif, but as .jpg, .png, .webp, .tif,"),
         (["rain.jpg", "-o", "new.HEIC"], "no result can be written as .HEIC"),
         (["rain.jpg", "-o", "new.dng"], "no result can be written as .dng"),
@@ -186,12 +186,12 @@ def test_an_empty_file_made_for_it(command: Command, here: Path) -> None:
         (["rain.jpg", "-o", "out", "--device", "0", "--provider", "cpu"], "device 0 was asked for"),
         (["rain.jpg", "-o", "out", "--report", "r.txt"], "r.txt: it can be written as .json or .csv"),
         (["rain.jpg", "-o", "out", "--report", "none/r.csv"], "none is not a folder"),
-        (["rain.jpg", "-o", "-", "--report", "-"], "standard output has the picture already"),
+        (["rain.jpg", "-o", "-", "--report", "-"], "standard output has the image already"),
         (["rain.jpg"], "required: -o/--output"),
         (["-", "-", "-o", "-"], "- can be named once"),
         (["-", "rain.jpg", "-o", "out"], "standard input has no name to keep"),
         (["-", "-o", "out"], "standard input has no name to keep"),
-        (["in", "-o", "-"], "standard output takes the result of one picture"),
+        (["in", "-o", "-"], "standard output takes the result of one image"),
         (["pipe", "-o", "out"], "pipe is a device or a pipe, and has no name to keep"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
@@ -270,7 +270,7 @@ def test_a_terminal_is_no_place_for_pictures(
             status, said = command("-", "-o", "clean.jpg")
         assert (status, said) == (
             2,
-            "derain: error: standard input is a terminal: pipe a picture into it\n",
+            "derain: error: standard input is a terminal: pipe an image into it\n",
         )
     finally:
         os.close(terminal)
@@ -519,6 +519,10 @@ def test_a_full_disk_is_found_before_the_work(
     assert status == 2
     assert "out has no room: the results take about " in said
     assert not (here / "out").exists()
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage(10**9, 10**9, 0))
+    for where in (["-o", "out", "--format", "avif"], ["-o", "clean.jpg"]):
+        assert command("rain.jpg", *where)[0] == 2
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage(10**9, 10**9 - 100, 100))
     check_space(here, 100)
     with pytest.raises(OutputError):
         check_space(here, 101)
@@ -623,6 +627,17 @@ def test_names_that_are_no_text(suffix: str, command: Command, here: Path) -> No
     assert command("in", "-o", "out", "--report", f"r.{suffix}")[0] == 0
     assert [os.fsencode(path.name) for path in (here / "out").iterdir()] == [b"\xff\n.jpg"]
     assert (here / f"r.{suffix}").stat().st_size
+
+
+def test_names_do_nothing_to_a_terminal(command: Command, here: Path) -> None:
+    (here / "in").mkdir()
+    (here / "in" / "a\x1b[2J.jpg").write_bytes(b"GIF89a")
+    (here / "in" / "b\n.gif").touch()
+    status, said = command("in", "-o", "out")
+    assert status == 1
+    assert "'in/a\\x1b[2J.jpg': GIF is not supported" in said
+    assert "left out, GIF cannot be read: 'in/b\\n.gif'\n" in said
+    assert "\x1b" not in said
 
 
 # Interruptions

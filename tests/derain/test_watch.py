@@ -134,6 +134,13 @@ def test_only_a_folder_is_watched(
     assert "--watch takes one folder" in capsys.readouterr().err
 
 
+def test_results_are_not_watched(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([str(tmp_path), "-o", f"{tmp_path}/../{tmp_path.name}", "--watch"]) == 2
+    assert "cannot take the results while it is watched" in capsys.readouterr().err
+    with pytest.raises(SystemExit, match="2"):
+        main([str(tmp_path), "-o", "out", "--watch", "--report", "-"])
+
+
 @pytest.mark.slow
 def test_a_signal_ends_the_watch(model: Path, tmp_path: Path) -> None:
     """As a service manager does it, in a process of its own."""
