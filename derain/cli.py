@@ -30,13 +30,20 @@ def main(arguments: list[str] | None = None) -> int:
         with interruptible():
             return _run(options)
     except (DerainError, OSError) as error:
-        print(f"derain: error: {error}", file=sys.stderr)
+        print(f"derain: error: {_in_words(error)}", file=sys.stderr)
         return USAGE
     except KeyboardInterrupt as interrupt:
         print("\nderain: interrupted; the same command goes on with what is left", file=sys.stderr)
         if isinstance(interrupt, Interrupted):
             interrupt.end_process()
         return INTERRUPTED
+
+
+def _in_words(error: Exception) -> str:
+    """The system's own errors without their numbers."""
+    if not isinstance(error, OSError) or not error.strerror:
+        return str(error)
+    return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
 
 
 def _run(options: argparse.Namespace) -> int:

@@ -173,7 +173,7 @@ def test_an_empty_file_made_for_it(command: Command, here: Path) -> None:
         (["rain.jpg", "-o", "new.png", "--format", "jpg"], "named as PNG, but --format says JPEG"),
         (["rain.jpg", "-o", "text.txt/new.png"], "text.txt is not a folder"),
         (["rain.jpg", "-o", "text.txt/new"], "text.txt/new cannot be made: text.txt is not a folder"),
-        (["rain.jpg", "-o", f"{'n' * 260}.png"], "too long"),
+        (["rain.jpg", "-o", f"{'n' * 260}.png"], "n.png: File name too long"),
         (["none.jpg", "-o", "new.jpg"], "none.jpg does not exist"),
         (["rain.jpg", "-o", "out", "--format", "gif"], "'gif' is no format that can be written: jpeg, png,"),
         (["rain.jpg", "-o", "out", "--format", "heic"], "HEIC can be read, but not written"),
