@@ -16,7 +16,7 @@ from derain.command.progress import Progress
 from derain.command.report import REPORT_SUFFIXES, Outcome, Report, Status, left_out_lines, shown_name
 from derain.command.streams import STREAM
 from derain.command.watch import Watched, watch
-from derain.command.work import Wishes, derain_all
+from derain.command.work import ResultOptions, derain_all
 from derain.engine import DEFAULT_MODEL, Engine, Provider, affordable_pixels
 from derain.errors import DerainError
 
@@ -73,7 +73,7 @@ def _derain(options: argparse.Namespace, folder: Path, report: Report) -> None:
     engine = _engine(options, folder) if todo else None
     try:
         if engine:
-            derain_all(engine, todo, _wishes(options), report, Progress(todo, options.quiet))
+            derain_all(engine, todo, _result_options(options), report, Progress(todo, options.quiet))
             engine.close()
     finally:
         report.write()
@@ -87,12 +87,12 @@ def _watch(options: argparse.Namespace, folder: Path, report: Report) -> None:
     assert results is not None, "a folder is never derained into a file"
     check_folder(results)
     watched = Watched(Path(options.inputs[0]), results, options.format)  # raises before the model is loaded
-    engine, wishes = _engine(options, folder), _wishes(options)
+    engine, wanted = _engine(options, folder), _result_options(options)
 
     def work(new: Sequence[Job], changed: Sequence[Job], untold: Sequence[Outcome]) -> None:
         _note(untold, report, options.quiet)
         todo = [*_to_do(new, options, report), *changed]
-        derain_all(engine, todo, wishes, report, Progress(todo, options.quiet, has_lines=True))
+        derain_all(engine, todo, wanted, report, Progress(todo, options.quiet, has_lines=True))
         report.write()
 
     _say(f"watching {options.inputs[0]}; Ctrl+C ends it", options.quiet)
@@ -144,8 +144,8 @@ def _engine(options: argparse.Namespace, folder: Path) -> Engine:
     return Engine(folder, Provider(options.provider), options.threads, device=options.device)
 
 
-def _wishes(options: argparse.Namespace) -> Wishes:
-    return Wishes(
+def _result_options(options: argparse.Namespace) -> ResultOptions:
+    return ResultOptions(
         max_pixels=options.max_pixels or affordable_pixels(),
         strength=options.strength,
         explains=options.explain,

@@ -29,7 +29,7 @@ class WorkError(DerainError):
 
 
 @dataclass(frozen=True)
-class Wishes:
+class ResultOptions:
     """What a result is to be like."""
 
     max_pixels: int
@@ -41,13 +41,13 @@ class Wishes:
 
 
 def derain_all(
-    engine: Engine, jobs: Sequence[Job], wishes: Wishes, report: Report, progress: Progress
+    engine: Engine, jobs: Sequence[Job], wanted: ResultOptions, report: Report, progress: Progress
 ) -> None:
     """Each has its outcome in the report, also when it is interrupted, or the disk is full."""
     waiting = deque(jobs)
     try:
         while waiting:
-            outcome, has_disk = _try(engine, waiting[0], wishes, progress)
+            outcome, has_disk = _try(engine, waiting[0], wanted, progress)
             report.add(outcome)
             progress.end(waiting.popleft(), outcome)
             if not has_disk:
@@ -58,25 +58,25 @@ def derain_all(
         progress.close()
 
 
-def derain_file(engine: Engine, job: Job, wishes: Wishes, progress: Progress) -> Outcome:
+def derain_file(engine: Engine, job: Job, wanted: ResultOptions, progress: Progress) -> Outcome:
     """One image, in the job's format or the one it came in. Raises DerainError or OSError."""
     started = time.monotonic()
     data = read_input() if job.source is None else job.source.read_bytes()
-    header = _read_header(data, wishes.max_pixels)
+    header = _read_header(data, wanted.max_pixels)
     progress.begin(job, header.width * header.height)
     photo = decode_photo(data, header)
-    derained = _derain(engine, photo, wishes, progress.note)
+    derained = _derain(engine, photo, wanted, progress.note)
     target = job.format or photo.format.answer_format
-    _write(job, _encode(derained, target, wishes))
+    _write(job, _encode(derained, target, wanted))
     height, width = photo.picture.shape[:2]
     seconds = time.monotonic() - started
     return Outcome(job.source, Status.DERAINED, job.target, width=width, height=height, seconds=seconds)
 
 
-def _try(engine: Engine, job: Job, wishes: Wishes, progress: Progress) -> tuple[Outcome, bool]:
+def _try(engine: Engine, job: Job, wanted: ResultOptions, progress: Progress) -> tuple[Outcome, bool]:
     """What became of it, and whether there is a disk for the next one."""
     try:
-        return derain_file(engine, job, wishes, progress), True
+        return derain_file(engine, job, wanted, progress), True
     except OSError as error:
         reason = error.strerror or str(error)
         return job.failed(reason[:1].lower() + reason[1:]), error.errno not in _DISK_ERRORS
@@ -93,23 +93,25 @@ def _read_header(data: bytes, max_pixels: int) -> Header:
         raise ImageTooLargeError(f"{error}; --max-pixels may allow more, which takes more memory") from error
 
 
-def _derain(engine: Engine, photo: Photo, wishes: Wishes, note_progress: NoteProgress) -> Photo:
+def _derain(engine: Engine, photo: Photo, wanted: ResultOptions, note_progress: NoteProgress) -> Photo:
     derain = partial(engine.derain, note_progress=note_progress)
     try:
-        derained = derain_photo(derain, photo, wishes.strength)
+        derained = derain_photo(derain, photo, wanted.strength)
     except (DerainError, OSError, MemoryError):
         raise
     except Exception as error:  # whatever onnxruntime raises, such as of a GPU without memory
         raise WorkError(f"the model failed: {error}") from error
-    if not wishes.explains:
+    if not wanted.explains:
         return derained
     removed = rain_layer(to_8_bits(photo.picture), to_8_bits(derained.picture))
     return Photo(removed, None, False, None, None, photo.format)
 
 
-def _encode(photo: Photo, target: ImageFormat, wishes: Wishes) -> bytes:
-    is_lossless = wishes.is_lossless and target.can_be_lossless
-    return encode_photo(photo, target, wishes.quality, is_lossless, keep_metadata=wishes.keeps_metadata)
+def _encode(photo: Photo, target: ImageFormat, wanted: ResultOptions) -> bytes:
+    keep_metadata = wanted.keeps_metadata
+    if wanted.is_lossless and target.can_be_lossless:
+        return encode_photo(photo, target, lossless=True, keep_metadata=keep_metadata)
+    return encode_photo(photo, target, wanted.quality, keep_metadata=keep_metadata)
 
 
 def _write(job: Job, data: bytes) -> None:
