@@ -16,6 +16,8 @@ def main() -> int:
             raise
         print(f"derain: error: {error}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:  # while they are loaded
+        return 130
     return cli.main()
 
 

@@ -59,12 +59,12 @@ class Batcher(Generic[Job]):
         jobs: Sequence[Job],
         shape: Shape,
         given_up: Event | None,
-        note_progress: NoteProgress | None = None,
+        note_progress: NoteProgress = lambda done, tiles: None,
     ) -> None:
         """Returns when all tiles of a picture are done; raises what running one of them raised.
 
-        Raises GivenUpError between two runs once `given_up` is set. `note_progress` is called after each
-        tile, in order, by the caller's own thread: what it raises is raised here.
+        Raises GivenUpError between two runs once `given_up` is set. `note_progress` is called before the
+        first tile and after each, in order, by the caller's own thread: what it raises is raised here.
         """
         picture = _Picture(shape, deque(jobs), given_up)
         try:
@@ -73,10 +73,10 @@ class Batcher(Generic[Job]):
                 for _ in jobs:  # more calls than runs: those that find nothing do nothing
                     self._pool.submit(self._run_next)
             done = 0
+            note_progress(done, len(jobs))
             while not picture.ended.get():
                 done += 1
-                if note_progress is not None:
-                    note_progress(done, len(jobs))
+                note_progress(done, len(jobs))
         finally:
             with self._lock:
                 self._drop(picture)
@@ -84,8 +84,7 @@ class Batcher(Generic[Job]):
             raise picture.error
         if picture.is_given_up:
             raise GivenUpError("nobody waits for the picture any more")
-        if note_progress is not None:
-            note_progress(len(jobs), len(jobs))
+        note_progress(len(jobs), len(jobs))
 
     def close(self) -> None:
         """Returns when all that waited is done."""

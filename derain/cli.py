@@ -1,148 +1,159 @@
-"""The `derain` command: pictures and folders in, pictures without rain out."""
+"""The `derain` command: images and folders in, images without rain out."""
 
 import argparse
 import sys
-from collections.abc import Callable, Collection, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 
-from tqdm import tqdm
-
-from derain.engine import DEFAULT_MODEL, Engine, Provider
-from derain.errors import DerainError, ImageError
-from derain.formats import FORMAT_OF, PICTURE_SUFFIXES
-from derain.header import read_header
-from derain.image import is_picture, write_atomically
-from derain.photo import decode_photo, derain_photo, encode_photo
+from derain.command import streams
+from derain.command.arguments import at_least as at_least
+from derain.command.arguments import parse
+from derain.command.disk import OutputError as OutputError
+from derain.command.disk import check_folder, check_space, problem_of
+from derain.command.interruption import Interrupted, interruptible
+from derain.command.plan import Job, Output, plan, read_output
+from derain.command.progress import Progress
+from derain.command.report import REPORT_SUFFIXES, Outcome, Report, Status, left_out_lines, shown_name
+from derain.command.streams import STREAM
+from derain.command.watch import Watched, watch
+from derain.command.work import ResultOptions, derain_all
+from derain.engine import DEFAULT_MODEL, Engine, Provider, affordable_pixels
+from derain.errors import DerainError
+from derain.registry import find_model
 
 DONE, SOME_FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130
 
 
-@dataclass(frozen=True)
-class Job:
-    source: Path
-    target: Path
-
-
-class PlanError(DerainError):
-    """Inputs and outputs that cannot be what was meant."""
-
-
-class OutputError(DerainError):
-    """A file that cannot be written where it was asked for."""
-
-
 def main(arguments: list[str] | None = None) -> int:
-    """Exit status: 0 all done or done before, 1 some failed, 2 nothing could be started."""
-    options = _parser().parse_args(arguments)
+    """The exit status: `derain --help` says what each means."""
+    options = parse(arguments)
     try:
-        jobs = plan(options.inputs, options.output)
-        todo = [job for job in jobs if options.overwrite or not job.target.exists()]
-        engine = Engine(options.model, Provider(options.provider), options.threads) if todo else None
-        keep_metadata = not options.strip_metadata
-        failed = _run(engine, todo, options.strength, keep_metadata) if engine else 0
+        with interruptible():
+            return _run(options)
     except (DerainError, OSError) as error:
-        print(f"derain: error: {error}", file=sys.stderr)
+        print(f"derain: error: {_in_words(error)}", file=sys.stderr)
         return USAGE
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as interrupt:
         print("\nderain: interrupted; the same command goes on with what is left", file=sys.stderr)
+        if isinstance(interrupt, Interrupted):
+            interrupt.end_process()
         return INTERRUPTED
-    skipped = len(jobs) - len(todo)
-    print(
-        f"{len(todo) - failed} derained, {skipped} already there, {failed} failed; in {options.output}",
-        file=sys.stderr,
-    )
-    return SOME_FAILED if failed else DONE
 
 
-def plan(inputs: Iterable[Path], output: Path) -> list[Job]:
-    """What goes where: a file by its name, a folder's pictures by their place in it.
-
-    What cannot be written in the format it is in gets the name of the one it is answered in.
-
-    Raises PlanError for an input that is not there or has no pictures, for two that would
-    be written to one place, and for one that would be written over itself.
-    """
-    if output.exists() and not output.is_dir():
-        raise PlanError(f"{output} is not a folder")
-    jobs: list[Job] = []
-
-    def add(source: Path, place: Path) -> None:
-        known = FORMAT_OF.get(source.suffix.lower())
-        if known and not known.writable:
-            place = place.with_suffix(known.answer_format.suffixes[0])
-        jobs.append(Job(source, output / place))
-
-    for given in inputs:
-        if given.is_dir():
-            found = _pictures(given, output)
-            if not found:
-                raise PlanError(f"no pictures in {given} (known: {', '.join(sorted(PICTURE_SUFFIXES))})")
-            for path in found:
-                add(path, path.relative_to(given))
-        elif given.exists():
-            add(given, Path(given.name))
-        else:
-            raise PlanError(f"{given} does not exist")
-    by_target: dict[Path, Job] = {}
-    for job in jobs:
-        if job.target.resolve() == job.source.resolve():
-            raise PlanError(f"{job.source} would be written over itself; choose another --output")
-        other = by_target.setdefault(job.target, job).source
-        if other.resolve() != job.source.resolve():
-            raise PlanError(f"{other} and {job.source} would both be written to {job.target}")
-    return list(by_target.values())
+def _in_words(error: Exception) -> str:
+    """The system's own errors without their numbers."""
+    if not isinstance(error, OSError) or not error.strerror:
+        return str(error)
+    return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
 
 
-def derain_file(engine: Engine, job: Job, strength: float = 1.0, keep_metadata: bool = True) -> None:
-    """One picture, in the format it came in where that can be written. Raises ImageError or OSError."""
-    data = job.source.read_bytes()
-    photo = derain_photo(engine.derain, decode_photo(data, read_header(data)), strength)
-    derained = encode_photo(photo, photo.format.answer_format, keep_metadata=keep_metadata)
-    job.target.parent.mkdir(parents=True, exist_ok=True)
-    write_atomically(job.target, derained)
+def _run(options: argparse.Namespace) -> int:
+    if options.report not in (None, STREAM):
+        check_output(Path(options.report), REPORT_SUFFIXES)
+        check_folder(Path(options.report).parent)
+    folder = find_model(options.model) if options.model else DEFAULT_MODEL
+    report = Report(options.report, folder.resolve().name)
+    if options.watch:
+        _watch(options, folder, report)
+    else:
+        _derain(options, folder, report)
+    return SOME_FAILED if report.count(Status.FAILED) or report.count(Status.NOT_TRIED) else DONE
 
 
-def _run(engine: Engine, jobs: list[Job], strength: float, keep_metadata: bool) -> int:
-    """The number that failed: each says why, and the others go on."""
-    failed = 0
-    with tqdm(jobs, unit="picture", disable=None) as progress:
-        for job in progress:
-            try:
-                derain_file(engine, job, strength, keep_metadata)
-            except (ImageError, OSError) as error:
-                failed += 1
-                progress.write(f"derain: {job.source}: {error}", file=sys.stderr)
-    return failed
-
-
-def _pictures(folder: Path, output: Path) -> list[Path]:
-    """In and below the folder; not the earlier results, should the output folder lie inside."""
-    found = [path for path in sorted(folder.rglob("*")) if is_picture(path)]
-    results = output.resolve()
-    has_results = folder.resolve() in results.parents
-    return [path for path in found if not (has_results and results in path.resolve().parents)]
-
-
-def at_least(lowest: int) -> Callable[[str], int]:
-    """For argparse: reads a whole number that is not below `lowest`, itself 0 or more."""
-
-    def read(text: str) -> int:
-        if not text.isdecimal() or int(text) < lowest:
-            raise argparse.ArgumentTypeError(f"{text!r} is no whole number of {lowest} or more")
-        return int(text)
-
-    return read
-
-
-def _strength(text: str) -> float:
+def _derain(options: argparse.Namespace, folder: Path, report: Report) -> None:
+    """All that can be known before is checked before the model is loaded."""
+    output = read_output(options.output, options.inputs)
+    if STREAM in options.inputs:
+        streams.check_input()
+    if output.is_stream:
+        streams.check_output()
+    planned = plan(options.inputs, output, options.format)
+    _note(planned.outcomes, report, options.quiet)
+    todo = planned.jobs if output.folder is None else _to_do(planned.jobs, options, report)
+    _check_space(todo, output, is_as_it_came=not (options.format or options.quality))
+    engine = _engine(options, folder) if todo else None
     try:
-        value = float(text)
-    except ValueError:
-        value = -1
-    if not 0 <= value <= 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is no number from 0 to 1")
-    return value
+        if engine:
+            derain_all(engine, todo, _result_options(options), report, Progress(todo, options.quiet))
+            engine.close()
+    finally:
+        report.write()
+        if not (options.quiet or output.is_stream):
+            print(report.summary(options.output), file=sys.stderr)
+
+
+def _watch(options: argparse.Namespace, folder: Path, report: Report) -> None:
+    """Ends by being interrupted."""
+    results = read_output(options.output, options.inputs).folder
+    assert results is not None, "a folder is never derained into a file"
+    check_folder(results)
+    watched = Watched(Path(options.inputs[0]), results, options.format)  # raises before the model is loaded
+    engine, wanted = _engine(options, folder), _result_options(options)
+
+    def work(new: Sequence[Job], changed: Sequence[Job], untold: Sequence[Outcome]) -> None:
+        _note(untold, report, options.quiet)
+        todo = [*_to_do(new, options, report), *changed]
+        derain_all(engine, todo, wanted, report, Progress(todo, options.quiet, has_lines=True))
+        report.write()
+
+    _say(f"watching {options.inputs[0]}; Ctrl+C ends it", options.quiet)
+    try:
+        watch(watched, work)
+    finally:
+        report.write()
+        _say(report.summary(options.output), options.quiet)
+
+
+def _to_do(jobs: Sequence[Job], options: argparse.Namespace, report: Report) -> list[Job]:
+    """Those that can be written and are not there already; of the others, the report has why."""
+    todo = []
+    for job in jobs:
+        assert job.target is not None, "results in a folder have names"
+        if problem := problem_of(job.target):
+            _note([job.failed(problem)], report, options.quiet)
+        elif job.target.exists() and not options.overwrite:
+            report.add(Outcome(job.source, Status.THERE, job.target))
+        else:
+            todo.append(job)
+    return todo
+
+
+def _check_space(jobs: Sequence[Job], output: Output, is_as_it_came: bool) -> None:
+    """Results in the formats of their sources take about as much; of others nobody knows."""
+    if output.folder is not None:
+        check_space(output.folder, sum(job.source_bytes for job in jobs) if is_as_it_came else 1)
+    elif output.file is not None and not output.is_in_place:
+        check_space(output.file.parent, 1)
+
+
+def _note(outcomes: Sequence[Outcome], report: Report, is_quiet: bool) -> None:
+    """Of what there is nothing to do for: said, and in the report."""
+    for outcome in outcomes:
+        report.add(outcome)
+        if outcome.status is Status.FAILED:
+            print(f"derain: {shown_name(outcome.source)}: {outcome.reason}", file=sys.stderr)
+    for line in left_out_lines(outcomes):
+        _say(line, is_quiet)
+
+
+def _say(text: str, is_quiet: bool) -> None:
+    if not is_quiet:
+        print(f"derain: {text}", file=sys.stderr)
+
+
+def _engine(options: argparse.Namespace, folder: Path) -> Engine:
+    return Engine(folder, Provider(options.provider), options.threads, device=options.device)
+
+
+def _result_options(options: argparse.Namespace) -> ResultOptions:
+    return ResultOptions(
+        max_pixels=options.max_pixels or affordable_pixels(),
+        strength=options.strength,
+        explains=options.explain,
+        quality=options.quality,
+        is_lossless=options.lossless,
+        keeps_metadata=not options.strip_metadata,
+    )
 
 
 def check_output(path: Path, suffixes: Collection[str] = ()) -> None:
@@ -165,27 +176,6 @@ def run_command(work: Callable[[], int]) -> int:
     except KeyboardInterrupt:
         print("\ninterrupted", file=sys.stderr)
         return INTERRUPTED
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="derain", description="Takes rain out of photographs.")
-    parser.add_argument("inputs", nargs="+", type=Path, metavar="PICTURE|FOLDER")
-    parser.add_argument("-o", "--output", type=Path, required=True, metavar="FOLDER", help="where results go")
-    parser.add_argument(
-        "-m", "--model", type=Path, default=DEFAULT_MODEL, metavar="FOLDER", help="default: %(default)s"
-    )
-    parser.add_argument(
-        "--provider", choices=[provider.value for provider in Provider], default=Provider.AUTO.value
-    )
-    parser.add_argument("--threads", type=at_least(1), metavar="N", help="on the CPU; default: all cores")
-    parser.add_argument(
-        "--strength", type=_strength, default=1.0, metavar="0..1", help="how much of the rain to take out"
-    )
-    parser.add_argument(
-        "--strip-metadata", action="store_true", help="leave out EXIF and resolution, not the colour profile"
-    )
-    parser.add_argument("--overwrite", action="store_true", help="also what is already in the output folder")
-    return parser
 
 
 if __name__ == "__main__":

@@ -44,6 +44,11 @@ _MOST_TILE_PIXELS = 8 * 1024**2  # beyond, less than a tenth is left to gain
 _GPU_TILE_PIXELS = 2 * 1024**2  # a GPU's memory is its own, and smaller
 _ASSUMED_MEMORY = 4 * 1024**3  # where the system does not say
 
+# Of a whole picture, from its file to that of the result, besides the tiles in work.
+_BYTES_PER_WHOLE_PIXEL = 32
+_SHARE_OF_WHOLE = 0.5
+_MOST_PIXELS = 2**30  # OpenCV decodes no more
+
 # What has no more pixels takes less time than another thread to be woken.
 _SMALL_PIXELS = 64**2
 
@@ -112,8 +117,10 @@ class Engine:
     more pixels together than the largest tile; `note_run` is told how many did, by the thread that ran
     them. None: 1 on the CPU, 8 elsewhere. A network that takes one picture at a time is given no more.
 
+    `device` is the number of the GPU to run on; where several providers might do, it asks for CUDA.
+
     Raises ModelError for a folder that is no sound model, and ProviderError where the
-    provider asked for is not there: it never falls back to another one unasked.
+    provider or device asked for is not there: it never falls back to another one unasked.
     """
 
     def __init__(
@@ -124,9 +131,10 @@ class Engine:
         tile_pixels: int | None = None,
         tile_batch: int | None = None,
         note_run: Callable[[int], object] = lambda tiles: None,
+        device: int | None = None,
     ) -> None:
         self.manifest = load_manifest(folder)
-        self.provider, self._session = _start(folder / self.manifest.file.name, provider)
+        self.provider, self._session = _start(folder / self.manifest.file.name, provider, device)
         # Threads that share a convolution wait for one another; so each run has one thread.
         # A GPU takes one tile after the other.
         cores = min(usable_cores(), _MOST_THREADS)
@@ -144,7 +152,7 @@ class Engine:
         self._check_inputs(folder)
         self._estimator: _RainEstimator | None = None
         if (estimator := self.manifest.estimator) is not None:
-            self._estimator = _RainEstimator(folder, estimator, self.provider)
+            self._estimator = _RainEstimator(folder, estimator, self.provider, device)
         self._run = partial(_run, self._session, self.input_names, note_run)
         self._batcher = Batcher(self._run, self.threads, self.tile_batch, tile_pixels)
         self._lock = Lock()
@@ -154,24 +162,30 @@ class Engine:
             # What onnxruntime takes first it never gives back, so let that be little.
             self._release_memory()
 
-    def derain(self, picture: SamePicture) -> SamePicture:
-        """As `examine`, whatever there was to be found."""
-        return self.examine(picture).picture
+    def derain(
+        self,
+        picture: SamePicture,
+        force: bool = False,
+        given_up: Event | None = None,
+        note_progress: NoteProgress = lambda done, tiles: None,
+    ) -> SamePicture:
+        """As `examine`, whether rain was found or not."""
+        return self.examine(picture, force, given_up, note_progress).picture
 
     def examine(
         self,
         picture: SamePicture,
         force: bool = False,
         given_up: Event | None = None,
-        note_progress: NoteProgress | None = None,
+        note_progress: NoteProgress = lambda done, tiles: None,
     ) -> Derained[SamePicture]:
         """The picture without rain, RGB (height, width, 3), any size from 1 x 1 up, and whether it had any.
 
         It is of uint8 or of uint16, and comes back in as many bits. One that looks dry to the model's
         estimator comes back as it is, at every scale, unless it is to be derained by `force`.
         Raises GivenUpError between two tiles once `given_up` is set. One of no more than 64 x 64 pixels is
-        derained by the calling thread. `note_progress` is told after each tile how many are done and how
-        many there are.
+        derained by the calling thread. `note_progress` is told how many tiles are done and how many there
+        are at all scales, from 0 on.
         """
         is_known = picture.dtype in (np.uint8, np.uint16)
         if not is_known or picture.ndim != 3 or picture.shape[2] != 3 or not picture.size:
@@ -185,6 +199,7 @@ class Engine:
                 for scale in scales(max(picture.shape), self.manifest.longest_px)
             ]
             progress = _Progress(sum(len(scale.tiles) for scale in coarse_to_fine), note_progress)
+            progress.note(0)
             for scale in coarse_to_fine:
                 if given_up is not None and given_up.is_set():
                     raise GivenUpError("nobody waits for the picture any more")
@@ -220,7 +235,7 @@ class Engine:
         jobs = [_Job(padded, tile, derained, descriptor) for tile in tiles]
         if len(jobs) == self.tile_batch == 1 and padded.shape[0] * padded.shape[1] <= _SMALL_PIXELS:
             self._run(jobs)
-            progress.note(1, 1)
+            progress.note(1)
         else:
             self._batcher.run_all(jobs, tiles[0].shape, given_up, progress.note)
         progress.finish(len(tiles))
@@ -294,19 +309,19 @@ class _Scale:
 class _Progress:
     """Of the tiles of all scales."""
 
-    def __init__(self, tiles: int, note: NoteProgress | None) -> None:
+    def __init__(self, tiles: int, note: NoteProgress) -> None:
         self._before = 0  # tiles of the scales that are done
         self._tiles = tiles
         self._note = note
 
-    def note(self, done: int, _of: int) -> None:
+    def note(self, done: int, _of: int = 0) -> None:
         """How many tiles of the scale in work are done."""
-        if self._note is not None:
-            self._note(self._before + done, self._tiles)
+        self._note(self._before + done, self._tiles)
 
     def finish(self, tiles: int) -> None:
         """A scale of so many tiles is done, or has none to do."""
         self._before += tiles
+        self.note(0)
 
 
 @dataclass(frozen=True)
@@ -320,10 +335,10 @@ class _Rain:
 class _RainEstimator:
     """The estimator of a model, loaded and ready. Safe to call from several threads at once."""
 
-    def __init__(self, folder: Path, contract: Estimator, provider: Provider) -> None:
+    def __init__(self, folder: Path, contract: Estimator, provider: Provider, device: int | None) -> None:
         self._contract = contract
         path = folder / contract.file.name
-        self._session = _open(path, provider)
+        self._session = _open(path, provider, device)
         self._name = self._session.get_inputs()[0].name
         shapes = [each.shape for each in self._session.get_outputs()]
         if len(shapes) != 2 or shapes[0][1:] != [contract.numbers] or len(shapes[1]) != 1:
@@ -438,15 +453,24 @@ def _affordable_tile_pixels(threads: int) -> int:
     return min(affordable, _MOST_TILE_PIXELS)
 
 
-def _start(path: Path, provider: Provider) -> tuple[Provider, ort.InferenceSession]:
+def affordable_pixels() -> int:
+    """The largest picture that fits this machine's memory, one at a time."""
+    return min(int(usable_memory() * _SHARE_OF_WHOLE) // _BYTES_PER_WHOLE_PIXEL, _MOST_PIXELS)
+
+
+def _start(path: Path, provider: Provider, device: int | None) -> tuple[Provider, ort.InferenceSession]:
     """A session on the provider asked for, or on the best there is."""
     there = available_providers()
+    if device is not None:
+        if provider is Provider.CPU:
+            raise ProviderError(f"device {device} was asked for, but the CPU has none: GPUs have numbers")
+        provider = Provider.CUDA if provider is Provider.AUTO else provider
     if provider is not Provider.AUTO:
         if provider not in there:
             raise ProviderError(
                 f"{provider} was asked for, but the installed onnxruntime has only: {', '.join(there)}"
             )
-        return provider, _open(path, provider)
+        return provider, _open(path, provider, device)
     if Provider.CUDA in there:
         # Built for CUDA, but that may be a machine without a GPU.
         try:
@@ -456,7 +480,13 @@ def _start(path: Path, provider: Provider) -> tuple[Provider, ort.InferenceSessi
     return Provider.CPU, _open(path, Provider.CPU)
 
 
-def _open(path: Path, provider: Provider) -> ort.InferenceSession:
+def _provider_options(name: Provider, device: int | None) -> dict[str, str]:
+    """For onnxruntime; a device is a GPU's, whatever runs on it."""
+    chosen = {} if device is None or name is Provider.CPU else {"device_id": str(device)}
+    return _GPU_OPTIONS.get(name, {}) | chosen
+
+
+def _open(path: Path, provider: Provider, device: int | None = None) -> ort.InferenceSession:
     """A session with the provider in front; raises ModelError or ProviderError."""
     options = ort.SessionOptions()
     options.intra_op_num_threads = 1
@@ -467,10 +497,12 @@ def _open(path: Path, provider: Provider) -> ort.InferenceSession:
         ort.preload_dlls()  # CUDA and cuDNN may have come as Python packages
         # The CPU stays behind for what a GPU cannot run, and CUDA behind TensorRT.
         names = list(dict.fromkeys([provider, Provider.CUDA, Provider.CPU]))
-    providers = [(_ORT_NAMES[name], _GPU_OPTIONS.get(name, {})) for name in names]
+    providers = [(_ORT_NAMES[name], _provider_options(name, device)) for name in names]
     try:
         session = ort.InferenceSession(path, options, providers=providers)
     except _LOAD_ERRORS as error:
+        if device is not None:
+            raise ProviderError(f"{provider} does not start on device {device}: {error}") from error
         raise ModelError(f"{path} cannot be loaded: {error}") from error
     session.disable_fallback()  # or a GPU that fails would make it quietly start anew on the CPU
     if _ORT_NAMES[provider] not in session.get_providers():

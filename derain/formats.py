@@ -11,7 +11,8 @@ class ImageFormat:
 
     name: str
     media_type: str
-    suffixes: tuple[str, ...]  # the first is the one written
+    suffixes: tuple[str, ...]  # of what is written; the first where there is a choice
+    other_suffixes: tuple[str, ...] = ()  # of files that hold it with something besides, which is not written
     longest_px: int = 1_000_000  # the longest side that a file can have; OpenCV's limit where it has none
     writable: bool = True
     has_alpha: bool = True
@@ -30,7 +31,8 @@ class ImageFormat:
 JPEG = ImageFormat(
     "JPEG",
     "image/jpeg",
-    (".jpg", ".jpeg"),
+    (".jpg", ".jpeg", ".jpe", ".jfif", ".jif"),
+    (".mpo", ".jps", ".insp"),  # of cameras with two lenses or a preview beside the picture
     longest_px=65_500,
     has_alpha=False,
     quality=95,
@@ -39,14 +41,47 @@ JPEG = ImageFormat(
 PNG = ImageFormat("PNG", "image/png", (".png",), is_deep=True)
 WEBP = ImageFormat("WebP", "image/webp", (".webp",), longest_px=16_383, has_gray=False, quality=95)
 TIFF = ImageFormat("TIFF", "image/tiff", (".tif", ".tiff"), is_deep=True)
-BMP = ImageFormat("BMP", "image/bmp", (".bmp",), has_alpha=False)
+BMP = ImageFormat("BMP", "image/bmp", (".bmp", ".dib"), has_alpha=False)
 # The longest side is what libavif allows.
 AVIF = ImageFormat("AVIF", "image/avif", (".avif",), longest_px=32_768, quality=90, can_be_lossless=False)
-HEIC = ImageFormat("HEIC", "image/heic", (".heic", ".heif"), writable=False)
+HEIC = ImageFormat("HEIC", "image/heic", (".heic", ".heif", ".hif"), writable=False)
 FORMATS = (JPEG, PNG, WEBP, TIFF, BMP, AVIF, HEIC)
 
-FORMAT_OF = {suffix: known for known in FORMATS for suffix in known.suffixes}
+FORMAT_OF = {suffix: known for known in FORMATS for suffix in known.suffixes + known.other_suffixes}
 PICTURE_SUFFIXES = frozenset(FORMAT_OF)
+
+_RAW_SUFFIXES = (
+    *(".3fr", ".arw", ".cr2", ".cr3", ".crw", ".dcr", ".dng", ".erf", ".fff", ".gpr", ".iiq", ".kdc", ".mef"),
+    *(".mos", ".mrw", ".nef", ".nrw", ".orf", ".pef", ".raf", ".raw", ".rw2", ".rwl", ".sr2", ".srf", ".srw"),
+    ".x3f",
+)
+
+# What people keep among their photographs and Derain cannot read: what it is, to say so.
+UNREAD_KINDS = {
+    **dict.fromkeys(_RAW_SUFFIXES, "camera raw"),
+    **dict.fromkeys((".jp2", ".j2k", ".jpf", ".jpx"), "JPEG 2000"),
+    **dict.fromkeys((".jxl", ".jxr", ".wdp", ".hdp"), "JPEG XL or XR"),
+    **dict.fromkeys((".psd", ".psb", ".xcf", ".kra", ".afphoto"), "layered images"),
+    **dict.fromkeys((".pbm", ".pgm", ".pnm", ".ppm", ".tga", ".pcx", ".ico", ".icns"), "rare images"),
+    **dict.fromkeys((".exr", ".hdr", ".pfm"), "HDR images"),
+    **dict.fromkeys((".svg", ".svgz", ".ai", ".eps", ".pdf"), "drawings and pages"),
+    **dict.fromkeys((".apng", ".avifs", ".heics", ".heifs"), "sequences of images"),
+    **dict.fromkeys((".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpg", ".mts", ".webm", ".3gp"), "videos"),
+    ".gif": "GIF",
+}
+
+
+def named_format(text: str) -> ImageFormat:
+    """What people call it, in any capitals: `jpeg`, `JPG`, `tif`.
+
+    Raises UnsupportedFormatError, with the names that there are, for one that cannot be written.
+    """
+    for known in FORMATS:
+        if text.lower() == known.name.lower() or f".{text.lower()}" in known.suffixes:
+            check_writable(known, lossless=False)
+            return known
+    names = ", ".join(known.name.lower() for known in FORMATS if known.writable)
+    raise UnsupportedFormatError(f"{text!r} is no format that can be written: {names} are")
 
 
 def known_formats() -> str:

@@ -4,6 +4,7 @@ A picture is RGB, uint8 (height, width, 3), upright: the EXIF orientation is app
 is read, and nothing of the file's metadata goes into what is written. `derain.photo` keeps more.
 """
 
+import hashlib
 import os
 from pathlib import Path
 
@@ -100,7 +101,9 @@ def read_picture(path: Path, max_pixels: int = DEFAULT_MAX_PIXELS) -> Picture:
 
 def write_atomically(path: Path, data: bytes) -> None:
     """`path` is never half written: it appears whole, or not at all."""
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}.unfinished")
+    # A short name of its own: one longer than the file's might be too long for the disk.
+    name = hashlib.sha256(os.fsencode(path.name)).hexdigest()[:16]
+    unfinished = path.with_name(f".{name}.{os.getpid()}.unfinished")
     try:
         unfinished.write_bytes(data)
         unfinished.replace(path)

@@ -1,0 +1,1 @@
+"""Behind `derain.cli`: what the `derain` command does, step by step."""

@@ -1,0 +1,181 @@
+"""What can be said to the `derain` command."""
+
+import argparse
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from derain import __version__
+from derain.command.streams import STREAM
+from derain.engine import DEFAULT_MODEL, Provider
+from derain.errors import ModelError, UnsupportedFormatError
+from derain.formats import ImageFormat, named_format
+from derain.manifest import load_manifest
+from derain.registry import Registry
+
+_EPILOG = """\
+A FILE or FOLDER of results: `-o clean.jpg` is a file, by its suffix, and written over; any other name is a
+folder, in which images keep their names and their places, and what is there already is skipped. `-` is
+standard input, or standard output.
+
+exit status:
+  0    all is done, or was done before
+  1    some failed, which the others did not wait for
+  2    nothing could be started
+  130  interrupted by Ctrl+C (143: by SIGTERM, 129: by SIGHUP); the same command goes on with what is left
+"""
+
+
+def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
+    """Ends the program where they are not understood, as argparse does, with status 2."""
+    parser = make_parser()
+    options = parser.parse_args(arguments)
+    if options.output is None:
+        if options.inputs != [STREAM]:
+            parser.error("the following arguments are required: -o/--output")
+        options.output = STREAM
+    if options.inputs.count(STREAM) > 1:
+        parser.error("standard input is one image: - can be named once")
+    if options.watch and (len(options.inputs) > 1 or not Path(options.inputs[0]).is_dir()):
+        parser.error("--watch takes one folder to look into")
+    if options.watch and options.report == STREAM:
+        parser.error("--report -: a watch has no end to print it at; name a file")
+    if STREAM == options.output == options.report:
+        parser.error("--report -: standard output has the image already")
+    if options.quality and options.format and options.format.quality is None:
+        parser.error(f"--quality: {options.format.name} has none")
+    if options.lossless and options.format and not options.format.can_be_lossless:
+        parser.error(f"--lossless: {options.format.name} cannot be written without loss")
+    return options
+
+
+def at_least(lowest: int) -> Callable[[str], int]:
+    """For argparse: reads a whole number that is not below `lowest`, itself 0 or more."""
+
+    def read(text: str) -> int:
+        if not text.isdecimal() or int(text) < lowest:
+            raise argparse.ArgumentTypeError(f"{text!r} is no whole number of {lowest} or more")
+        return int(text)
+
+    return read
+
+
+class _ListModels(argparse.Action):
+    """Prints the models that come along, and ends the program."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: Any) -> None:
+        registry = Registry()
+        for name in registry.names():
+            folder = registry.folder(name)
+            try:
+                manifest = load_manifest(folder)
+            except ModelError as error:
+                print(f"{name}\t{error}")
+                continue
+            size = f"{manifest.file.bytes / 1e6:.1f} MB"
+            cost = f"{manifest.kmac_per_pixel:.1f} thousand multiply-adds a pixel"
+            default = ", the default" if folder == DEFAULT_MODEL else ""
+            print(f"{name}\t{size}, {cost}{default}")
+        parser.exit()
+
+
+def make_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="derain",
+        description="Takes rain out of photographs.",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("inputs", nargs="+", type=_name, metavar="IMAGE|FOLDER|-")
+    parser.add_argument(
+        "-o",
+        "--output",
+        type=_name,
+        metavar="FILE|FOLDER|-",
+        help="where results go; needless for `derain -`",
+    )
+    parser.add_argument("--overwrite", action="store_true", help="also what is already in the output folder")
+    parser.add_argument(
+        "--watch", action="store_true", help="go on with what comes into the folder, until Ctrl+C"
+    )
+    _add_result_options(parser)
+    _add_engine_options(parser)
+    parser.add_argument(
+        "--report", type=_name, metavar="FILE", help="what became of each file: .json or .csv; - prints JSON"
+    )
+    parser.add_argument("-q", "--quiet", action="store_true", help="say nothing but what failed")
+    parser.add_argument("--version", action="version", version=f"derain {__version__}")
+    return parser
+
+
+def _add_result_options(parser: argparse.ArgumentParser) -> None:
+    results = parser.add_argument_group("results")
+    results.add_argument(
+        "--strength", type=_strength, default=1.0, metavar="0..1", help="how much of the rain to take out"
+    )
+    results.add_argument(
+        "--explain", action="store_true", help="show what is taken away, in the place of what is left"
+    )
+    results.add_argument(
+        "--format",
+        type=_format,
+        metavar="FORMAT",
+        help="jpeg, png, webp, tiff, bmp or avif; default: as it came",
+    )
+    results.add_argument("--quality", type=_quality, metavar="1..100", help="of JPEG, WebP and AVIF")
+    results.add_argument("--lossless", action="store_true", help="without loss, where the format can")
+    results.add_argument(
+        "--strip-metadata", action="store_true", help="leave out EXIF and resolution, not the colour profile"
+    )
+
+
+def _add_engine_options(parser: argparse.ArgumentParser) -> None:
+    engine = parser.add_argument_group("model and machine")
+    engine.add_argument(
+        "-m",
+        "--model",
+        type=_name,
+        metavar="NAME|FOLDER",
+        help=f"one of --list-models, or a folder; default: {DEFAULT_MODEL.name}",
+    )
+    engine.add_argument("--list-models", action=_ListModels, nargs=0, help="print the models that come along")
+    engine.add_argument(
+        "--provider", choices=[provider.value for provider in Provider], default=Provider.AUTO.value
+    )
+    engine.add_argument("--device", type=at_least(0), metavar="N", help="the GPU to use, numbered from 0")
+    engine.add_argument("--threads", type=at_least(1), metavar="N", help="on the CPU; default: all cores")
+    engine.add_argument(
+        "--max-pixels",
+        type=at_least(1),
+        metavar="N",
+        help="refuse larger images; default: what fits this machine's memory",
+    )
+
+
+def _name(text: str) -> str:
+    if not text or "\0" in text:
+        raise argparse.ArgumentTypeError(f"{text!r} is no name of a file or folder")
+    return text
+
+
+def _strength(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1
+    if not 0 <= value <= 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number from 0 to 1")
+    return value
+
+
+def _quality(text: str) -> int:
+    if not text.isdecimal() or not 1 <= int(text) <= 100:
+        raise argparse.ArgumentTypeError(f"{text!r} is no whole number from 1 to 100")
+    return int(text)
+
+
+def _format(text: str) -> ImageFormat:
+    try:
+        return named_format(text)
+    except UnsupportedFormatError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error

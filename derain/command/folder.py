@@ -1,0 +1,76 @@
+"""The images in and below a folder, and what there is left out, with the reason."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from derain.command.report import Outcome, Status
+from derain.formats import PICTURE_SUFFIXES, UNREAD_KINDS
+
+
+def walk(folder: Path, results: Path | None = None) -> Iterator[Path | Outcome]:
+    """Each file below, in order of their names: the path of an image, or why it is none to derain.
+
+    The folder `results` is passed by, should it lie inside. Symlinked folders are not entered, so that
+    there are no loops. A folder that cannot be read is a failure, and the walk goes on.
+    """
+    results = results.resolve() if results else None
+    pending = [folder]
+    while pending:
+        current = pending.pop()
+        try:
+            with os.scandir(current) as entries:
+                ordered = sorted(entries, key=lambda entry: entry.name)
+        except OSError as error:
+            yield Outcome(current, Status.FAILED, reason=error.strerror or str(error))
+            continue
+        below: list[Path] = []
+        for entry in ordered:
+            path = current / entry.name
+            if not _is_dir(entry):
+                yield path if (outcome := _file_outcome(entry, path)) is None else outcome
+            elif reason := _folder_reason(entry):
+                yield Outcome(path, Status.LEFT_OUT, reason=reason)
+            elif results is None or path.resolve() != results:
+                below.append(path)
+        pending += reversed(below)
+
+
+def _is_dir(entry: os.DirEntry[str]) -> bool:
+    """Also where a link leads to one."""
+    try:
+        return entry.is_dir()
+    except OSError:
+        return False
+
+
+def _folder_reason(entry: os.DirEntry[str]) -> str | None:
+    if entry.name.startswith("."):
+        return "hidden folders"
+    if entry.is_symlink():
+        return "symlinked folders (name them outright to derain what is in them)"
+    return None
+
+
+def _file_outcome(entry: os.DirEntry[str], path: Path) -> Outcome | None:
+    """None for an image. What is not named as one is in the report alone: few would expect a result."""
+    suffix = path.suffix.lower()
+    if suffix in UNREAD_KINDS:
+        reason, is_told = f"{UNREAD_KINDS[suffix]} cannot be read", not entry.name.startswith(".")
+    elif suffix not in PICTURE_SUFFIXES:
+        reason, is_told = "not named as an image", False
+    elif entry.name.startswith("."):
+        # macOS leaves `._photo.jpg` beside `photo.jpg`.
+        reason, is_told = "hidden files", not entry.name.startswith("._")
+    elif not _is_file(entry):
+        reason, is_told = "links to nothing, devices and the like", True
+    else:
+        return None
+    return Outcome(path, Status.LEFT_OUT, reason=reason, is_told=is_told)
+
+
+def _is_file(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_file()
+    except OSError:
+        return False

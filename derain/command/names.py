@@ -1,0 +1,87 @@
+"""What results are called: no two alike on any disk, and the suffix says what is in the file."""
+
+import unicodedata
+from collections import Counter
+from collections.abc import Iterable
+from itertools import count
+from pathlib import Path, PurePath
+
+from derain.formats import FORMAT_OF, ImageFormat
+
+
+class Namer:
+    """Gives names within one folder of results, and remembers them.
+
+    Two names are the same where a disk might take them so: in capitals or not, and however Unicode
+    writes their accents.
+    """
+
+    def __init__(self) -> None:
+        self._taken: set[str] = set()
+
+    def name_all(self, wanted: Iterable[tuple[PurePath, ImageFormat | None]]) -> list[PurePath]:
+        """For each place of a source within its folder, and the format that its result is written in.
+
+        A source whose name says that format already keeps its name. `IMG_1.heic` becomes `IMG_1.jpg`,
+        or `IMG_1.heic.jpg` where something else is to be `IMG_1.jpg`; what is still not its own is
+        numbered.
+        """
+        asked = list(wanted)
+        plain = [_suited(place, image_format) for place, image_format in asked]
+        for place in plain:
+            self._taken |= {_key(parent) for parent in place.parents}  # a folder is no file
+        contested = _twice(_key(name) for (place, _), name in zip(asked, plain, strict=True) if name != place)
+        names: list[PurePath] = list(plain)
+        # Those that keep their names come first, whatever else would like to have them.
+        for index in sorted(range(len(asked)), key=lambda index: plain[index] != asked[index][0]):
+            place, name = asked[index][0], plain[index]
+            is_renamed = name != place
+            names[index] = self._take(name, place if is_renamed else None, _key(name) in contested)
+        return names
+
+    def _take(self, name: PurePath, origin: PurePath | None, is_contested: bool) -> PurePath:
+        """The first one that is free; `origin` is the name of a source whose suffix was exchanged."""
+        if not (origin and is_contested) and self._is_free(name):
+            return name
+        if origin is not None:
+            name = name.with_name(origin.name + name.suffix)
+            if self._is_free(name):
+                return name
+        numbered = (name.with_name(f"{name.stem}-{number}{name.suffix}") for number in count(2))
+        return next(each for each in numbered if self._is_free(each))
+
+    def _is_free(self, name: PurePath) -> bool:
+        """Whether it was; from now on it is not."""
+        key = _key(name)
+        is_free = key not in self._taken
+        self._taken.add(key)
+        return is_free
+
+
+def same_name(one: PurePath, other: PurePath) -> bool:
+    """Whether some disk takes them for one."""
+    return _key(one) == _key(other)
+
+
+def _suited(place: PurePath, image_format: ImageFormat | None) -> PurePath:
+    """The same name with a suffix of the format; None leaves it as it is, for nobody knows what it holds."""
+    if image_format is None or place.suffix.lower() in image_format.suffixes:
+        return place
+    is_suffix = place.suffix.lower() in FORMAT_OF
+    return place.with_name((place.stem if is_suffix else place.name) + image_format.suffixes[0])
+
+
+def _key(name: PurePath) -> str:
+    composed = unicodedata.normalize("NFC", str(name)).casefold()
+    return unicodedata.normalize("NFC", composed)  # casefold may leave it decomposed
+
+
+def _twice(keys: Iterable[str]) -> set[str]:
+    return {key for key, times in Counter(keys).items() if times > 1}
+
+
+def is_same_file(one: Path, other: Path) -> bool:
+    """Two paths to one file, be it through links or on a disk that tells no capitals from small letters."""
+    if one.resolve() == other.resolve():
+        return True
+    return same_name(one.resolve(), other.resolve()) and one.exists() and one.samefile(other)

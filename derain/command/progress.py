@@ -1,0 +1,80 @@
+"""How far the work is, in megapixels, and what there is to say meanwhile; all on standard error."""
+
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+from tqdm import tqdm
+
+from derain.command.plan import Job
+from derain.command.report import Outcome, Status, shown_name
+
+_BAR = (
+    "{percentage:3.0f}%|{bar}| {n:.1f} of {total:.1f} MP [{elapsed}<{remaining}, {rate_noinv_fmt}]{postfix}"
+)
+
+
+class Progress:
+    """A bar over all jobs, where standard error is a terminal; it moves within an image as well.
+
+    `has_lines` says a line of each image that is done instead. Failures are always said.
+    """
+
+    def __init__(self, jobs: Sequence[Job], is_quiet: bool = False, has_lines: bool = False) -> None:
+        self._count = len(jobs)
+        self._number = 0
+        self._is_quiet = is_quiet
+        self._has_lines = has_lines
+        self._pixels, self._is_begun = 0, False  # of the image in work
+        self._total = sum(job.pixels for job in jobs) / 1e6
+        self._bar: tqdm[Any] = tqdm(
+            total=self._total,
+            unit="MP",
+            bar_format=_BAR,
+            dynamic_ncols=True,
+            smoothing=0.1,
+            delay=0.1,
+            disable=True if is_quiet or has_lines else None,
+        )
+        self._done = 0.0  # megapixels of the images before
+
+    def begin(self, job: Job, pixels: int) -> None:
+        """`pixels` is what its header says now."""
+        self._number += 1
+        self._expect(job, pixels)
+        text = f"{self._number} of {self._count}, {shown_name(job.source)}"
+        self._bar.set_postfix_str(text, refresh=False)
+        self._move(0)
+
+    def note(self, tiles: int, of: int) -> None:
+        self._move(self._pixels * tiles / of / 1e6)
+
+    def end(self, job: Job, outcome: Outcome) -> None:
+        if outcome.status is Status.FAILED:
+            self._expect(job, 0)
+        self._done += self._pixels / 1e6
+        self._move(0)
+        self._pixels, self._is_begun = 0, False
+        if outcome.status is Status.FAILED:
+            self.complain(f"{shown_name(outcome.source)}: {outcome.reason}")
+        elif self._has_lines:
+            self.say(f"{shown_name(outcome.source)}: {outcome.status} in {outcome.seconds:.1f} s")
+
+    def say(self, text: str) -> None:
+        if not self._is_quiet:
+            self.complain(text)
+
+    def complain(self, text: str) -> None:
+        """Also where it is to be quiet."""
+        self._bar.write(f"derain: {text}", file=sys.stderr)
+
+    def close(self) -> None:
+        self._bar.close()
+
+    def _expect(self, job: Job, pixels: int) -> None:
+        self._total += (pixels - (self._pixels if self._is_begun else job.pixels)) / 1e6
+        self._bar.total = self._total
+        self._pixels, self._is_begun = pixels, True
+
+    def _move(self, within: float) -> None:
+        self._bar.update(min(self._done + within, self._total) - self._bar.n)
