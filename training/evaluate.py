@@ -52,7 +52,16 @@ from training.measurement import (
     ms_per_megapixel,
     summarise,
 )
-from training.pairs import LAYOUTS, Pair, PairFiles, PairingError, find_clean, find_pairs, pair_folders
+from training.pairs import (
+    LAYOUTS,
+    Pair,
+    PairFiles,
+    PairingError,
+    find_clean,
+    find_pairs,
+    pair_folders,
+    read_size,
+)
 from training.pictures import shrink
 from training.rain.drawn import DRAWN
 from training.rain.families import FAMILIES, Family, family, is_of_another_make
@@ -62,7 +71,8 @@ from training.score_tables import csv_table, text_tables
 HELD_OUT_SEED = 1_000_003  # no recipe's
 OWN_KIND = "drawn"  # of the four families of drawn rain together
 
-MAX_ENLARGED = 16.0  # times each side
+MAX_TIMES = 16.0  # that a side is enlarged
+MAX_ENLARGED_PIXELS = 64_000_000  # scoring takes some 300 bytes for each
 
 # A network that keeps clean pictures worse than any that is known, or does nothing to rain either.
 _LOWEST_PLAUSIBLE_PSNR = 22.0
@@ -334,9 +344,11 @@ def _with_changed_tone(sets: Sequence[PictureSet], names: Sequence[str]) -> list
 
 
 def _enlarged_sets(found: PictureSet, factors: Sequence[float]) -> list[PictureSet]:
-    """Of a set that has rain and truth."""
+    """Of a set that has rain and truth; raises PairingError where images would be too large."""
     if found.kind is None:
         return []
+    for case in found.cases if factors else ():
+        _check_enlarged(case, max(factors))
     return [
         replace(
             found,
@@ -347,6 +359,18 @@ def _enlarged_sets(found: PictureSet, factors: Sequence[float]) -> list[PictureS
         )
         for times in factors
     ]
+
+
+def _check_enlarged(case: Case, times: float) -> None:
+    """Before any network runs; the repository's own images, which are read already, are small."""
+    files = case.clean if isinstance(case, RainedFile) else case
+    if isinstance(files, PairFiles):
+        width, height = read_size(files.rainy)
+        if (pixels := width * height * times**2) > MAX_ENLARGED_PIXELS:
+            raise PairingError(
+                f"{files.rainy} enlarged {times:g} times has {pixels / 1e6:,.0f} megapixels; "
+                f"at most {MAX_ENLARGED_PIXELS / 1e6:g} are scored"
+            )
 
 
 def _saved_as_jpeg(picture_set: PictureSet, quality: int) -> PictureSet:
@@ -456,7 +480,17 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
         help="a model folder, such as models/base, or an ONNX file; others are compared with the first",
     )
 
-    sets = parser.add_argument_group("what to score it on (each may be repeated)")
+    _add_sets(parser.add_argument_group("what to score it on (each may be repeated)"))
+    _add_changes(parser.add_argument_group("what is done to it, and how it is counted"))
+    _add_outputs(parser.add_argument_group("what comes out, besides the tables"))
+    _add_convention(parser.add_argument_group("how an ONNX file is fed and read, if its graph does not say"))
+    _add_machine(parser.add_argument_group("what it runs on"))
+    options = parser.parse_args(arguments)
+    check_pairs_option(parser, options)
+    return options
+
+
+def _add_sets(sets: argparse._ActionsContainer) -> None:
     add_pairs_option(sets)
     sets.add_argument(
         "--rain",
@@ -479,7 +513,8 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
         "--own", action="store_true", help="the repository's own sets besides those that are named"
     )
 
-    changes = parser.add_argument_group("what is done to it, and how it is counted")
+
+def _add_changes(changes: argparse._ActionsContainer) -> None:
     changes.add_argument(
         "--enlarge",
         type=_times,
@@ -502,7 +537,8 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
         help="kinds of rain, or sets, whose tone was changed with the rain: count their gain tone-fitted",
     )
 
-    output = parser.add_argument_group("what comes out, besides the table")
+
+def _add_outputs(output: argparse._ActionsContainer) -> None:
     output.add_argument(
         "--json",
         type=Path,
@@ -530,7 +566,8 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
         "the repository's own sets are always validation)",
     )
 
-    foreign = parser.add_argument_group("how an ONNX file is fed and read, where its graph does not say")
+
+def _add_convention(foreign: argparse._ActionsContainer) -> None:
     foreign.add_argument("--range", choices=RANGES, help="of its values; signed is -1 to 1 (default: 0..1)")
     foreign.add_argument("--output-range", choices=RANGES, help="of what it returns (default: the same)")
     foreign.add_argument("--layout", choices=("NCHW", "NHWC"), help="(default: by where the graph has a 3)")
@@ -549,7 +586,8 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
         help="pad sides to a multiple of N by reflection, and crop what comes back (default: 1)",
     )
 
-    machine = parser.add_argument_group("what it runs on")
+
+def _add_machine(machine: argparse._ActionsContainer) -> None:
     machine.add_argument(
         "--provider",
         choices=[provider.value for provider in Provider],
@@ -562,9 +600,6 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
         metavar="N",
         help="on the CPU (default: all cores); with 1, times of different networks compare",
     )
-    options = parser.parse_args(arguments)
-    check_pairs_option(parser, options)
-    return options
 
 
 def _times(text: str) -> float:
@@ -572,8 +607,8 @@ def _times(text: str) -> float:
         times = float(text)
     except ValueError:
         times = math.nan
-    if not 1 < times <= MAX_ENLARGED:
-        raise argparse.ArgumentTypeError(f"{text!r} is no number above 1, up to {MAX_ENLARGED:g}")
+    if not 1 < times <= MAX_TIMES:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number above 1, up to {MAX_TIMES:g}")
     return times
 
 

@@ -430,6 +430,18 @@ def test_how_much_to_enlarge_is_checked(times: str, capsys: pytest.CaptureFixtur
     assert f"'{times}' is no number above 1, up to 16" in capsys.readouterr().err
 
 
+def test_what_would_be_too_large_is_said_before_the_work(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    network = darker(tmp_path / "darker.onnx", 10)
+    flat = np.full((600, 700, 3), 90, dtype=np.uint8)
+    folder = write(tmp_path / "set", **{"rain-a": flat + np.uint8(9), "norain-a": flat})
+    assert main([str(network), "--pairs", "mine", str(folder), "--enlarge", "2", "16"]) == 1
+    shown = capsys.readouterr()
+    assert "rain-a.png enlarged 16 times has 108 megapixels; at most 64 are scored" in shown.err
+    assert not shown.out
+
+
 # Kinds
 
 
