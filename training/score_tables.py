@@ -70,6 +70,11 @@ class Table:
     rows: list[list[str]]
     meanings: list[tuple[str, str]]  # of the columns
 
+    @property
+    def words(self) -> list[bool]:
+        """Which columns have words, and are aligned at the left."""
+        return [column in ("set", "model", "worst") for column in self.head]
+
 
 def tables(reports: Sequence[Report]) -> list[Table]:
     """Of models that were scored on the same sets; those without rows are left out."""
@@ -292,13 +297,12 @@ def _table(title: str, reports: Sequence[Report], meanings: Mapping[str, str], r
 
 
 def _text(table: Table) -> str:
-    names = 1 + ("model" in table.head)  # columns of words, at the left
     lines = [table.head, *table.rows]
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     aligned = [
         "  ".join(
-            cell.ljust(width) if column < names or table.head[column] == "worst" else cell.rjust(width)
-            for column, (cell, width) in enumerate(zip(line, widths, strict=True))
+            cell.ljust(width) if is_words else cell.rjust(width)
+            for cell, width, is_words in zip(line, widths, table.words, strict=True)
         ).rstrip()
         for line in lines
     ]
