@@ -58,6 +58,32 @@ class Parity(_Part):
     max_difference: float  # over all pixels of all sizes, on a scale of 0 to 1
 
 
+class Extreme(_Part):
+    """The image that came out worst."""
+
+    name: str
+    db: float
+
+
+class Gain(_Part):
+    """What rainy images gained over the input, in dB."""
+
+    mean: float
+    worst: Extreme
+    harmed: int  # images that came out worse than the input, by more than 0.3 dB
+
+
+class CleanBack(_Part):
+    """How clean images came back. No mean: one that comes back identical has no PSNR."""
+
+    images: int  # each once, however many rainy ones there are of it
+    identical: int
+    below_40: int  # dB
+    below_30: int
+    worst: Extreme | None  # None: all came back identical
+    median_changed: float | None  # dB, of those that did not come back identical
+
+
 class Evaluation(_Part):
     """Mean scores over one set of pictures; see training/metrics.py. None: not measurable there."""
 
@@ -71,7 +97,6 @@ class Evaluation(_Part):
     rain_change: float | None  # E_R
     background_error: float | None  # E_B, off all rain (over 10 of 255)
     background_error_50: float | None  # E_B, off bright rain (over 50 of 255)
-    clean_psnr: float | None  # dB, of clean pictures that went through the network
 
     # Manifests of earlier versions have none of these.
     psnr_y: float | None = None  # dB, of the luma
@@ -81,6 +106,25 @@ class Evaluation(_Part):
     rain_error: float | None = None  # E_R^GT
     ms_per_megapixel: float | None = None  # median over the pictures
     measured_on: str | None = None  # what took that time
+
+    # Nor of these.
+    kind: str | None = None  # of rain; None where it does not count in the mean over kinds
+    tone_changed: bool = False  # with the rain: its gain is counted tone-fitted
+    tone_fitted_psnr: float | None = None  # dB
+    input_tone_fitted_psnr: float | None = None  # dB
+    rainy: int | None = None  # images that have rain, of `pictures`
+    gain: Gain | None = None  # by PSNR
+    tone_fitted_gain: Gain | None = None  # by tone-fitted PSNR
+    untouched: int | None = None  # rainy images that came back identical
+    gain_kept: float | None = None  # of enlarged images: the share of the gain that they have as they are
+    clean: CleanBack | None = None
+
+    # Earlier versions alone have it: a mean in which a clean image that came back identical had 100 dB.
+    clean_psnr: float | None = None
+
+    @property
+    def counted_gain(self) -> Gain | None:
+        return self.tone_fitted_gain if self.tone_changed else self.gain
 
 
 class Manifest(_Part):

@@ -17,7 +17,9 @@ from derain.engine import Engine
 from derain.errors import DerainError
 from derain.image import write_atomically
 from derain.manifest import MANIFEST_NAME, Evaluation, Manifest
-from training.measurement import rounded
+from training.kinds import KindSummary, summarise_kinds
+from training.measurement import HARMED_DB, rounded
+from training.score_tables import TONE_MARK, clean_cells, gain_cells, summary_cells
 from training.showcase import CREDITS, ERROR_GAIN, LARGEST_BYTES, clean_sheet, encode_below, rain_sheet
 
 REMARKS = "remarks.md"
@@ -43,7 +45,12 @@ _CREDITS_TEXT = """The photographs, cut or reduced and run through the model, ar
 
 """
 
-_HEAD = "| set | role | pictures | PSNR | of the input | SSIM | removal η | E_R | E_B | E_B50 | clean back |"
+_RAIN_HEAD = (
+    "| set | role | images | PSNR | of the input | gain | tone-fitted | worst | harmed | untouched | kept "
+    "| SSIM | removal η | E_R | E_B | E_B50 |"
+)
+_GAIN_COLUMNS = ("gain", "tone-fitted", "worst", "harmed", "untouched", "kept")
+_CLEAN_HEAD = "| set | role | images | identical | below 40 dB | below 30 dB | worst, dB | median, dB |"
 
 
 class CardError(DerainError):
@@ -94,12 +101,20 @@ SHA-256 `{manifest.file.sha256}`.
 ## Scores
 
 Measured on this file through the engine that serves it. No rain family below was trained on.
-PSNR in dB; PSNR and SSIM of RGB and, after a slash, of the luma, which is what papers report. η is
-the share of the rain removed (0 none, 1 all). E_R is the change on the rain (higher: more removed),
-E_B the error off the rain (lower: less damage), both on 0 to 255; rain is where the rainy picture
-differs from the clean one by more than 10 in some channel, for E_B50 by more than 50. "Clean back"
-is the PSNR of clean pictures that go through the model. Sets marked "validation" may have guided
-choices; those marked "test" have not.
+PSNR in dB; PSNR and SSIM of RGB and, after a slash, of the luma, which is what papers report. The gain
+is over the input in dB, "tone-fitted" the same after a gain and an offset of each channel were fitted to
+the truth, for input and output. "Worst" is the gain of the image that gained least, "harmed" are images
+worse than the input by more than {HARMED_DB} dB, "untouched" rainy ones that came back identical.
+Of sets marked {TONE_MARK}, whose tone was changed together with the rain, these go by the tone-fitted gain.
+Of images that were enlarged before, "kept" is the share of the gain in dB that they have as they are. The
+mean over kinds counts each kind of rain once.
+
+η is the share of the rain removed (0 none, 1 all). E_R is the change on the rain (higher: more removed),
+E_B the error off the rain (lower: less damage), both on 0 to 255; rain is where the rainy image
+differs from the clean one by more than 10 in some channel, for E_B50 by more than 50. Clean images, those
+without rain and the clean side of the others, go through as well: the second table has how many came back
+identical, and the PSNR of the worst and the median of those that did not. Sets marked "validation" may
+have guided choices; those marked "test" have not.
 
 {evaluation_table(manifest.evaluations)}
 {_section("Known failures", remarks)}{_section("In pictures", _in_pictures(pictures))}"""
@@ -137,24 +152,54 @@ def _in_pictures(pictures: Collection[str]) -> str:
 
 
 def evaluation_table(evaluations: Iterable[Evaluation]) -> str:
-    """The scores as a Markdown table."""
-    rows = [_HEAD, "|---" * _HEAD.count(" | ") + "|---|"]
-    for e in evaluations:
-        measured = (
-            (e.removal, 2),
-            (e.rain_change, 1),
-            (e.background_error, 1),
-            (e.background_error_50, 1),
-            (e.clean_psnr, 2),
-        )
-        cells = [
-            _both(e.psnr, e.psnr_y, 2),
-            _both(e.input_psnr, e.input_psnr_y, 2),
-            _both(e.ssim, e.ssim_y, 3),
-            *(rounded(value, digits) for value, digits in measured),
-        ]
-        rows.append(f"| {e.name} | {e.role} | {e.pictures} | {' | '.join(cells)} |")
-    return "\n".join(rows)
+    """The scores as Markdown tables: of rain, and of clean images."""
+    known = list(evaluations)
+    rainy = [_rain_row(e) for e in known if e.psnr is not None]
+    # By sets that are for choosing: a test set is no kind to choose by.
+    summary = summarise_kinds(e for e in known if e.role == "validation")
+    if len(summary.kinds) > 1:
+        rainy.append(_kinds_row(summary))
+    clean = [_clean_row(e) for e in known if e.clean is not None]
+    tables = [
+        "\n".join([head, "|---" * head.count(" | ") + "|---|", *rows])
+        for head, rows in ((_RAIN_HEAD, rainy), (_CLEAN_HEAD, clean))
+        if rows
+    ]
+    return "\n\n".join(tables)
+
+
+def _rain_row(e: Evaluation) -> str:
+    """Evaluations of earlier versions have means alone."""
+    more = rounded(None if e.input_psnr is None or e.psnr is None else e.psnr - e.input_psnr, 2)
+    gains = {"gain": more} if e.gain is None else gain_cells(e)
+    cells = [
+        e.name + TONE_MARK * e.tone_changed,
+        e.role,
+        str(e.pictures if e.rainy is None else e.rainy),
+        _both(e.psnr, e.psnr_y, 2),
+        _both(e.input_psnr, e.input_psnr_y, 2),
+        *(gains.get(column) or "–" for column in _GAIN_COLUMNS),
+        _both(e.ssim, e.ssim_y, 3),
+        rounded(e.removal, 2),
+        *(rounded(value, 1) for value in (e.rain_change, e.background_error, e.background_error_50)),
+    ]
+    return _line(cells)
+
+
+def _kinds_row(summary: KindSummary) -> str:
+    cells = summary_cells(summary)
+    gains = [cells.get(column, "") for column in _GAIN_COLUMNS]
+    name = f"**mean of {len(summary.kinds)} kinds**"
+    return _line([name, "validation", cells["images"], "", "", *gains, *[""] * 5])
+
+
+def _clean_row(e: Evaluation) -> str:
+    assert e.clean is not None
+    return _line([e.name, e.role, *clean_cells(e.clean).values()])
+
+
+def _line(cells: Iterable[str]) -> str:
+    return f"| {' | '.join(cells)} |"
 
 
 def _both(rgb: float | None, luma: float | None, digits: int) -> str:

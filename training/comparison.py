@@ -317,7 +317,7 @@ def report(
         for row in outcome.rows
     ]
     each = [
-        {"set": name, "scene": scene, "model": side} | _plain(measured)
+        {"set": name, "scene": scene, "model": side, "picture": measured.name} | measured.plain()
         for name, scenes in outcome.scenes.items()
         for scene, both in scenes.items()
         for side in ("candidate", "current")
@@ -339,13 +339,6 @@ def report(
         "rows": rows,
         "each": each,
     }
-
-
-def _plain(measured: Measured) -> dict[str, Any]:
-    scores = {} if measured.scores is None else asdict(measured.scores)
-    scores["clean_psnr"] = measured.clean_psnr
-    about = {"picture": measured.name, "pixels": measured.pixels}
-    return about | {key: finite(value) for key, value in scores.items()}
 
 
 def in_short(outcome: Outcome, name: str) -> str:

@@ -1,21 +1,31 @@
-"""Scores a deraining network: a model folder, through the engine that serves it, or any ONNX file.
+"""Scores deraining networks: model folders, through the engine that serves them, or any ONNX file.
 
     python -m training.evaluate models/base --pairs rain100l Rain100L/ --html report/
-    python -m training.evaluate models/base --pairs mine rainy/ clean/ --clean dry photographs/
+    python -m training.evaluate models/base models/fast theirs.onnx --pairs mine rainy/ clean/ --csv all.csv
+    python -m training.evaluate models/base --pairs road/day day/ --pairs road/night night/ --own --enlarge 3
     python -m training.evaluate theirs.onnx --multiple 8 --pairs spa real_test_1000/ --real street photos/
 
-Without a set: those that the repository makes itself, drawn rain over pictures that no recipe
-trains on. How a stranger's network is to be fed is read from its graph where the graph says it;
+Of several models all are scored on the same images, each against the first. Without a set: those that the
+repository makes itself, drawn rain over pictures that no recipe trains on.
+
+A set named KIND/NAME is of that kind of rain, any other of a kind of its own; the repository's own are of
+one kind, drawn. The mean over kinds counts each kind once, however many sets and images it has. Some data
+sets change the tone of the whole image together with the rain, which no network can know. Name those by
+--tone-changed: their gain is counted after a gain and an offset a channel were fitted to the truth.
+
+How a stranger's network is to be fed is read from its graph where the graph says it;
 the rest has options, and a guess that cannot be right is an error that names the option.
 """
 
 import argparse
+import math
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
+import cv2
 import numpy as np
 from tqdm import tqdm
 
@@ -23,29 +33,46 @@ from derain.arrays import Picture
 from derain.cli import at_least, check_output, run_command
 from derain.engine import Engine, Provider
 from derain.errors import ModelError
-from derain.image import read_picture
+from derain.image import read_picture, write_atomically
 from derain.manifest import MANIFEST_NAME, Evaluation, load_manifest
 from training.backgrounds import HELD_OUT_PHOTOGRAPHS, Leaves, draw_leaves
 from training.camera import through_jpeg
 from training.card import write_model_texts
 from training.foreign_network import RANGES, Convention, ConventionError, ForeignNetwork
+from training.kinds import kind_of
 from training.measurement import (
-    PERFECT_PSNR,
     Case,
     Derain,
+    RealResult,
+    Report,
+    Result,
     Role,
     measure,
     measure_real,
     ms_per_megapixel,
     summarise,
 )
-from training.pairs import LAYOUTS, Pair, PairFiles, PairingError, find_clean, find_pairs, pair_folders
+from training.pairs import (
+    LAYOUTS,
+    Pair,
+    PairFiles,
+    PairingError,
+    find_clean,
+    find_pairs,
+    pair_folders,
+    read_size,
+)
 from training.pictures import shrink
 from training.rain.drawn import DRAWN
 from training.rain.families import FAMILIES, Family, family, is_of_another_make
-from training.report import RealResult, Report, Result, text_table, write_json, write_page
+from training.report import write_json, write_page
+from training.score_tables import csv_table, text_tables
 
 HELD_OUT_SEED = 1_000_003  # no recipe's
+OWN_KIND = "drawn"  # of the four families of drawn rain together
+
+MAX_TIMES = 16.0  # that a side is enlarged
+MAX_ENLARGED_PIXELS = 64_000_000  # scoring takes some 300 bytes for each
 
 # A network that keeps clean pictures worse than any that is known, or does nothing to rain either.
 _LOWEST_PLAUSIBLE_PSNR = 22.0
@@ -73,6 +100,9 @@ class PictureSet:
     role: Role
     cases: Sequence[Case]
     has_truth: bool = True
+    kind: str | None = None  # of rain; None: it does not count in the mean over kinds
+    tone_changed: bool = False  # with the rain: its gain is counted tone-fitted
+    enlarged_from: str | None = None  # the name of the set that this one is, enlarged
 
 
 @dataclass(frozen=True)
@@ -102,9 +132,29 @@ class SavedAsJpeg:
         return replace(saved, clean=saved.rainy) if np.array_equal(pair.rainy, pair.clean) else saved
 
 
-def evaluate(derain: Derain, name: str, role: Role, cases: Iterable[Case]) -> Evaluation:
-    """Mean scores over a set; each clean picture also goes through on its own."""
-    return summarise(name, role, measure(derain, cases))
+@dataclass(frozen=True)
+class Enlarged:
+    """As a camera of more pixels would have taken it: both sides enlarged alike."""
+
+    case: Case
+    times: float  # each side
+
+    def read(self) -> Pair:
+        pair = self.case.read()
+        rainy, clean = (_enlarge(image, self.times) for image in (pair.rainy, pair.clean))
+        return Pair(pair.name, rainy, clean)
+
+
+def _enlarge(image: Picture, times: float) -> Picture:
+    height, width = (round(side * times) for side in image.shape[:2])
+    return np.asarray(cv2.resize(image, (width, height), interpolation=cv2.INTER_CUBIC), dtype=np.uint8)
+
+
+def evaluate(
+    derain: Derain, name: str, role: Role, cases: Iterable[Case], kind: str | None = None
+) -> Evaluation:
+    """Scores of a set; each clean picture also goes through on its own."""
+    return summarise(name, role, measure(derain, cases), kind)
 
 
 def held_out_sets(longest_px: int = 480) -> Iterator[tuple[str, list[Pair]]]:
@@ -127,7 +177,7 @@ def rained_on(family: Family, index: int, named: tuple[str, Picture]) -> Pair:
 
 def paired_set(named: Sequence[str], role: Role) -> PictureSet:
     """What --pairs names, found but not read yet; says on stderr what was found."""
-    return PictureSet(named[0], role, named_pairs(named))
+    return PictureSet(named[0], role, named_pairs(named), kind=kind_of(named[0]))
 
 
 def named_pairs(named: Sequence[str]) -> list[PairFiles]:
@@ -158,7 +208,8 @@ def add_pairs_option(parser: argparse._ActionsContainer) -> None:
         action="append",
         default=[],
         metavar=("NAME", "FOLDER"),
-        help="one folder with rainy and clean pictures in it or below it, or two, first the rainy one",
+        help="one folder with rainy and clean pictures in it or below it, or two, first the rainy one; "
+        "NAME may be KIND/NAME",
     )
 
 
@@ -178,6 +229,8 @@ def check_pairs_option(parser: argparse.ArgumentParser, options: argparse.Namesp
     for named in options.pairs:
         if len(named) not in (2, 3):
             parser.error(f"--pairs takes a name and one or two folders, not {' '.join(named)!r}")
+        if not all(named[0].split("/", 1)):
+            parser.error(f"--pairs takes a NAME or KIND/NAME, neither of them empty, not {named[0]!r}")
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -187,25 +240,33 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _run(options: argparse.Namespace) -> int:
     # Whatever can be wrong with what was asked for is said before the work begins.
-    network = _load(options)
+    networks = _load(options)
     sets = _sets(options)
     if options.record:
-        _check_unseen(options.model, [family(name) for name, _ in options.rain])
+        for model in options.models:
+            _check_unseen(model, [family(name) for name, _ in options.rain])
     _make_room(options)
 
-    report = _score(network, sets, str(options.model))
-    print(text_table(report))
+    reports = [_score(network, sets, model, len(networks) > 1) for model, network in networks.items()]
+    print(text_tables(reports))
     if options.json is not None:
-        write_json(options.json, report)
+        write_json(options.json, reports)
+    if options.csv is not None:
+        write_atomically(options.csv, csv_table(reports).encode())
     if options.html is not None:
-        _note(f"the page: {write_page(options.html, report, network.derain)}")
+        derain = {model: network.derain for model, network in networks.items()}
+        _note(f"the page: {write_page(options.html, reports, derain)}")
     if options.record:
-        _record(options.model, [result.evaluation for result in report.results])
+        for model, report in zip(options.models, reports, strict=True):
+            _record(model, [result.evaluation for result in report.results])
     return 0
 
 
-def _load(options: argparse.Namespace) -> Network:
-    """The network to score, and a line on stderr of how a stranger's is fed."""
+def _load(options: argparse.Namespace) -> dict[str, Network]:
+    """The networks to score, and a line on stderr of how each stranger's is fed."""
+    models: list[Path] = options.models
+    if twice := next((model for model in models if models.count(model) > 1), None):
+        raise ModelError(f"{twice} is named twice")
     convention = Convention(
         value_range=options.range,
         output_range=options.output_range,
@@ -215,22 +276,34 @@ def _load(options: argparse.Namespace) -> Network:
         output=options.output,
         multiple_px=options.multiple,
     )
-    model, provider = options.model, Provider(options.provider)
+    for model in models:
+        _check_model(model, options.record)
+    if convention != Convention() and all(model.is_dir() for model in models):
+        raise ConventionError(
+            f"{models[0]} has a manifest that says how it is fed: such options are for ONNX files"
+        )
+    provider = Provider(options.provider)
+    return {str(model): _open(model, convention, provider, options.threads) for model in models}
+
+
+def _check_model(model: Path, is_recorded: bool) -> None:
+    """Raises ModelError for what is neither a model folder nor an ONNX file."""
     if model.is_dir():
         if not (model / MANIFEST_NAME).exists() and (found := sorted(model.glob("*.onnx"))):
             raise ModelError(
                 f"{model} is no model folder, without a {MANIFEST_NAME}; name the network: {found[0]}"
             )
-        if convention != Convention():
-            raise ConventionError(
-                f"{model} has a manifest that says how it is fed: such options are for ONNX files"
-            )
-        return Engine(model, provider, options.threads)
+        return
     if not model.exists():
         raise ModelError(f"{model} does not exist: name a model folder or an ONNX file")
-    if options.record:
+    if is_recorded:
         raise ModelError(f"{model} has no manifest to --record in; --json keeps its scores")
-    network = ForeignNetwork(model, convention, provider, options.threads)
+
+
+def _open(model: Path, convention: Convention, provider: Provider, threads: int | None) -> Network:
+    if model.is_dir():
+        return Engine(model, provider, threads)
+    network = ForeignNetwork(model, convention, provider, threads)
     _note(str(network))
     return network
 
@@ -239,28 +312,80 @@ def _sets(options: argparse.Namespace) -> list[PictureSet]:
     """What is to be scored, found but not read yet; says on stderr what was found."""
     role = options.role
     sets = [paired_set(named, role) for named in options.pairs]
-    for name, folder in options.rain:
-        rain = family(name)
-        files = find_clean(Path(folder))
-        sets.append(PictureSet(f"{name} on {Path(folder).name}", role, _rained(rain, files)))
+    sets += [_rained_set(name, Path(folder), role) for name, folder in options.rain]
     sets += [clean_set(named, role) for named in options.clean]
     sets += [
         PictureSet(name, role, find_clean(Path(folder)), has_truth=False) for name, folder in options.real
     ]
+    if options.own or not sets:
+        # Whoever works on this repository chooses models by these.
+        sets += [PictureSet(name, "validation", pairs, kind=OWN_KIND) for name, pairs in held_out_sets()]
+    sets = _with_changed_tone(sets, options.tone_changed)
+    sets = [each for found in sets for each in (found, *_enlarged_sets(found, options.enlarge))]
     if options.jpeg is not None:
         sets = [_saved_as_jpeg(picture_set, options.jpeg) for picture_set in sets]
     check_distinct(sets)
-    # Whoever works on this repository chooses models by these.
-    return sets or [PictureSet(name, "validation", pairs) for name, pairs in held_out_sets()]
+    return sets
+
+
+def _rained_set(name: str, folder: Path, role: Role) -> PictureSet:
+    rain = family(name)
+    cases = [RainedFile(rain, index, clean) for index, clean in enumerate(find_clean(folder))]
+    return PictureSet(f"{name} on {folder.name}", role, cases, kind=OWN_KIND if rain in DRAWN else rain.name)
+
+
+def _with_changed_tone(sets: Sequence[PictureSet], names: Sequence[str]) -> list[PictureSet]:
+    """Raises PairingError for a name that is neither a kind's nor a set's."""
+    kinds = dict.fromkeys(each.kind for each in sets if each.kind is not None)
+    known = {*kinds, *(each.name for each in sets if each.kind is not None)}
+    if unknown := next((name for name in names if name not in known), None):
+        raise PairingError(f"--tone-changed names {unknown!r}; kinds of rain are {', '.join(kinds)}")
+    return [replace(each, tone_changed=each.kind in names or each.name in names) for each in sets]
+
+
+def _enlarged_sets(found: PictureSet, factors: Sequence[float]) -> list[PictureSet]:
+    """Of a set that has rain and truth; raises PairingError where images would be too large."""
+    if found.kind is None:
+        return []
+    for case in found.cases if factors else ():
+        _check_enlarged(case, max(factors))
+    return [
+        replace(
+            found,
+            name=f"{found.name} ×{times:g}",
+            cases=[Enlarged(case, times) for case in found.cases],
+            kind=None,
+            enlarged_from=found.name,
+        )
+        for times in factors
+    ]
+
+
+def _check_enlarged(case: Case, times: float) -> None:
+    """Before any network runs; the repository's own images, which are read already, are small."""
+    files = case.clean if isinstance(case, RainedFile) else case
+    if isinstance(files, PairFiles):
+        width, height = read_size(files.rainy)
+        if (pixels := width * height * times**2) > MAX_ENLARGED_PIXELS:
+            raise PairingError(
+                f"{files.rainy} enlarged {times:g} times has {pixels / 1e6:,.0f} megapixels; "
+                f"at most {MAX_ENLARGED_PIXELS / 1e6:g} are scored"
+            )
 
 
 def _saved_as_jpeg(picture_set: PictureSet, quality: int) -> PictureSet:
     cases = [SavedAsJpeg(case, quality) for case in picture_set.cases]
-    return replace(picture_set, name=f"{picture_set.name} as JPEG {quality}", cases=cases)
+    origin = picture_set.enlarged_from
+    return replace(
+        picture_set,
+        name=_jpeg_name(picture_set.name, quality),
+        cases=cases,
+        enlarged_from=None if origin is None else _jpeg_name(origin, quality),
+    )
 
 
-def _rained(rain: Family, files: list[PairFiles]) -> list[RainedFile]:
-    return [RainedFile(rain, index, clean) for index, clean in enumerate(files)]
+def _jpeg_name(name: str, quality: int) -> str:
+    return f"{name} as JPEG {quality}"
 
 
 def _check_unseen(model: Path, rains: Sequence[Family]) -> None:
@@ -277,27 +402,31 @@ def _check_unseen(model: Path, rains: Sequence[Family]) -> None:
 def _make_room(options: argparse.Namespace) -> None:
     if options.html is not None:
         options.html.mkdir(parents=True, exist_ok=True)
-    if options.json is not None:
-        options.json.parent.mkdir(parents=True, exist_ok=True)
-        check_output(options.json)
+    for file in (options.json, options.csv):
+        if file is not None:
+            file.parent.mkdir(parents=True, exist_ok=True)
+            check_output(file)
 
 
-def _score(network: Network, sets: Sequence[PictureSet], model: str) -> Report:
+def _score(network: Network, sets: Sequence[PictureSet], model: str, is_one_of_several: bool) -> Report:
     network.derain(sets[0].cases[0].read().rainy)  # the first run is slower than all that follow
     measured_on = f"{network.provider}, {network.threads} thread{'s' * (network.threads > 1)}"
     results: list[Result] = []
     real: list[RealResult] = []
-    for picture_set in sets:
-        progress = tqdm(picture_set.cases, desc=picture_set.name, unit="picture", disable=None)
-        if picture_set.has_truth:
+    for each in sets:
+        title = f"{model}: {each.name}" if is_one_of_several else each.name
+        progress = tqdm(each.cases, desc=title, unit="picture", disable=None)
+        if each.has_truth:
             measured = measure(network.derain, progress)
-            timing = {"ms_per_megapixel": ms_per_megapixel(measured), "measured_on": measured_on}
-            means = summarise(picture_set.name, picture_set.role, measured).model_copy(update=timing)
-            results.append(Result(picture_set.cases, measured, means))
+            scores = summarise(each.name, each.role, measured, each.kind, each.tone_changed)
+            known = {
+                "ms_per_megapixel": ms_per_megapixel(measured),
+                "measured_on": measured_on,
+                "gain_kept": _gain_kept(scores, each.enlarged_from, results),
+            }
+            results.append(Result(each.cases, measured, scores.model_copy(update=known)))
         else:
-            real.append(
-                RealResult(picture_set.name, picture_set.cases, measure_real(network.derain, progress))
-            )
+            real.append(RealResult(each.name, each.cases, measure_real(network.derain, progress)))
     described = "through the engine that serves it"
     if isinstance(network, ForeignNetwork):
         described = str(network)
@@ -305,16 +434,29 @@ def _score(network: Network, sets: Sequence[PictureSet], model: str) -> Report:
     return Report(model, described, measured_on, results, real)
 
 
+def _gain_kept(enlarged: Evaluation, origin: str | None, results: Sequence[Result]) -> float | None:
+    """None where nothing was enlarged, or nothing is gained as it is."""
+    before = next((each.evaluation.counted_gain for each in results if each.evaluation.name == origin), None)
+    if before is None or enlarged.counted_gain is None or before.mean <= 0:
+        return None
+    return enlarged.counted_gain.mean / before.mean
+
+
 def _doubt(evaluations: Sequence[Evaluation]) -> None:
     """Says so on stderr when a network behaves as if it were fed otherwise than it was made to be."""
     for scores in evaluations:
-        back = scores.clean_psnr or PERFECT_PSNR
-        if back < _LOWEST_PLAUSIBLE_PSNR or (back > _IDLE_PSNR and abs(scores.removal or 0) < _IDLE_REMOVAL):
-            does = "spoils clean pictures" if back < _LOWEST_PLAUSIBLE_PSNR else "changes next to nothing"
-            _note(
-                f"{scores.name}: it {does} ({back:.1f} dB back). Is it fed as its maker fed it? "
-                "See --range, --output-range, --channels and --returns"
-            )
+        assert scores.clean is not None
+        back = scores.clean.median_changed  # None: all came back identical
+        if back is not None and back < _LOWEST_PLAUSIBLE_PSNR:
+            does = f"spoils clean pictures ({back:.1f} dB back)"
+        elif (back is None or back > _IDLE_PSNR) and abs(scores.removal or 0) < _IDLE_REMOVAL:
+            does = "changes next to nothing"
+        else:
+            continue
+        _note(
+            f"{scores.name}: it {does}. Is it fed as its maker fed it? "
+            "See --range, --output-range, --channels and --returns"
+        )
 
 
 def _record(folder: Path, evaluations: list[Evaluation]) -> None:
@@ -330,9 +472,25 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
         epilog=f"Pairs are told from the names:\n{LAYOUTS}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("model", type=Path, help="a model folder, such as models/base, or an ONNX file")
+    parser.add_argument(
+        "models",
+        type=Path,
+        nargs="+",
+        metavar="MODEL",
+        help="a model folder, such as models/base, or an ONNX file; others are compared with the first",
+    )
 
-    sets = parser.add_argument_group("what to score it on (each may be repeated)")
+    _add_sets(parser.add_argument_group("what to score it on (each may be repeated)"))
+    _add_changes(parser.add_argument_group("what is done to it, and how it is counted"))
+    _add_outputs(parser.add_argument_group("what comes out, besides the tables"))
+    _add_convention(parser.add_argument_group("how an ONNX file is fed and read, if its graph does not say"))
+    _add_machine(parser.add_argument_group("what it runs on"))
+    options = parser.parse_args(arguments)
+    check_pairs_option(parser, options)
+    return options
+
+
+def _add_sets(sets: argparse._ActionsContainer) -> None:
     add_pairs_option(sets)
     sets.add_argument(
         "--rain",
@@ -351,26 +509,53 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
         metavar=("NAME", "FOLDER"),
         help="rainy photographs without ground truth: how much is taken away, and was it rain?",
     )
-
     sets.add_argument(
+        "--own", action="store_true", help="the repository's own sets besides those that are named"
+    )
+
+
+def _add_changes(changes: argparse._ActionsContainer) -> None:
+    changes.add_argument(
+        "--enlarge",
+        type=_times,
+        nargs="+",
+        default=[],
+        metavar="F",
+        help="score each set of pairs also with its sides F times as long: how much of the gain is kept?",
+    )
+    changes.add_argument(
         "--jpeg",
         type=_quality,
         metavar="QUALITY",
-        help="save the pictures named above as JPEG before the network sees them: does it still know rain?",
+        help="save all pictures as JPEG before the network sees them: does it still know rain?",
+    )
+    changes.add_argument(
+        "--tone-changed",
+        nargs="+",
+        default=[],
+        metavar="KIND",
+        help="kinds of rain, or sets, whose tone was changed with the rain: count their gain tone-fitted",
     )
 
-    output = parser.add_argument_group("what comes out, besides the table")
-    output.add_argument("--json", type=Path, metavar="FILE", help="all scores, picture by picture")
+
+def _add_outputs(output: argparse._ActionsContainer) -> None:
+    output.add_argument(
+        "--json",
+        type=Path,
+        metavar="FILE",
+        help="all scores, picture by picture; of several models a list, and their differences",
+    )
+    output.add_argument("--csv", type=Path, metavar="FILE", help="all scores, a line a set and model")
     output.add_argument(
         "--html",
         type=Path,
         metavar="FOLDER",
-        help="a page with the worst and the best pictures",
+        help="a page with the worst and the best pictures; of several models side by side",
     )
     output.add_argument(
         "--record",
         action="store_true",
-        help="write the scores of sets with ground truth into the model folder's manifest and card; "
+        help="write the scores of sets with ground truth into each model folder's manifest and card; "
         "not of rain that it was trained on",
     )
     output.add_argument(
@@ -381,7 +566,8 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
         "the repository's own sets are always validation)",
     )
 
-    foreign = parser.add_argument_group("how an ONNX file is fed and read, where its graph does not say")
+
+def _add_convention(foreign: argparse._ActionsContainer) -> None:
     foreign.add_argument("--range", choices=RANGES, help="of its values; signed is -1 to 1 (default: 0..1)")
     foreign.add_argument("--output-range", choices=RANGES, help="of what it returns (default: the same)")
     foreign.add_argument("--layout", choices=("NCHW", "NHWC"), help="(default: by where the graph has a 3)")
@@ -400,7 +586,8 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
         help="pad sides to a multiple of N by reflection, and crop what comes back (default: 1)",
     )
 
-    machine = parser.add_argument_group("what it runs on")
+
+def _add_machine(machine: argparse._ActionsContainer) -> None:
     machine.add_argument(
         "--provider",
         choices=[provider.value for provider in Provider],
@@ -413,9 +600,16 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
         metavar="N",
         help="on the CPU (default: all cores); with 1, times of different networks compare",
     )
-    options = parser.parse_args(arguments)
-    check_pairs_option(parser, options)
-    return options
+
+
+def _times(text: str) -> float:
+    try:
+        times = float(text)
+    except ValueError:
+        times = math.nan
+    if not 1 < times <= MAX_TIMES:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number above 1, up to {MAX_TIMES:g}")
+    return times
 
 
 def _quality(text: str) -> int:

@@ -5,7 +5,8 @@
 
 Every model folder is drawn that was scored on one of the sets; the networks of other people are those of
 docs/models/peers.csv. A panel a set of pairs: the gain in PSNR over the rainy pictures, so that samples of a
-set compare. The last panel is what becomes of clean pictures. docs/models/README.md says where the numbers
+set compare. The last panel is what becomes of clean pictures: the mean, and of ours the median of those that
+did not come back identical. docs/models/README.md says where the numbers
 come from, and how far seconds of different machines compare.
 """
 
@@ -106,7 +107,7 @@ def collect(models: Sequence[Manifest], peers: Peers, cost: Cost) -> dict[str, l
         at = model_cost(model, cost)
         for name, evaluation in _scored(model).items():
             if (score := _score(model, evaluation, peers)) is not None:
-                points[name].append(Point(model.name, "ours", "unseen", at, score))
+                points[name].append(Point(_label(model, evaluation), "ours", "unseen", at, score))
     for peer in peers.networks:
         if peer.sample is not None:
             at = peer.kmac_per_pixel if cost == "kmac" else peer.ms_per_megapixel
@@ -117,7 +118,7 @@ def collect(models: Sequence[Manifest], peers: Peers, cost: Cost) -> dict[str, l
 
 def _score(model: Manifest, evaluation: Evaluation, peers: Peers) -> float | None:
     if evaluation.name == CLEAN_SET:
-        return evaluation.clean_psnr
+        return None if evaluation.clean is None else evaluation.clean.median_changed
     if evaluation.psnr is None or evaluation.input_psnr is None:
         return None
     theirs = peers.inputs.get("all", {}).get(evaluation.name, evaluation.input_psnr)
@@ -127,6 +128,13 @@ def _score(model: Manifest, evaluation: Evaluation, peers: Peers) -> float | Non
             f"rainy, these have {evaluation.input_psnr:.2f} and {theirs:.2f} dB"
         )
     return evaluation.psnr - evaluation.input_psnr
+
+
+def _label(model: Manifest, evaluation: Evaluation) -> str:
+    """Clean images that came back identical have no PSNR to be drawn: they are counted."""
+    if evaluation.name != CLEAN_SET or evaluation.clean is None or not evaluation.clean.identical:
+        return model.name
+    return f"{model.name} (besides {evaluation.clean.identical} of {evaluation.clean.images} identical)"
 
 
 def _peer_point(peer: Peer, peers: Peers, name: str, at: float) -> Point:

@@ -18,7 +18,7 @@ from derain.arrays import Picture
 
 Mask = NDArray[np.bool_]  # (H, W)
 Luma = NDArray[np.float64]  # (H, W)
-Levels = Picture | Luma
+Levels = Picture | NDArray[np.float64]
 
 # A pixel is rain where the rainy picture differs from the clean one by more than this in some
 # channel. Dense rain leaves few pixels below the first, so E_B is also measured with the second.
@@ -36,6 +36,8 @@ class Scores:
     ssim_y: float
     input_psnr: float  # dB, of the rainy picture: what doing nothing would score
     input_psnr_y: float
+    tone_fitted_psnr: float  # dB, RGB, after a gain and an offset a channel were fitted to the clean image
+    input_tone_fitted_psnr: float  # of the rainy image, fitted likewise
     removal: float  # eta: 0 nothing removed, 1 all of it, above 1 too much
     restored: float  # rho: as eta, but damage done on the rain counts against it
     rain_change: float  # E_R: change against the rainy input on the rain, higher is more removed
@@ -57,6 +59,8 @@ def score(derained: Picture, rainy: Picture, clean: Picture) -> Scores:
         ssim_y=ssim(derained_y, clean_y),
         input_psnr=psnr(rainy, clean),
         input_psnr_y=psnr(rainy_y, clean_y),
+        tone_fitted_psnr=tone_fitted_psnr(derained, clean),
+        input_tone_fitted_psnr=tone_fitted_psnr(rainy, clean),
         removal=removal(derained, rainy, clean, mask),
         restored=1 - rain_error / root_mean_square(_difference(rainy, clean)[mask]),
         rain_change=root_mean_square(_difference(derained, rainy)[mask]),
@@ -94,6 +98,25 @@ def psnr(a: Levels, b: Levels) -> float:
     """Peak signal-to-noise ratio over all channels, dB, its peak 255; infinite for equal pictures."""
     error = root_mean_square(_difference(a, b))
     return float("inf") if error == 0 else float(20 * np.log10(255 / error))
+
+
+def tone_fitted_psnr(image: Picture, truth: Picture) -> float:
+    """PSNR in dB after a gain and an offset a channel, fitted to the truth by least squares, and clipping.
+
+    Some data sets change the tone of the whole image with the rain. No derainer can know that change, and it
+    can outweigh all the rain; here it counts for nothing.
+    """
+    return psnr(_fit_tone(image.astype(np.float64), truth.astype(np.float64)), truth)
+
+
+def _fit_tone(image: NDArray[np.float64], truth: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Of levels (H, W, 3); a channel of one level becomes the truth's mean."""
+    centred = image - image.mean(axis=(0, 1))
+    truth_mean = truth.mean(axis=(0, 1))
+    variance = (centred**2).mean(axis=(0, 1))
+    covariance = (centred * (truth - truth_mean)).mean(axis=(0, 1))
+    gain = covariance / np.where(variance > 0, variance, 1)
+    return np.asarray(np.clip(gain * centred + truth_mean, 0, 255))
 
 
 def ssim(a: Levels, b: Levels) -> float:

@@ -8,7 +8,7 @@ from derain.engine import Engine
 from derain.errors import DerainError, ModelError
 from derain.manifest import MANIFEST_NAME, Manifest, load_manifest
 from training.card import ADDITIONS, evaluation_table, write_model_texts
-from training.evaluate import evaluate, held_out_sets
+from training.evaluate import OWN_KIND, evaluate, held_out_sets
 
 
 def check_replaceable(folder: Path) -> None:
@@ -29,7 +29,9 @@ def make_model(folder: Path, make: Callable[[Path], Manifest]) -> Path:
     manifest = make(unfinished)
     write_model_texts(unfinished, manifest)
     engine = Engine(unfinished)
-    evaluations = [evaluate(engine.derain, title, "validation", pairs) for title, pairs in held_out_sets()]
+    evaluations = [
+        evaluate(engine.derain, title, "validation", pairs, OWN_KIND) for title, pairs in held_out_sets()
+    ]
     engine.close()
     if earlier := _same_model(folder, manifest):
         measured = {evaluation.name for evaluation in evaluations}

@@ -6,7 +6,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from training.bootstrap import CONFIDENCE, Interval, interval_of_mean
+from training.bootstrap import CONFIDENCE, Interval, interval_of_mean, interval_of_weighted_mean
 
 Draw = Callable[[np.random.Generator], list[float]]
 
@@ -55,3 +55,23 @@ def test_too_few_values_say_nothing_and_equal_ones_everything() -> None:
     two = interval_of_mean([0.0, 1.0])
     assert two.low == -math.inf
     assert two.high == math.inf
+
+
+def test_a_mean_of_groups_is_held_as_often_as_it_says() -> None:
+    """Of two kinds: few values that differ much, and many that differ little."""
+    rng = np.random.default_rng(4)
+    trials = 300
+    held = 0
+    for _ in range(trials):
+        few, many = rng.normal(1.0, 3.0, 10), rng.normal(-2.0, 0.5, 60)
+        interval = interval_of_weighted_mean([(0.5, few.tolist()), (0.5, many.tolist())])
+        assert interval.mean == pytest.approx((few.mean() + many.mean()) / 2)
+        held += interval.low <= -0.5 <= interval.high
+    assert abs(held / trials - CONFIDENCE) < 0.035
+
+
+def test_a_group_of_one_value_says_nothing_of_the_mean_of_groups() -> None:
+    values = [1.0, 2.0, 4.0]
+    assert interval_of_weighted_mean([(1.0, values)]) == interval_of_mean(values)
+    assert interval_of_weighted_mean([(0.5, values), (0.5, [1.0])]).high == math.inf
+    assert interval_of_weighted_mean([(0.25, [4.0, 4.0]), (0.75, [0.0, 0.0])]) == Interval(1.0, 1.0, 1.0)

@@ -9,11 +9,11 @@ import pytest
 
 from derain.arrays import Picture
 from derain.image import JPEG, decode, encode, read_picture
-from derain.manifest import load_manifest
+from derain.manifest import CleanBack, Evaluation, Extreme, Gain, load_manifest
 from tests.conftest import noise, scene
 from tests.training.conftest import ExportedModel
 from training.backgrounds import HELD_OUT_PHOTOGRAPHS
-from training.card import ADDITIONS, REMARKS, CardError, main, model_card, write_model_texts
+from training.card import ADDITIONS, REMARKS, CardError, evaluation_table, main, model_card, write_model_texts
 from training.pictures import shrink
 from training.showcase import (
     CREDITS,
@@ -134,3 +134,63 @@ def test_no_model_no_card(tmp_path: Path, capsys: pytest.CaptureFixture[str]) ->
     assert main([str(tmp_path)]) == 1
     assert capsys.readouterr().err == f"error: no model at {tmp_path}: manifest.json is missing\n"
     assert not list(tmp_path.iterdir())
+
+
+# Scores
+
+
+OLD = Evaluation(
+    name="old",
+    role="validation",
+    pictures=3,
+    psnr=25.0,
+    ssim=0.9,
+    input_psnr=24.0,
+    removal=0.5,
+    rain_change=1.0,
+    background_error=2.0,
+    background_error_50=3.0,
+    clean_psnr=86.0,
+)
+
+
+def scored(name: str, gain: float, harmed: int, **changes: object) -> Evaluation:
+    both = {
+        "gain": Gain(mean=gain, worst=Extreme(name="it", db=-1.5), harmed=harmed),
+        "tone_fitted_gain": Gain(mean=gain + 2, worst=Extreme(name="its", db=-0.5), harmed=0),
+        "clean": CleanBack(
+            images=3,
+            identical=1,
+            below_40=1,
+            below_30=0,
+            worst=Extreme(name="bars", db=35.5),
+            median_changed=41,
+        ),
+    }
+    about = {"name": name, "kind": name, "rainy": 3, "untouched": 1, "clean_psnr": None}
+    return OLD.model_copy(update=both | about | changes)
+
+
+def test_the_scores_have_gains_the_worst_and_the_harmed_and_the_mean_over_kinds() -> None:
+    table = evaluation_table(
+        [
+            scored("plain", 1.0, 2),
+            scored("toned", -1.0, 3, tone_changed=True),
+            scored("plain ×3", 9.0, 0, kind=None, gain_kept=0.5),
+            scored("final", 9.0, 0, role="test"),
+        ]
+    )
+    assert (
+        "| plain | validation | 3 | 25.00 | 24.00 | +1.00 | +3.00 | -1.50 it | 2 | 1 | – | 0.900 |" in table
+    )
+    assert "| toned* | validation | 3 | 25.00 | 24.00 | -1.00 | +1.00 | -0.50 its | 0 | 1 | – |" in table
+    assert "| +9.00 | +11.00 | -1.50 it | 0 | 1 | 0.50 |" in table
+    # Of the two kinds that are for choosing, the second by its tone-fitted gain.
+    assert "| **mean of 2 kinds** | validation | 6 |  |  | +1.00 |  | +1.00 plain | 2 | 2 |" in table
+    assert "| plain | validation | 3 | 1 | 1 | 0 | 35.50 bars | 41.00 |" in table
+
+
+def test_scores_of_earlier_versions_are_shown_without_what_they_lack() -> None:
+    table = evaluation_table([OLD, OLD.model_copy(update={"name": "dry", "psnr": None})])
+    assert "| old | validation | 3 | 25.00 | 24.00 | 1.00 | – | – | – | – | – | 0.900 |" in table
+    assert "86" not in table, "a mean in which identical images count as 100 dB"

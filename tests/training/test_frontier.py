@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from derain.manifest import MANIFEST_NAME, Evaluation, Manifest, load_manifest
+from derain.manifest import MANIFEST_NAME, CleanBack, Evaluation, Manifest, load_manifest
 from tests.conftest import ROOT
 from tests.training.conftest import figure_texts
 from training.frontier import COSTS, MACHINES_DIFFER, ONE_THREAD, collect, draw, main, model_cost, read_models
@@ -22,6 +22,10 @@ Unscored,,,,,100,50,0.1,1,,,,
 """
 
 
+def clean_back(identical: int = 0) -> CleanBack:
+    return CleanBack(images=3, identical=identical, below_40=0, below_30=0, worst=None, median_changed=40.0)
+
+
 def evaluation(name: str, gain: float = 2.0, measured_on: str | None = ONE_THREAD) -> Evaluation:
     rainy = {"rain100l": 25.0, "rain100h": 12.0, "ddn_sirr": 20.0}.get(name)
     return Evaluation(
@@ -35,7 +39,7 @@ def evaluation(name: str, gain: float = 2.0, measured_on: str | None = ONE_THREA
         rain_change=None,
         background_error=None,
         background_error_50=None,
-        clean_psnr=40.0,
+        clean=clean_back(),
         ms_per_megapixel=500.0 if measured_on else None,
         measured_on=measured_on,
     )
@@ -74,6 +78,13 @@ def test_gain_is_over_the_rainy_pictures_of_the_same_sample(models: Path, peers:
     gains = {name: {point.label: point.score for point in own} for name, own in points.items()}
     assert gains["rain100l"] == {"small": 2, "Whole, L": 4, "≈ Third, M": 1}
     assert gains["kodak24"] == {"small": 40, "Whole, L": 37, "≈ Third, M": 30}, "these are no gains"
+
+
+def test_images_that_came_back_identical_are_counted_beside_the_median(model: Path, tmp_path: Path) -> None:
+    kodak = evaluation("kodak24").model_copy(update={"clean": clean_back(identical=2)})
+    put(tmp_path, model, "small", [kodak])
+    (point,) = collect(read_models(tmp_path), Peers([], {}), "ms")["kodak24"]
+    assert (point.label, point.score) == ("small (besides 2 of 3 identical)", 40)
 
 
 def test_what_was_trained_on_is_told(models: Path, peers: Path) -> None:

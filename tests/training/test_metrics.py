@@ -8,7 +8,16 @@ from skimage.color import rgb2ycbcr
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
 from derain.arrays import Picture
-from training.metrics import Scores, luma, mean_scores, psnr, rain_mask, score, ssim
+from training.metrics import (
+    Scores,
+    luma,
+    mean_scores,
+    psnr,
+    rain_mask,
+    score,
+    ssim,
+    tone_fitted_psnr,
+)
 
 
 @pytest.fixture
@@ -26,6 +35,39 @@ def test_psnr_agrees_with_scikit_image(picture: Picture, damaged: Picture) -> No
     assert psnr(picture, damaged) == pytest.approx(expected, abs=1e-4)
     assert psnr(picture, picture) == np.inf
     assert psnr(flat(0), flat(255)) == 0
+
+
+def test_tone_fitted_psnr_agrees_with_polyfit(picture: Picture, damaged: Picture) -> None:
+    """A line a channel, fitted by least squares; what it takes out of range is clipped."""
+    toned = np.clip(damaged * [0.5, 0.8, 0.3] + [100, 20, 3], 0, 255).astype(np.uint8)
+    steep = np.clip(picture.astype(int) // 4 + np.arange(56)[:, None] % 9 * 20, 0, 255).astype(np.uint8)
+    for image in (damaged, toned, steep):
+        fitted = np.empty(image.shape)
+        for channel in range(3):
+            gain, offset = np.polyfit(image[..., channel].ravel(), picture[..., channel].ravel(), 1)
+            fitted[..., channel] = gain * image[..., channel] + offset
+        expected = psnr(np.clip(fitted, 0, 255), picture)
+        assert tone_fitted_psnr(image, picture) == pytest.approx(expected, abs=1e-6)
+
+
+def test_a_tone_fit_is_clipped_to_the_levels_that_there_are() -> None:
+    """Two bright pixels of one fitted line, of which one leaves the range."""
+    truth, image = flat(0), flat(0)
+    truth[0], truth[1], truth[2] = 255, 255, 128
+    image[0], image[1], image[2] = 200, 100, 50
+    slope, offset = np.polyfit(image[..., 0].ravel(), truth[..., 0].ravel(), 1)
+    line = slope * image + offset
+    assert line.max() > 255
+    assert tone_fitted_psnr(image, truth) == pytest.approx(psnr(np.clip(line, 0, 255), truth))
+    assert tone_fitted_psnr(image, truth) > psnr(line, truth)
+
+
+def test_a_tone_that_was_changed_counts_for_nothing() -> None:
+    truth = np.random.default_rng(2).integers(0, 100, (12, 12, 3)).astype(np.uint8)
+    assert tone_fitted_psnr(2 * truth + np.uint8(7), truth) > 200
+    scores = score(truth, 2 * truth, truth)
+    assert scores.input_psnr < 20 < 200 < scores.input_tone_fitted_psnr
+    assert tone_fitted_psnr(flat(50), truth) == psnr(np.broadcast_to(truth.mean((0, 1)), truth.shape), truth)
 
 
 def test_ssim_agrees_with_scikit_image(picture: Picture, damaged: Picture) -> None:

@@ -37,11 +37,15 @@ def _gain(scores: Evaluation) -> float | None:
     return None if scores.psnr is None or scores.input_psnr is None else scores.psnr - scores.input_psnr
 
 
+def _clean_median(scores: Evaluation) -> float | None:
+    return None if scores.clean is None else scores.clean.median_changed
+
+
 MEASURES = (
     Measure("PSNR gain, dB", 2, _gain),
     Measure("removal η", 3, lambda scores: scores.removal),
     Measure("E_B", 2, lambda scores: scores.background_error),
-    Measure("clean back, dB", 2, lambda scores: scores.clean_psnr),
+    Measure("clean back, dB", 2, _clean_median),
 )
 
 
@@ -94,12 +98,12 @@ def _csv(variants: Sequence[Variant], done: Done) -> str:
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     head = ("group", "variant", "seed", "parameters", "kmac_per_pixel", "set", "role", "pictures")
-    scores = ("psnr", "input_psnr", "removal", "background_error", "background_error_50", "clean_psnr")
-    writer.writerow((*head, *scores))
+    scores = ("psnr", "input_psnr", "removal", "background_error", "background_error_50")
+    writer.writerow((*head, *scores, "clean_median"))
     costs = {variant.name: _cost(variant.recipe.model) for variant in variants}
     for cell in _in_order(variants, done):
         for each in done[cell].evaluations:
-            values = (getattr(each, score) for score in scores)
+            values = (*(getattr(each, score) for score in scores), _clean_median(each))
             shown = ("" if value is None else f"{value:.4f}" for value in values)
             parameters, kmac = costs[cell.variant]
             about = (cell.group or "", cell.variant, cell.seed, parameters, f"{kmac:.1f}")
@@ -144,7 +148,7 @@ def _page(variants: Sequence[Variant], cells: Sequence[Cell], done: Done, comman
         f"{', '.join(drawn.name for drawn in DRAWN)}, over pictures that no recipe of this repository trains "
         f"on, shrunk to {DRAWN_PX} px; of each other set {MOST_PICTURES} pictures at most, and of each the "
         f"middle of {CROP_PX} px at most. η is the share of the rain removed, E_B the error off it (0 to "
-        '255, less is better), "clean back" the PSNR of pictures without rain that went through.',
+        '255, less is better), "clean back" the median PSNR of those clean images that came back changed.',
         "",
         *_costs(variants, done),
         *_missing(cells, done),

@@ -71,8 +71,9 @@ def test_doing_nothing_gains_nothing(one_picture: None, tmp_path: Path) -> None:
     for each in (*drawn, mine):
         assert each.role == "validation"
         assert (each.psnr, each.removal) == (each.input_psnr, 0)
-        assert each.clean_psnr == 100
-    assert (dry.psnr, dry.pictures, dry.clean_psnr) == (None, 2, 100)
+        assert each.clean is not None and each.clean.identical == each.clean.images
+    assert dry.clean is not None
+    assert (dry.psnr, dry.pictures, dry.clean.identical) == (None, 2, 2)
 
 
 def test_a_cell_that_is_done_is_known_and_no_other(
