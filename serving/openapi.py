@@ -260,6 +260,7 @@ TEMPLATES = [
     *DESCRIPTION["paths"],
     "/",
     "/docs",
+    "/errors",
     "/docs.json",
     "/openapi.json",
     "/example.jpg",
