@@ -1,4 +1,4 @@
-"""What a caller can say in the query of a request."""
+"""What a caller can say in the query of a request, or in fields of a form beside the file."""
 
 from collections.abc import Iterable
 from typing import Literal, Self
@@ -10,6 +10,8 @@ from derain.image import FORMATS, ImageFormat
 from serving.problems import ParameterError
 
 _WRITABLE = {known.name.lower(): known for known in FORMATS if known.writable}
+_BY_SUFFIX = {suffix.removeprefix("."): known for known in _WRITABLE.values() for suffix in known.suffixes}
+_NAMED = _BY_SUFFIX | _WRITABLE  # jpg and jpeg, tif and tiff
 
 
 class Parameters(BaseModel):
@@ -33,13 +35,19 @@ class Parameters(BaseModel):
 
     @model_validator(mode="after")
     def _known_format(self) -> Self:
-        if self.format is not None and self.format.lower() not in _WRITABLE:
+        if self.format is not None and self.format.lower() not in _NAMED:
             raise ValueError(f"is none of {', '.join(_WRITABLE)}")
         return self
 
     @property
     def target(self) -> ImageFormat | None:
-        return _WRITABLE[self.format.lower()] if self.format else None
+        return _NAMED[self.format.lower()] if self.format else None
+
+
+def with_fields(query: QueryParams, fields: Iterable[tuple[str, str]]) -> QueryParams:
+    """A form's fields as well, but for those that the query has a value for."""
+    said = set(query)
+    return QueryParams([*query.multi_items(), *((name, value) for name, value in fields if name not in said)])
 
 
 def read_parameters(query: QueryParams) -> Parameters:

@@ -1,7 +1,7 @@
 import pytest
 from starlette.datastructures import QueryParams
 
-from derain.image import PNG, WEBP
+from derain.image import JPEG, PNG, TIFF, WEBP, ImageFormat
 from serving.parameters import Parameters, read_parameters
 from serving.problems import ParameterError
 
@@ -25,6 +25,18 @@ def test_everything_said() -> None:
         explain=True,
     )
     assert read_parameters(QueryParams("format=png")).target == PNG
+
+
+@pytest.mark.parametrize(
+    ("name", "known"),
+    [
+        *((name, JPEG) for name in ("jpg", "jpeg", "JPG", "Jpeg")),
+        *((name, TIFF) for name in ("tif", "tiff", "TIF")),
+        *((name, PNG) for name in ("png", "PNG")),
+    ],
+)
+def test_formats_have_the_names_that_people_use(name: str, known: ImageFormat) -> None:
+    assert read_parameters(QueryParams({"format": name})).target == known
 
 
 @pytest.mark.parametrize(

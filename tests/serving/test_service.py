@@ -22,7 +22,7 @@ import numpy as np
 import pytest
 
 from derain.engine import Engine
-from derain.image import FORMATS, JPEG, PNG, ImageFormat, decode, encode
+from derain.image import FORMATS, JPEG, PNG, WEBP, ImageFormat, decode, encode
 from tests.conftest import noise, scene, write_model
 from tests.derain.test_image import mean_difference, png
 from tests.serving.server import END_S, START_S, Server, assert_problem, serving, started
@@ -79,9 +79,35 @@ def test_a_picture_in_the_body(client: httpx.Client, derained: np.ndarray) -> No
 @pytest.mark.parametrize("field", ["image", "anything"])
 def test_a_picture_in_a_form(client: httpx.Client, derained: np.ndarray, field: str) -> None:
     file = {field: ("rainy.txt", RAINY, "text/plain")}
-    response = client.post("/v1/derain", files=file, data={"note": "seaside"})
+    response = client.post("/v1/derain", files=file)
     assert response.status_code == 200
     assert np.array_equal(decode(response.content)[0], derained)
+
+
+@pytest.mark.parametrize("path", ["/v1/derain", "/v1/derain/batch"])
+def test_fields_beside_the_file(client: httpx.Client, path: str) -> None:
+    """What `curl -F image=@rain.png -F strength=0 -F format=jpg` says."""
+
+    def answer(data: dict[str, str], query: str = "") -> tuple[np.ndarray, ImageFormat]:
+        response = client.post(path + query, files={"image": ("rain.png", RAINY)}, data=data)
+        assert response.status_code == 200, response.text
+        if path.endswith("batch"):
+            with zipfile.ZipFile(io.BytesIO(response.content)) as archive:
+                return decode(archive.read(archive.namelist()[0]))
+        return decode(response.content)
+
+    picture, written = answer({"strength": "0", "format": "webp", "lossless": "true"})
+    assert np.array_equal(picture, PICTURE)
+    assert written == WEBP
+    assert answer({"strength": "0", "format": "jpg"}, "?format=PNG")[1] == PNG
+    refusals: list[tuple[dict[str, Any], str]] = [
+        ({"strenght": "0"}, "the field 'strenght' of the multipart form is neither"),
+        ({"strength": "2"}, "the parameter 'strength': input should be less than or equal to 1"),
+        ({"quality": ["80", "90"]}, "the parameter 'quality' is there twice"),
+    ]
+    for data, said in refusals:
+        refused = client.post(path, files={"image": ("rain.png", RAINY)}, data=data)
+        assert said in assert_problem(refused, 400)
 
 
 @pytest.mark.parametrize(
@@ -142,7 +168,7 @@ def test_the_metrics(client: httpx.Client) -> None:
 
 
 def test_the_pages(client: httpx.Client) -> None:
-    for path in ("/", "/docs"):
+    for path in ("/", "/docs", "/errors"):
         page = client.get(path)
         assert (page.status_code, page.headers["content-type"]) == (200, "text/html; charset=utf-8")
         # What it loads is here, and nowhere else.
@@ -151,6 +177,24 @@ def test_the_pages(client: httpx.Client) -> None:
                 assert client.get(f"/{address.removeprefix('/')}").status_code == 200, address
         assert "http://" not in page.text.replace("http://www.w3.org", "")
     assert decode(client.get("/example.jpg").content)[1] == JPEG
+
+
+def test_a_type_of_error_leads_to_its_page(client: httpx.Client) -> None:
+    page, name = client.post("/v1/derain", content=b"rain").json()["type"].split("#")
+    assert f'<h2 id="{name}">' in client.get(page).text
+
+
+def test_options_and_head_of_each_route(client: httpx.Client) -> None:
+    """Without CORS, which is off, OPTIONS says no more than what there is."""
+    for path, operations in client.get("/openapi.json").json()["paths"].items():
+        known = client.options(path.replace("{name}", "tiny"))
+        if not path.startswith("/admin"):  # which asks for an operator's key first
+            assert known.status_code == 204, path
+            assert {method.upper() for method in operations} < set(known.headers["allow"].split(", "))
+        assert not [name for name in known.headers if name.startswith("access-control")]
+        head = client.head(path.replace("{name}", "tiny"))
+        assert head.content == b""
+        assert head.status_code == (200 if "get" in operations else 403 if "/admin" in path else 405), path
 
 
 def test_the_description_is_of_this_service(client: httpx.Client) -> None:
@@ -211,8 +255,7 @@ def test_an_endless_body_is_refused(client: httpx.Client) -> None:
 
 
 @pytest.mark.parametrize(
-    ("parameters", "said"),
-    [("boundary=another", "cannot be read"), ("boundary==-=; charset=undefined", "cannot be read")],
+    ("parameters", "said"), [("boundary=another", "cannot be read"), ("charset=utf-8", "names no boundary")]
 )
 def test_a_broken_form(client: httpx.Client, parameters: str, said: str) -> None:
     headers = {"content-type": f"multipart/form-data; {parameters}"}
