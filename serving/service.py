@@ -15,6 +15,7 @@ from starlette.routing import Route
 from derain.errors import DerainError
 from serving.batch import ROUTE as BATCH_ROUTE
 from serving.batch import Batches
+from serving.connections import use_connections
 from serving.exchange import Exchanges, exchange_of, reject
 from serving.keys import Access, keys_or_exit
 from serving.logs import set_up_logs
@@ -35,6 +36,7 @@ from serving.workers import Announcements, reload_on_hangup
 settings = settings_or_exit()
 set_up_logs(settings.log)
 give_memory_back()
+use_connections(settings.keep_alive_s)
 keys = keys_or_exit(settings.keys)
 
 logger = logging.getLogger("derain")

@@ -39,6 +39,10 @@ class Settings(BaseSettings):
         120, gt=0, description="for an upload to arrive; beyond it callers get 408"
     )
 
+    keep_alive_s: int = Field(
+        90, ge=1, description="an open connection may idle; longer than a proxy in front keeps it"
+    )
+
     keys: Path | None = Field(None, description="file of API keys; without one everybody may call")
     rate_per_minute: float | None = Field(
         None, gt=0, description="pictures a minute for each key that has no rate of its own"

@@ -387,6 +387,7 @@ def test_keys(model: Path, keys: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("settings", "said"),
     [
+        ({"keep_alive_s": 0}, "DERAIN_KEEP_ALIVE_S: Input should be greater than or equal to 1"),
         ({"queue": "many"}, "DERAIN_QUEUE: Input should be a valid integer"),
         ({"buffer_bytes": 10}, "DERAIN_BUFFER_BYTES is less than DERAIN_MAX_BYTES"),
         ({"keys": "/nowhere/keys"}, "DERAIN_KEYS: [Errno 2]"),

@@ -294,6 +294,48 @@ def test_bentoml_s_own_client(server: Server, derained: np.ndarray) -> None:
     assert np.array_equal(decode(run.stdout)[0], derained)
 
 
+JAVA = """
+import java.net.URI;
+import java.net.http.*;
+import java.nio.file.*;
+
+class Post {
+    public static void main(String[] arguments) throws Exception {
+        var client = HttpClient.newHttpClient();  // over plain http it asks for h2c
+        for (int turn = 0; turn < 2; turn++) {
+            var request = HttpRequest.newBuilder(URI.create(arguments[0]))
+                .POST(HttpRequest.BodyPublishers.ofFile(Path.of(arguments[1]))).build();
+            var answer = client.send(request, HttpResponse.BodyHandlers.ofByteArray());
+            if (answer.statusCode() != 200) throw new Exception(new String(answer.body()));
+            Files.write(Path.of(arguments[2]), answer.body());
+        }
+    }
+}
+"""
+
+
+@pytest.mark.skipif(shutil.which("java") is None, reason="there is no Java here")
+def test_java_s_own_client(server: Server, derained: np.ndarray, tmp_path: Path) -> None:
+    (tmp_path / "Post.java").write_text(JAVA)
+    (tmp_path / "rainy.png").write_bytes(RAINY)
+    url = f"http://127.0.0.1:{server.port}/v1/derain"
+    command = ["java", "Post.java", url, "rainy.png", "clean.png"]
+    run = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert run.returncode == 0, run.stderr
+    assert np.array_equal(decode((tmp_path / "clean.png").read_bytes())[0], derained)
+
+
+def test_a_caller_who_sends_no_more(server: Server, derained: np.ndarray) -> None:
+    with socket.create_connection(("127.0.0.1", server.port), timeout=30) as caller:
+        head = f"POST /v1/derain HTTP/1.1\r\nHost: rain\r\nContent-Length: {len(RAINY)}\r\n\r\n"
+        caller.sendall(head.encode() + RAINY)
+        caller.shutdown(socket.SHUT_WR)
+        answer = b"".join(iter(lambda: caller.recv(1 << 16), b""))
+    head, _, picture = answer.decode("latin-1").partition("\r\n\r\n")
+    assert head.startswith("HTTP/1.1 200 OK\r\n")
+    assert np.array_equal(decode(picture.encode("latin-1"))[0], derained)
+
+
 def test_a_full_queue(tmp_path: Path) -> None:
     model = write_model(tmp_path / "slow", channels=64)
     picture = encode(scene(1500, 1500), JPEG)
