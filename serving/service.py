@@ -16,6 +16,7 @@ from derain.errors import DerainError
 from serving.batch import ROUTE as BATCH_ROUTE
 from serving.batch import Batches
 from serving.connections import use_connections
+from serving.cors import Cors
 from serving.exchange import Exchanges, exchange_of, reject
 from serving.keys import Access, keys_or_exit
 from serving.logs import set_up_logs
@@ -172,6 +173,8 @@ def _know_schemas(service: bentoml.Service[DerainService]) -> None:
 def _guard(service: bentoml.Service[DerainService]) -> None:
     """Middleware around the service; the first one is the outermost."""
     service.add_asgi_middleware(Exchanges, templates=TEMPLATES)
+    if settings.cors_origins is not None:
+        service.add_asgi_middleware(Cors, origins=settings.cors_origins)
     service.add_asgi_middleware(ProblemResponses)
     if settings.private_port is not None:
         service.add_asgi_middleware(NotPublic)
