@@ -19,8 +19,8 @@ class Parameters(BaseModel):
 
     format: str | None = Field(
         None,
-        description="Of the answer, whatever Accept says.",
-        json_schema_extra={"enum": list(_WRITABLE)},
+        description="Of the answer, whatever Accept says; jpg and tif do as well.",
+        json_schema_extra={"enum": list(_WRITABLE), "example": "png"},
     )
     quality: int | None = Field(None, ge=1, le=100, description="Of JPEG, WebP and AVIF; the default is 95.")
     lossless: bool = Field(False, description="WebP without loss; PNG, TIFF and BMP are so in any case.")

@@ -104,7 +104,7 @@ class Uploads:
 
         with self.buffer.share() as share:
             try:
-                body, query = await _read_picture(Request(scope, receive), self.limits, share)
+                body, query = await read_picture(Request(scope, receive), self.limits, share)
                 inner = _as_raw(scope, len(body), query)
                 await unless_hung_up(self._pass_on(inner, body, send_noted), receive)
             except DerainError as error:
@@ -147,7 +147,7 @@ async def _hung_up(receive: Receive) -> None:
         pass
 
 
-async def _read_picture(request: Request, limits: Limits, share: Share) -> tuple[bytes, QueryParams]:
+async def read_picture(request: Request, limits: Limits, share: Share) -> tuple[bytes, QueryParams]:
     """The picture that a request carries, and its parameters.
 
     Raises the errors of `read_body` and `read_form`, and EmptyImageError.

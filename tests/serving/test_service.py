@@ -23,7 +23,7 @@ import pytest
 
 from derain.engine import Engine
 from derain.image import FORMATS, JPEG, PNG, WEBP, ImageFormat, decode, encode
-from tests.conftest import noise, scene, write_model
+from tests.conftest import ROOT, noise, scene, write_model
 from tests.derain.test_image import mean_difference, png
 from tests.serving.server import END_S, START_S, Server, assert_problem, serving, started
 
@@ -278,19 +278,14 @@ def test_pictures_sent_at_once_come_back_to_their_senders(client: httpx.Client, 
             assert np.abs(levels).max() <= 1
 
 
-def test_bentoml_s_own_client(server: Server, derained: np.ndarray) -> None:
-    code = (
-        "import bentoml, sys\n"
-        "with bentoml.SyncHTTPClient(sys.argv[1]) as client:\n"
-        "    sys.stdout.buffer.write(client.derain(sys.stdin.buffer.read()))"
-    )
+def test_bentoml_s_own_client(server: Server, derained: np.ndarray, tmp_path: Path) -> None:
+    """As the README calls it: it takes bytes, and a path is nothing that it could send."""
+    (call,) = re.findall(r"`(bentoml\.SyncHTTPClient\(.+\))`", (ROOT / "README.md").read_text())
+    (tmp_path / "rain.png").write_bytes(RAINY)
+    call = call.replace("localhost:3000", f"127.0.0.1:{server.port}").replace("examples/rain.jpg", "rain.png")
+    code = f"import bentoml, sys; from pathlib import Path; sys.stdout.buffer.write({call})"
     # In a process of its own: it does what Python warns of.
-    run = subprocess.run(
-        [sys.executable, "-c", code, f"http://127.0.0.1:{server.port}"],
-        input=RAINY,
-        stdout=subprocess.PIPE,
-        check=True,
-    )
+    run = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, stdout=subprocess.PIPE, check=True)
     assert np.array_equal(decode(run.stdout)[0], derained)
 
 
