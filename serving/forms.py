@@ -82,6 +82,7 @@ def read_form(headers: Headers, body: bytes, max_files: int) -> Form:
     for part in _split(headers, body, max_files + _MAX_FIELDS):
         data = b"".join(part.data)
         name, file_name = _names(part)
+        _check_encoding(part, name)
         if file_name is not None or (name not in Parameters.model_fields and _is_binary(part, data)):
             form.files.append(File(file_name or "", data))
         else:
@@ -132,6 +133,15 @@ def _names(part: _Part) -> tuple[str, str | None]:
     extended = message.get_filename() if b"filename*" in disposition.lower() else None
     file_name = extended if plain is None else _decoded(plain)
     return _decoded(parameters[b"name"]), file_name
+
+
+def _check_encoding(part: _Part, name: str) -> None:
+    encoding = part.headers.get(b"content-transfer-encoding", b"").decode("latin-1").strip()
+    if encoding.lower() not in ("", "binary", "8bit", "7bit"):
+        raise UploadError(
+            f"the part {name!r} of the multipart form has the Content-Transfer-Encoding {encoding!r}: "
+            "send its bytes as they are"
+        )
 
 
 def _is_binary(part: _Part, data: bytes) -> bool:

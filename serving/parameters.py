@@ -13,6 +13,8 @@ _WRITABLE = {known.name.lower(): known for known in FORMATS if known.writable}
 _BY_SUFFIX = {suffix.removeprefix("."): known for known in _WRITABLE.values() for suffix in known.suffixes}
 _NAMED = _BY_SUFFIX | _WRITABLE  # jpg and jpeg, tif and tiff
 
+_SHOWN = 40  # letters of a value that cannot be
+
 
 class Parameters(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -36,7 +38,7 @@ class Parameters(BaseModel):
     @model_validator(mode="after")
     def _known_format(self) -> Self:
         if self.format is not None and self.format.lower() not in _NAMED:
-            raise ValueError(f"is none of {', '.join(_WRITABLE)}")
+            raise ValueError(f"input should be one of {', '.join(_WRITABLE)}")
         return self
 
     @property
@@ -64,7 +66,12 @@ def read_parameters(query: QueryParams) -> Parameters:
         first = error.errors()[0]
         name = first["loc"][0] if first["loc"] else "format"
         message = first["msg"].removeprefix("Value error, ")
-        raise ParameterError(f"the parameter {name!r}: {message[0].lower()}{message[1:]}") from error
+        wanted, given = message[0].lower() + message[1:], _shortened(query[str(name)])
+        raise ParameterError(f"the parameter {name!r}: {wanted}, but is {given!r}") from error
+
+
+def _shortened(value: str) -> str:
+    return value if len(value) <= _SHOWN else f"{value[:_SHOWN]}…"
 
 
 def _listed(names: Iterable[str]) -> str:

@@ -131,6 +131,11 @@ def test_other_methods_pass() -> None:
             MULTIPART,
             "'model' of the multipart form has 1,001 bytes",
         ),
+        (
+            form(('name="image"; filename="a"\r\nContent-Transfer-Encoding: Base64', b"cmFpbg==")),
+            MULTIPART,
+            "the part 'image' of the multipart form has the Content-Transfer-Encoding 'Base64'",
+        ),
         (form(FILE, FILE), MULTIPART, "2 files: send one picture"),
         (form(FILE, FILE, FILE), MULTIPART, "3 files: send one picture"),
         (form(*[FIELD] * 10, FILE, *[FIELD] * 7), MULTIPART, "too many parts: at most 17"),
@@ -147,7 +152,7 @@ def test_other_methods_pass() -> None:
     ids=[
         *("nothing", "typed", "empty file", "empty form", "no part", "field"),
         *("unknown field", "known fields", "name of a file", "long field"),
-        *("two", "three", "fields", "no boundary", "empty boundary", "other boundary", "cut short"),
+        *("base64", "two", "three", "fields", "no boundary", "empty boundary", "other boundary", "cut short"),
         *("second cut short", "no name", "gzip cut short", "no gzip", "gzip of nothing"),
     ],
 )
