@@ -18,12 +18,8 @@ _SENT = (
     *("traceparent", "tracestate", "baggage"),
 )
 
-# All of ours that a script cannot read anyway.
-_READ = (
-    *("X-Request-ID", "Server-Timing", "ETag", "Retry-After", "Content-Disposition", "Allow"),
-    *("WWW-Authenticate", "Accept-Encoding"),
-    *("Derain-Rain", "X-Derain-Model", "X-Derain-Slacking"),
-)
+# Of answers without an image, and of errors.
+_READ = ("Content-Disposition", "Retry-After", "Allow", "WWW-Authenticate", "Accept-Encoding")
 
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 _ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://([a-z0-9_.-]+|\[[0-9a-f:.]+\])(:\d{1,5})?", re.ASCII)
@@ -35,13 +31,14 @@ class Cors(CORSMiddleware):
     Never with credentials: keys are headers that a script sets itself, and there are no cookies.
     """
 
-    def __init__(self, app: ASGIApp, origins: Collection[str]) -> None:
+    def __init__(self, app: ASGIApp, origins: Collection[str], headers: Collection[str]) -> None:
+        """`headers` are those that come with an image."""
         super().__init__(
             app,
             allow_origins=origins,
             allow_methods=("GET", "HEAD", "POST"),
             allow_headers=_SENT,
-            expose_headers=_READ,
+            expose_headers=(*headers, *_READ),
         )
 
     def preflight_response(self, request_headers: Headers) -> Response:

@@ -149,7 +149,8 @@ def _headers(**meanings: str) -> Description:
     }
 
 
-_ANSWER_HEADERS = _headers(
+# Of an image that is answered; what is not here, scripts of other origins cannot read.
+ANSWER_HEADERS = _headers(
     X_Request_ID="Yours, where you sent one of up to 128 letters, digits and ._:/+=-.",
     Server_Timing="Milliseconds in queue, decode, infer, look and encode.",
     X_Derain_Model="The model that did it.",
@@ -182,7 +183,7 @@ def _derain() -> Description:
             "200": {
                 "description": "The picture without rain: same size, upright, in the format that came in, "
                 "or the one asked for.",
-                "headers": _ANSWER_HEADERS,
+                "headers": ANSWER_HEADERS,
                 "content": written | {_BYTES: {"schema": _BINARY}},
             },
             **_problems(*_FOR_UPLOADS),
@@ -204,7 +205,7 @@ def _batch() -> Description:
         "responses": {
             "200": {
                 "description": "All files, as they were done.",
-                "headers": _headers(X_Request_ID=_ANSWER_HEADERS["X-Request-ID"]["description"]),
+                "headers": _headers(X_Request_ID=ANSWER_HEADERS["X-Request-ID"]["description"]),
                 "content": {media_type: {"schema": _BINARY} for media_type in (ZIP, MULTIPART, _BYTES)},
             },
             **_problems(*_FOR_UPLOADS),

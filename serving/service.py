@@ -22,7 +22,7 @@ from serving.keys import Access, keys_or_exit
 from serving.logs import set_up_logs
 from serving.memory import give_memory_back
 from serving.models import Models, check_default
-from serving.openapi import TEMPLATES
+from serving.openapi import ANSWER_HEADERS, TEMPLATES
 from serving.pages import page_routes
 from serving.parameters import read_parameters
 from serving.pipeline import Pipeline, Request
@@ -174,7 +174,7 @@ def _guard(service: bentoml.Service[DerainService]) -> None:
     """Middleware around the service; the first one is the outermost."""
     service.add_asgi_middleware(Exchanges, templates=TEMPLATES)
     if settings.cors_origins is not None:
-        service.add_asgi_middleware(Cors, origins=settings.cors_origins)
+        service.add_asgi_middleware(Cors, origins=settings.cors_origins, headers=ANSWER_HEADERS)
     service.add_asgi_middleware(ProblemResponses)
     if settings.private_port is not None:
         service.add_asgi_middleware(NotPublic)

@@ -17,7 +17,8 @@ async def _app(scope: Scope, receive: Receive, send: Send) -> None:
     await Response("answered", headers={"vary": "Accept"})(scope, receive, send)
 
 
-SOME, ALL = Cors(_app, (HERE, "http://localhost:5173")), Cors(_app, ("*",))
+SOME = Cors(_app, (HERE, "http://localhost:5173"), ("X-Derain-Model",))
+ALL = Cors(_app, ("*",), ("X-Derain-Model",))
 
 
 def preflight(app: Cors, origin: str, method: str = "POST", headers: str | None = None) -> httpx.Response:
@@ -78,6 +79,8 @@ def test_an_answer_names_who_may_read_it(app: Cors, origin: str, allowed: str | 
     assert (answer.status_code, answer.text) == (200, "answered")
     assert answer.headers.get("access-control-allow-origin") == allowed
     assert "access-control-allow-credentials" not in answer.headers
+    readable = answer.headers["access-control-expose-headers"].split(", ")
+    assert {"X-Derain-Model", "Retry-After"} <= set(readable)
     assert {"accept", "origin"} >= set(answer.headers["vary"].lower().split(", "))
 
 
