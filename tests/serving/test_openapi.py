@@ -58,5 +58,4 @@ def test_each_status_names_its_types_of_error() -> None:
 def test_there_are_examples() -> None:
     for schema in DESCRIPTION["components"]["schemas"].values():
         assert set(schema["example"]) == set(schema["properties"])
-    image = DESCRIPTION["paths"]["/v1/derain"]["post"]["requestBody"]["content"]["image/*"]
-    assert [example["externalValue"] for example in image["examples"].values()] == ["/example.jpg"]
+    assert DESCRIPTION["paths"]["/v1/derain"]["post"]["requestBody"]["content"]["image/*"]["examples"]

@@ -14,6 +14,7 @@ import time
 import zipfile
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any
 
@@ -201,6 +202,9 @@ def test_the_description_is_of_this_service(client: httpx.Client) -> None:
     description = client.get("/openapi.json").json()
     assert description["openapi"].startswith("3.")
     assert description == client.get("/docs.json").json()
+    for body in description["paths"]["/v1/derain"]["post"]["requestBody"]["content"].values():
+        for example in body.get("examples", {}).values():
+            assert decode(client.get(example["externalValue"]).content)[1] == JPEG
     for path, operations in description["paths"].items():
         for method, operation in operations.items():
             status = client.request(method, path.replace("{name}", "tiny")).status_code
@@ -329,6 +333,17 @@ def test_a_caller_who_sends_no_more(server: Server, derained: np.ndarray) -> Non
     head, _, picture = answer.decode("latin-1").partition("\r\n\r\n")
     assert head.startswith("HTTP/1.1 200 OK\r\n")
     assert np.array_equal(decode(picture.encode("latin-1"))[0], derained)
+
+
+def test_an_idle_connection_is_kept(server: Server) -> None:
+    """For 90 s; uvicorn alone, and BentoML with it, would close it after five."""
+    caller = HTTPConnection("127.0.0.1", server.port, timeout=30)
+    for idle_s in (0, 6):
+        time.sleep(idle_s)
+        caller.request("GET", "/livez")
+        answer = caller.getresponse()
+        assert (answer.status, answer.read()) == (200, b"\n")
+    caller.close()
 
 
 def test_a_full_queue(tmp_path: Path) -> None:
