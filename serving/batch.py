@@ -1,5 +1,6 @@
 """Several pictures in one request: a form of files in, a zip or a multipart answer out, errors per file."""
 
+import asyncio
 import io
 import json
 import secrets
@@ -9,17 +10,19 @@ from dataclasses import dataclass
 from http import HTTPStatus
 from pathlib import PurePosixPath
 
+from starlette.datastructures import QueryParams
 from starlette.requests import Request as HttpRequest
 from starlette.responses import StreamingResponse
 from starlette.types import Receive, Scope, Send
 
 from derain.errors import DerainError, EmptyImageError
 from serving.exchange import Exchange, exchange_of, reject
+from serving.forms import File, is_form, read_form
 from serving.negotiation import choose_media_type
-from serving.parameters import read_parameters
+from serving.parameters import read_parameters, with_fields
 from serving.pipeline import Pipeline, Request
 from serving.problems import MEDIA_TYPE, UploadError
-from serving.uploads import Buffer, File, Limits, files_of, is_form, read_body, unless_hung_up
+from serving.uploads import Buffer, Limits, read_body, unless_hung_up
 
 ROUTE = "/v1/derain/batch"
 ZIP, MULTIPART = "application/zip", "multipart/mixed"
@@ -49,19 +52,25 @@ class Batches:
         with self._buffer.share() as share:
             try:
                 media_type = choose_media_type(http.headers.get("accept"), (ZIP, MULTIPART))
-                request = Request(read_parameters(http.query_params))
-                self._pipeline.models.get(request.parameters.model)
+                self._request(http.query_params)  # before the body: what is wrong with it is said at once
                 if not is_form(http.headers):
                     raise UploadError("a batch is a multipart form of files; send one picture to /v1/derain")
                 body = await read_body(http, self._limits, share)
-                files = await files_of(http.headers, body, self._max_files)
+                form = await asyncio.to_thread(read_form, http.headers, body, self._max_files)
+                request = self._request(with_fields(http.query_params, form.fields))
             except DerainError as error:
                 await reject(error, exchange_of(scope)).response()(scope, receive, send)
                 return
             del body
-            parts = self._parts(files, request, exchange_of(scope))
+            parts = self._parts(form.files, request, exchange_of(scope))
             response = _zipped(parts) if media_type == ZIP else _mixed(parts)
             await unless_hung_up(response(scope, receive, send), receive)
+
+    def _request(self, query: QueryParams) -> Request:
+        """Raises ParameterError and UnknownModelError."""
+        request = Request(read_parameters(query))
+        self._pipeline.models.get(request.parameters.model)
+        return request
 
     async def _parts(self, files: list[File], request: Request, exchange: Exchange) -> AsyncIterator[Part]:
         taken: set[str] = set()
@@ -78,7 +87,12 @@ class Batches:
                     _untaken(f"{name}.problem.json", taken),
                     MEDIA_TYPE,
                     problem.body,
-                    {"file": file.name, "status": problem.status.value, "detail": problem.detail},
+                    {
+                        "file": file.name,
+                        "status": problem.status.value,
+                        "type": problem.type.uri,
+                        "detail": problem.detail,
+                    },
                 )
             else:
                 if not name.lower().endswith(derained.format.suffixes):

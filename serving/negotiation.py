@@ -5,7 +5,11 @@ from collections.abc import Sequence
 from derain.image import FORMATS, ImageFormat
 from serving.problems import NotAcceptableError
 
-ALIASES = {"image/jpg": "image/jpeg", "image/x-ms-bmp": "image/bmp"}
+ALIASES = {
+    "image/jpg": "image/jpeg",
+    "image/x-ms-bmp": "image/bmp",
+    "application/octet-stream": "*/*",  # who asks for bytes gets them, in whatever format they are
+}
 
 
 def choose_format(accept: str | None, source: ImageFormat) -> ImageFormat:

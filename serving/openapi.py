@@ -1,18 +1,25 @@
 """The API, described for programs: OpenAPI 3.0."""
 
+import json
 from http import HTTPStatus
 from typing import Any
 
+from derain import __version__
+from derain.errors import ImageTooLargeError
+from derain.formats import known_formats
 from derain.image import FORMATS
 from serving.batch import MULTIPART, ZIP
 from serving.batch import ROUTE as BATCH_ROUTE
 from serving.parameters import Parameters
-from serving.problems import MEDIA_TYPE
+from serving.problems import ALL_TYPES, MEDIA_TYPE, PROBLEM_TYPES
 from serving.uploads import ROUTE
 
 Description = dict[str, Any]
 
 _BINARY: Description = {"type": "string", "format": "binary"}
+
+# Generators of clients know no images; what they make of this one returns the bytes. Accept may name it.
+_BYTES = "application/octet-stream"
 _OBJECT: Description = {"type": "object"}
 
 _PROBLEM: Description = {
@@ -20,10 +27,20 @@ _PROBLEM: Description = {
     "description": "What went wrong, in words (RFC 9457).",
     "required": ["type", "title", "status", "detail"],
     "properties": {
-        "type": {"type": "string"},
-        "title": {"type": "string"},
+        "type": {
+            "type": "string",
+            "format": "uri-reference",
+            "description": "By which programs tell errors; /errors explains each.",
+        },
+        "title": {"type": "string", "description": "Of the type."},
         "status": {"type": "integer"},
-        "detail": {"type": "string"},
+        "detail": {"type": "string", "description": "For people: the bad value, and the allowed one."},
+    },
+    "example": {
+        "type": PROBLEM_TYPES[ImageTooLargeError].uri,
+        "title": PROBLEM_TYPES[ImageTooLargeError].title,
+        "status": HTTPStatus.REQUEST_ENTITY_TOO_LARGE.value,
+        "detail": "12000 x 9000 is 108,000,000 pixels: at most 50,000,000 are allowed",
     },
 }
 
@@ -37,6 +54,14 @@ _MODEL: Description = {
         "parameters": {"type": "integer"},
         "kmac_per_pixel": {"type": "number", "description": "Thousand multiply-adds a pixel costs."},
         "created": {"type": "string", "format": "date-time"},
+    },
+    "example": {
+        "name": "base",
+        "sha256": "4e35b956cf45792e4caa5885e69fba00bdbc6ffafbfa020300e549b208ee5ff1",
+        "provider": "cpu",
+        "parameters": 1_360_000,
+        "kmac_per_pixel": 40.4,
+        "created": "2026-11-29T12:00:00+00:00",
     },
 }
 
@@ -73,32 +98,48 @@ _FOR_UPLOADS = (
 
 def _problems(*statuses: HTTPStatus) -> Description:
     content = {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}}
-    return {str(status.value): {"description": _MEANINGS[status], "content": content} for status in statuses}
+    return {
+        str(status.value): {"description": f"{_MEANINGS[status]} {_types(status)}", "content": content}
+        for status in statuses
+    }
+
+
+def _types(status: HTTPStatus) -> str:
+    return f"`type`: {', '.join(f'`{known.uri}`' for known in ALL_TYPES if known.status == status)}."
 
 
 def _json(description: str, schema: Description) -> Description:
     return {"description": description, "content": {"application/json": {"schema": schema}}}
 
 
-def _query() -> list[Description]:
-    """The fields of `Parameters`."""
-    parameters = []
+def _parameters() -> dict[str, Description]:
+    """The schemas of the fields of `Parameters`.
+
+    Their defaults are in words: generated clients would send them, and so overrule fields of a form.
+    """
+    schemas = {}
     for name, schema in Parameters.model_json_schema()["properties"].items():
         # What may be absent is not null when it is there.
         said: Description = next((kind for kind in schema.get("anyOf", ()) if kind.get("type") != "null"), {})
-        kept = {key: value for key, value in schema.items() if key not in ("anyOf", "title", "description")}
-        if kept.get("default", ...) is None:
-            del kept["default"]
-        parameters.append(
-            {
-                "name": name,
-                "in": "query",
-                "required": False,
-                "description": schema["description"],
-                "schema": said | kept,
-            }
-        )
-    return parameters
+        kept = {key: value for key, value in schema.items() if key not in ("anyOf", "title", "default")}
+        if (default := schema.get("default")) is not None:
+            kept["description"] += f" Default: {json.dumps(default).strip(chr(34))}."
+        schemas[name] = said | kept
+    return schemas
+
+
+def _query() -> list[Description]:
+    return [
+        {
+            "name": name,
+            "in": "query",
+            "required": False,
+            "description": schema["description"],
+            "schema": {key: value for key, value in schema.items() if key not in ("description", "example")},
+            **({"example": schema["example"]} if "example" in schema else {}),
+        }
+        for name, schema in _parameters().items()
+    ]
 
 
 def _headers(**meanings: str) -> Description:
@@ -108,7 +149,8 @@ def _headers(**meanings: str) -> Description:
     }
 
 
-_ANSWER_HEADERS = _headers(
+# Of an image that is answered; what is not here, scripts of other origins cannot read.
+ANSWER_HEADERS = _headers(
     X_Request_ID="Yours, where you sent one of up to 128 letters, digits and ._:/+=-.",
     Server_Timing="Milliseconds in queue, decode, infer, look and encode.",
     X_Derain_Model="The model that did it.",
@@ -118,20 +160,22 @@ _ANSWER_HEADERS = _headers(
 
 
 def _derain() -> Description:
-    pictures = {known.media_type: {"schema": _BINARY} for known in FORMATS}
+    example = {"examples": {"rain": {"summary": "A photograph in the rain", "externalValue": "/example.jpg"}}}
     written = {known.media_type: {"schema": _BINARY} for known in FORMATS if known.writable}
-    form = {"type": "object", "required": ["image"], "properties": {"image": _BINARY}}
+    properties = {"image": _BINARY, **_parameters()}
+    form = {"type": "object", "required": ["image"], "properties": properties}
     return {
         "operationId": "derain",
         "summary": "Take the rain out of a picture",
-        "description": "Send the file as the body, or as the one file of a multipart form. "
-        "The format is told from the bytes, whatever the Content-Type says.",
+        "description": "Send the file as the body, or as the one file of a multipart form, whose other "
+        f"fields are parameters; the query goes before them. Formats: {known_formats()}, told from the "
+        "bytes, whatever the Content-Type says. Content-Encoding may be gzip.",
         "parameters": _query(),
         "requestBody": {
             "required": True,
             "content": {
-                **pictures,
-                "application/octet-stream": {"schema": _BINARY},
+                _BYTES: {"schema": _BINARY},
+                "image/*": {"schema": _BINARY, **example},
                 "multipart/form-data": {"schema": form},
             },
         },
@@ -139,8 +183,8 @@ def _derain() -> Description:
             "200": {
                 "description": "The picture without rain: same size, upright, in the format that came in, "
                 "or the one asked for.",
-                "headers": _ANSWER_HEADERS,
-                "content": written,
+                "headers": ANSWER_HEADERS,
+                "content": written | {_BYTES: {"schema": _BINARY}},
             },
             **_problems(*_FOR_UPLOADS),
         },
@@ -149,19 +193,20 @@ def _derain() -> Description:
 
 def _batch() -> Description:
     files = {"type": "array", "items": _BINARY, "minItems": 1}
-    form = {"type": "object", "required": ["images"], "properties": {"images": files}}
+    form = {"type": "object", "required": ["images"], "properties": {"images": files, **_parameters()}}
     return {
         "operationId": "derain_batch",
         "summary": "Take the rain out of several pictures",
-        "description": "Send the files as a multipart form. The answer has a file for each: the picture, or "
+        "description": "Send the files as a multipart form, whose other fields are parameters. "
+        "The answer has a file for each: the picture, or "
         "a problem in JSON; in a zip `results.json` lists them.",
         "parameters": _query(),
         "requestBody": {"required": True, "content": {"multipart/form-data": {"schema": form}}},
         "responses": {
             "200": {
                 "description": "All files, as they were done.",
-                "headers": _headers(X_Request_ID=_ANSWER_HEADERS["X-Request-ID"]["description"]),
-                "content": {media_type: {"schema": _BINARY} for media_type in (ZIP, MULTIPART)},
+                "headers": _headers(X_Request_ID=ANSWER_HEADERS["X-Request-ID"]["description"]),
+                "content": {media_type: {"schema": _BINARY} for media_type in (ZIP, MULTIPART, _BYTES)},
             },
             **_problems(*_FOR_UPLOADS),
         },
@@ -236,14 +281,36 @@ def _paths() -> dict[str, Description]:
     }
 
 
+_TAGS = {
+    "images": "Rain taken out of photographs.",
+    "models": "What is served.",
+    "inference": "The same as the Open Inference Protocol has it.",
+    "operations": "Probes, metrics, administration.",
+}
+
+
+def _tag(path: str) -> str:
+    starts = {"/v1/derain": "images", "/v1/models": "models", "/v2": "inference"}
+    return next((tag for start, tag in starts.items() if path.startswith(start)), "operations")
+
+
+def _with_tags(paths: dict[str, Description]) -> dict[str, Description]:
+    return {
+        path: {method: operation | {"tags": [_tag(path)]} for method, operation in operations.items()}
+        for path, operations in paths.items()
+    }
+
+
 DESCRIPTION: Description = {
     "openapi": "3.0.3",
     "info": {
         "title": "Derain",
-        "version": "1",
-        "description": "Takes rain out of photographs.",
+        "version": __version__,
+        "description": "Takes rain out of photographs. Within /v1 what is here stays; other things may come.",
     },
-    "paths": _paths(),
+    "servers": [{"url": "/", "description": "The service that this comes from."}],
+    "tags": [{"name": name, "description": meaning} for name, meaning in _TAGS.items()],
+    "paths": _with_tags(_paths()),
     "components": {
         "schemas": {"Problem": _PROBLEM, "Model": _MODEL},
         "securitySchemes": {
@@ -260,6 +327,7 @@ TEMPLATES = [
     *DESCRIPTION["paths"],
     "/",
     "/docs",
+    "/errors",
     "/docs.json",
     "/openapi.json",
     "/example.jpg",

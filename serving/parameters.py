@@ -1,4 +1,4 @@
-"""What a caller can say in the query of a request."""
+"""What a caller can say in the query of a request, or in fields of a form beside the file."""
 
 from collections.abc import Iterable
 from typing import Literal, Self
@@ -10,6 +10,10 @@ from derain.image import FORMATS, ImageFormat
 from serving.problems import ParameterError
 
 _WRITABLE = {known.name.lower(): known for known in FORMATS if known.writable}
+_BY_SUFFIX = {suffix.removeprefix("."): known for known in _WRITABLE.values() for suffix in known.suffixes}
+_NAMED = _BY_SUFFIX | _WRITABLE  # jpg and jpeg, tif and tiff
+
+_SHOWN = 40  # letters of a value that cannot be
 
 
 class Parameters(BaseModel):
@@ -17,8 +21,8 @@ class Parameters(BaseModel):
 
     format: str | None = Field(
         None,
-        description="Of the answer, whatever Accept says.",
-        json_schema_extra={"enum": list(_WRITABLE)},
+        description="Of the answer, whatever Accept says; jpg and tif do as well.",
+        json_schema_extra={"enum": list(_WRITABLE), "example": "png"},
     )
     quality: int | None = Field(None, ge=1, le=100, description="Of JPEG, WebP and AVIF; the default is 95.")
     lossless: bool = Field(False, description="WebP without loss; PNG, TIFF and BMP are so in any case.")
@@ -33,13 +37,19 @@ class Parameters(BaseModel):
 
     @model_validator(mode="after")
     def _known_format(self) -> Self:
-        if self.format is not None and self.format.lower() not in _WRITABLE:
-            raise ValueError(f"is none of {', '.join(_WRITABLE)}")
+        if self.format is not None and self.format.lower() not in _NAMED:
+            raise ValueError(f"input should be one of {', '.join(_WRITABLE)}")
         return self
 
     @property
     def target(self) -> ImageFormat | None:
-        return _WRITABLE[self.format.lower()] if self.format else None
+        return _NAMED[self.format.lower()] if self.format else None
+
+
+def with_fields(query: QueryParams, fields: Iterable[tuple[str, str]]) -> QueryParams:
+    """A form's fields as well, but for those that the query has a value for."""
+    said = set(query)
+    return QueryParams([*query.multi_items(), *((name, value) for name, value in fields if name not in said)])
 
 
 def read_parameters(query: QueryParams) -> Parameters:
@@ -56,7 +66,12 @@ def read_parameters(query: QueryParams) -> Parameters:
         first = error.errors()[0]
         name = first["loc"][0] if first["loc"] else "format"
         message = first["msg"].removeprefix("Value error, ")
-        raise ParameterError(f"the parameter {name!r}: {message[0].lower()}{message[1:]}") from error
+        wanted, given = message[0].lower() + message[1:], _shortened(query[str(name)])
+        raise ParameterError(f"the parameter {name!r}: {wanted}, but is {given!r}") from error
+
+
+def _shortened(value: str) -> str:
+    return value if len(value) <= _SHOWN else f"{value[:_SHOWN]}…"
 
 
 def _listed(names: Iterable[str]) -> str:

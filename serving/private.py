@@ -9,7 +9,6 @@ import logging
 import socket
 import threading
 from collections.abc import Callable
-from http import HTTPStatus
 
 import uvicorn
 from starlette.requests import Request
@@ -17,7 +16,7 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.routing import BaseRoute, Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from serving.problems import NOTHING_HERE, Problem
+from serving.problems import NOT_FOUND, NOT_READY, NOTHING_HERE, Problem
 
 logger = logging.getLogger("derain.private")
 
@@ -33,7 +32,7 @@ class NotPublic:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http" and scope["path"].startswith(_PREFIXES):
-            await Problem(HTTPStatus.NOT_FOUND, NOTHING_HERE).response()(scope, receive, send)
+            await Problem(NOT_FOUND, NOTHING_HERE).response()(scope, receive, send)
             return
         await self.app(scope, receive, send)
 
@@ -44,7 +43,7 @@ def private_routes(is_alive: Callable[[], bool]) -> list[BaseRoute]:
     async def probe(_request: Request) -> Response:
         if await asyncio.to_thread(is_alive):
             return PlainTextResponse("\n")
-        return Problem(HTTPStatus.SERVICE_UNAVAILABLE, "The service does not answer.").response()
+        return Problem(NOT_READY, "The service does not answer.").response()
 
     return [Route(path, probe) for path in ("/livez", "/readyz", "/healthz")]
 

@@ -1,4 +1,4 @@
-"""Every error leaves as RFC 9457 problem+json: the one table from error to status, and the
+"""Every error leaves as RFC 9457 problem+json: the one table from error to type and status, and the
 middleware that gives the framework's own errors the same form."""
 
 import json
@@ -21,6 +21,7 @@ from derain.errors import (
 logger = logging.getLogger("bentoml.derain")
 
 MEDIA_TYPE = "application/problem+json"
+ACCEPTED_ENCODINGS = "gzip"  # of bodies, besides none
 
 
 class UploadError(DerainError):
@@ -55,6 +56,14 @@ class NotAcceptableError(DerainError):
     """None of the formats that the caller accepts can be written."""
 
 
+class EncodingError(DerainError):
+    """A body that is compressed in a way that cannot be undone here."""
+
+
+class OriginError(DerainError):
+    """A page of another origin whose scripts may not call."""
+
+
 class RefusedReloadError(DerainError):
     """The model to be served from now on is none that can be: the old one stays."""
 
@@ -83,25 +92,169 @@ class HungUpError(DerainError):
     """Nobody waits for the answer any more."""
 
 
-STATUSES: dict[type[DerainError], HTTPStatus] = {
-    EmptyImageError: HTTPStatus.BAD_REQUEST,
-    CorruptImageError: HTTPStatus.BAD_REQUEST,
-    UploadError: HTTPStatus.BAD_REQUEST,
-    ParameterError: HTTPStatus.BAD_REQUEST,
-    HungUpError: HTTPStatus.BAD_REQUEST,
-    UnauthorizedError: HTTPStatus.UNAUTHORIZED,
-    ForbiddenError: HTTPStatus.FORBIDDEN,
-    UnknownModelError: HTTPStatus.NOT_FOUND,
-    NotAcceptableError: HTTPStatus.NOT_ACCEPTABLE,
-    UploadTimeoutError: HTTPStatus.REQUEST_TIMEOUT,
-    RefusedReloadError: HTTPStatus.CONFLICT,
-    ImageTooLargeError: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
-    UploadTooLargeError: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
-    UnsupportedFormatError: HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
-    BusyError: HTTPStatus.TOO_MANY_REQUESTS,
-    RateError: HTTPStatus.TOO_MANY_REQUESTS,
-    DeadlineError: HTTPStatus.GATEWAY_TIMEOUT,
+@dataclass(frozen=True)
+class ProblemType:
+    """A kind of problem, by which programs tell it: its name never changes."""
+
+    name: str | None  # None: nothing but what the status says
+    status: HTTPStatus
+    title: str
+    advice: str  # what the caller can do
+
+    @property
+    def uri(self) -> str:
+        """Where the service has a page about it."""
+        return f"{ERRORS_PAGE}#{self.name}" if self.name else "about:blank"
+
+
+ERRORS_PAGE = "/errors"
+
+_BAD = HTTPStatus.BAD_REQUEST
+_LARGE = HTTPStatus.REQUEST_ENTITY_TOO_LARGE
+_UNSUPPORTED = HTTPStatus.UNSUPPORTED_MEDIA_TYPE
+_LATER = HTTPStatus.TOO_MANY_REQUESTS
+
+PROBLEM_TYPES: dict[type[DerainError], ProblemType] = {
+    EmptyImageError: ProblemType(
+        "empty-image",
+        _BAD,
+        "No image",
+        "Send the file's bytes as the body, or as a file of a multipart form.",
+    ),
+    CorruptImageError: ProblemType(
+        "damaged-image",
+        _BAD,
+        "Damaged image",
+        "Send the file again, as it was; a part of it is missing or wrong.",
+    ),
+    UploadError: ProblemType(
+        "unreadable-upload",
+        _BAD,
+        "Unreadable upload",
+        "Send one image, or a multipart form with a file in it.",
+    ),
+    ParameterError: ProblemType(
+        "invalid-parameter", _BAD, "Invalid parameter", "The detail names the parameter and what it can be."
+    ),
+    HungUpError: ProblemType(
+        "disconnected", _BAD, "Caller disconnected", "Keep the connection open until the answer has arrived."
+    ),
+    UnauthorizedError: ProblemType(
+        "key-needed",
+        HTTPStatus.UNAUTHORIZED,
+        "Key needed",
+        "Send a key that the operator of the service gave you.",
+    ),
+    ForbiddenError: ProblemType(
+        "key-not-allowed", HTTPStatus.FORBIDDEN, "Key not allowed", "Use an operator's key."
+    ),
+    OriginError: ProblemType(
+        "origin-not-allowed",
+        HTTPStatus.FORBIDDEN,
+        "Origin not allowed",
+        "Ask the operator to add the page's origin to DERAIN_CORS_ORIGINS, or call from a server.",
+    ),
+    UnknownModelError: ProblemType(
+        "unknown-model", HTTPStatus.NOT_FOUND, "Unknown model", "Choose a model that /v1/models lists."
+    ),
+    NotAcceptableError: ProblemType(
+        "not-acceptable",
+        HTTPStatus.NOT_ACCEPTABLE,
+        "No acceptable format",
+        "Accept one of the formats that the detail lists, or send no Accept header.",
+    ),
+    UploadTimeoutError: ProblemType(
+        "upload-timeout",
+        HTTPStatus.REQUEST_TIMEOUT,
+        "Upload too slow",
+        "Send the whole body without a pause.",
+    ),
+    RefusedReloadError: ProblemType(
+        "reload-refused",
+        HTTPStatus.CONFLICT,
+        "Model refused",
+        "Mend the model's folder, or promote another one; the old model is still served.",
+    ),
+    ImageTooLargeError: ProblemType(
+        "image-too-large",
+        _LARGE,
+        "Too many pixels",
+        "Send a smaller image, or ask for a format that holds this size.",
+    ),
+    UploadTooLargeError: ProblemType(
+        "upload-too-large",
+        _LARGE,
+        "Too many bytes",
+        "Send fewer bytes; of a batch, send several smaller ones.",
+    ),
+    UnsupportedFormatError: ProblemType(
+        "unsupported-image",
+        _UNSUPPORTED,
+        "Unsupported image",
+        "Convert the image to a format, and a kind of it, that the service reads.",
+    ),
+    EncodingError: ProblemType(
+        "unsupported-encoding",
+        _UNSUPPORTED,
+        "Unsupported Content-Encoding",
+        "Send the body as it is, or with Content-Encoding: gzip.",
+    ),
+    BusyError: ProblemType(
+        "busy", _LATER, "Too many images waiting", "Send the request again after Retry-After seconds."
+    ),
+    RateError: ProblemType(
+        "rate-exceeded",
+        _LATER,
+        "Rate exceeded",
+        "Send the request again after Retry-After seconds, and fewer a minute.",
+    ),
+    DeadlineError: ProblemType(
+        "not-done-in-time",
+        HTTPStatus.GATEWAY_TIMEOUT,
+        "Not done in time",
+        "Send a smaller image, or try again when the service is less busy.",
+    ),
 }
+
+MALFORMED = ProblemType(
+    "malformed-request", _BAD, "Malformed request", "Mend the client: what it sends is not HTTP/1.1."
+)
+NOT_FOUND = ProblemType(
+    "not-found", HTTPStatus.NOT_FOUND, "Nothing here", "Look at /docs for the paths that there are."
+)
+NOT_READY = ProblemType(
+    "not-ready",
+    HTTPStatus.SERVICE_UNAVAILABLE,
+    "Not ready",
+    "Try again in a moment: the models are being loaded.",
+)
+FAULT = ProblemType(
+    "internal-error",
+    HTTPStatus.INTERNAL_SERVER_ERROR,
+    "Internal error",
+    "Tell the operator the X-Request-ID of the answer: the log has what went wrong.",
+)
+
+# Of errors that the framework raises; one that is not here has no type but its status.
+_OF_FRAMEWORK = {
+    known.status: known
+    for known in (
+        NOT_FOUND,
+        ProblemType(
+            "method-not-allowed",
+            HTTPStatus.METHOD_NOT_ALLOWED,
+            "Method not allowed",
+            "Use a method that the Allow header names.",
+        ),
+        FAULT,
+        NOT_READY,
+        PROBLEM_TYPES[DeadlineError],
+    )
+}
+
+ALL_TYPES = tuple(
+    {known.name: known for known in (*PROBLEM_TYPES.values(), MALFORMED, *_OF_FRAMEWORK.values())}.values()
+)
 
 _RETRY_AFTER_S = 2  # where nothing better is known
 
@@ -120,13 +273,19 @@ _UNEXPECTED = "Something went wrong in the service; it has been logged."
 
 @dataclass(frozen=True)
 class Problem:
-    status: HTTPStatus
+    type: ProblemType
     detail: str
     retry_after_s: int = _RETRY_AFTER_S
 
     @property
+    def status(self) -> HTTPStatus:
+        return self.type.status
+
+    @property
     def headers(self) -> dict[str, str]:
         headers = {"content-type": MEDIA_TYPE}
+        if self.type is PROBLEM_TYPES[EncodingError]:
+            headers["accept-encoding"] = ACCEPTED_ENCODINGS
         if self.status is HTTPStatus.TOO_MANY_REQUESTS:
             headers["retry-after"] = str(self.retry_after_s)
         if self.status is HTTPStatus.UNAUTHORIZED:
@@ -136,8 +295,8 @@ class Problem:
     @property
     def fields(self) -> dict[str, str | int]:
         return {
-            "type": "about:blank",
-            "title": self.status.phrase,
+            "type": self.type.uri,
+            "title": self.type.title,
             "status": self.status.value,
             "detail": self.detail,
         }
@@ -151,13 +310,16 @@ class Problem:
 
 
 def problem_of(error: DerainError) -> Problem:
-    """The status of an error by its class; a class that is not in the table is a mistake of ours."""
+    """The type of an error by its class; a class that is not in the table is a mistake of ours."""
     retry_after_s = error.retry_after_s if isinstance(error, ComeAgainError) else _RETRY_AFTER_S
-    return Problem(STATUSES[type(error)], str(error), retry_after_s)
+    return Problem(PROBLEM_TYPES[type(error)], str(error), retry_after_s)
 
 
 class ProblemResponses:
-    """Middleware: an error response that is not a problem yet becomes one."""
+    """Middleware: an error response that is not a problem yet becomes one.
+
+    OPTIONS, which no route of ours knows, is answered with the methods that the route does know.
+    """
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
@@ -187,15 +349,20 @@ class ProblemResponses:
             logger.exception("a fault in the service")
             if started:
                 raise  # it is too late for words: cut the connection
-            await Problem(HTTPStatus.INTERNAL_SERVER_ERROR, _UNEXPECTED).response()(scope, receive, send)
+            await Problem(FAULT, _UNEXPECTED).response()(scope, receive, send)
 
 
 async def _send_instead(
     start: Message, headers: MutableHeaders, scope: Scope, receive: Receive, send: Send
 ) -> None:
     status = HTTPStatus(start["status"])
+    if status is HTTPStatus.METHOD_NOT_ALLOWED and scope["method"] == "OPTIONS" and "allow" in headers:
+        allowed = {"allow": f"{headers['allow']}, OPTIONS"}
+        await Response(status_code=HTTPStatus.NO_CONTENT, headers=allowed)(scope, receive, send)
+        return
     unknown = _UNEXPECTED if status >= 500 else status.description or status.phrase
-    response = Problem(status, _DETAILS.get(status, unknown)).response()
+    only_status = ProblemType(None, status, status.phrase, "")
+    response = Problem(_OF_FRAMEWORK.get(status, only_status), _DETAILS.get(status, unknown)).response()
     if "allow" in headers:
         response.headers["allow"] = headers["allow"]
     await response(scope, receive, send)

@@ -15,12 +15,14 @@ from starlette.routing import Route
 from derain.errors import DerainError
 from serving.batch import ROUTE as BATCH_ROUTE
 from serving.batch import Batches
+from serving.connections import use_connections
+from serving.cors import Cors
 from serving.exchange import Exchanges, exchange_of, reject
 from serving.keys import Access, keys_or_exit
 from serving.logs import set_up_logs
 from serving.memory import give_memory_back
 from serving.models import Models, check_default
-from serving.openapi import TEMPLATES
+from serving.openapi import ANSWER_HEADERS, TEMPLATES
 from serving.pages import page_routes
 from serving.parameters import read_parameters
 from serving.pipeline import Pipeline, Request
@@ -35,6 +37,7 @@ from serving.workers import Announcements, reload_on_hangup
 settings = settings_or_exit()
 set_up_logs(settings.log)
 give_memory_back()
+use_connections(settings.keep_alive_s)
 keys = keys_or_exit(settings.keys)
 
 logger = logging.getLogger("derain")
@@ -170,6 +173,8 @@ def _know_schemas(service: bentoml.Service[DerainService]) -> None:
 def _guard(service: bentoml.Service[DerainService]) -> None:
     """Middleware around the service; the first one is the outermost."""
     service.add_asgi_middleware(Exchanges, templates=TEMPLATES)
+    if settings.cors_origins is not None:
+        service.add_asgi_middleware(Cors, origins=settings.cors_origins, headers=ANSWER_HEADERS)
     service.add_asgi_middleware(ProblemResponses)
     if settings.private_port is not None:
         service.add_asgi_middleware(NotPublic)

@@ -1,13 +1,14 @@
 """What an operator can set, each by an environment variable `DERAIN_<NAME>`."""
 
 from pathlib import Path
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
-from pydantic import Field, ValidationError, model_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import Field, ValidationError, field_validator, model_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from derain.engine import Provider, usable_cores
 from derain.registry import DEFAULT_MODELS
+from serving.cors import read_origins
 
 
 class Settings(BaseSettings):
@@ -39,6 +40,13 @@ class Settings(BaseSettings):
         120, gt=0, description="for an upload to arrive; beyond it callers get 408"
     )
 
+    keep_alive_s: int = Field(
+        90, ge=1, description="an open connection may idle; longer than a proxy in front keeps it"
+    )
+
+    cors_origins: Annotated[tuple[str, ...], NoDecode] | None = Field(
+        None, description="web pages whose scripts may call: origins with commas between, or `*` for all"
+    )
     keys: Path | None = Field(None, description="file of API keys; without one everybody may call")
     rate_per_minute: float | None = Field(
         None, gt=0, description="pictures a minute for each key that has no rate of its own"
@@ -55,6 +63,11 @@ class Settings(BaseSettings):
         None, description="OTLP collector that traces go to, `http://host:4318/v1/traces`"
     )
     trace_share: float = Field(1.0, ge=0, le=1, description="share of requests that are traced")
+
+    @field_validator("cors_origins", mode="before")
+    @classmethod
+    def _are_origins(cls, origins: str | None) -> tuple[str, ...] | None:
+        return None if origins is None else read_origins(origins)
 
     @model_validator(mode="after")
     def _one_upload_fits(self) -> Self:

@@ -1,21 +1,25 @@
-"""Request bodies: bounded one by one and together while they arrive, and forms taken apart."""
+"""Request bodies: bounded one by one and together while they arrive, compressed ones as well."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Coroutine, Iterator
+import zlib
+from collections.abc import AsyncIterator, Coroutine, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from starlette.datastructures import Headers, MutableHeaders, UploadFile
-from starlette.formparsers import MultiPartException, MultiPartParser
+from starlette.datastructures import MutableHeaders, QueryParams
 from starlette.requests import ClientDisconnect, Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from derain.errors import DerainError, EmptyImageError
 from serving.exchange import exchange_of, reject
+from serving.forms import is_form, read_form
 from serving.metrics import BUFFERED
+from serving.parameters import with_fields
 from serving.problems import (
+    ACCEPTED_ENCODINGS,
     BusyError,
+    EncodingError,
     HungUpError,
     UploadError,
     UploadTimeoutError,
@@ -24,17 +28,10 @@ from serving.problems import (
 
 ROUTE = "/v1/derain"
 
-_MOST_FIELDS = 16
+_GZIP = 16 + zlib.MAX_WBITS
+_PIECE_BYTES = 1 << 20
 
 T = TypeVar("T")
-
-
-@dataclass(frozen=True)
-class File:
-    """One of a form."""
-
-    name: str
-    data: bytes
 
 
 class Buffer:
@@ -82,7 +79,7 @@ class Limits:
 
 
 class Uploads:
-    """Middleware: what is behind it sees a POST with the bytes of one picture, and nothing else.
+    """Middleware: what is behind it sees a POST with the bytes of one picture, its parameters in the query.
 
     The body is read here, at most `max_bytes` of it. A caller who hangs up ends the work for him, as
     far as it can be ended. Every request is answered, even one that nobody waits for: BentoML's timeout
@@ -107,8 +104,9 @@ class Uploads:
 
         with self.buffer.share() as share:
             try:
-                body = await read_picture_bytes(Request(scope, receive), self.limits, share)
-                await unless_hung_up(self._pass_on(scope, body, send_noted), receive)
+                body, query = await read_picture(Request(scope, receive), self.limits, share)
+                inner = _as_raw(scope, len(body), query)
+                await unless_hung_up(self._pass_on(inner, body, send_noted), receive)
             except DerainError as error:
                 problem = reject(error, exchange_of(scope))
                 if not started:
@@ -124,7 +122,7 @@ class Uploads:
             sent = True
             return {"type": "http.request", "body": body, "more_body": False}
 
-        await self.app(_as_raw(scope, len(body)), receive_body, send)
+        await self.app(scope, receive_body, send)
 
 
 async def unless_hung_up(answering: Coroutine[Any, Any, T], receive: Receive) -> T:
@@ -149,19 +147,25 @@ async def _hung_up(receive: Receive) -> None:
         pass
 
 
-async def read_picture_bytes(request: Request, limits: Limits, share: Share) -> bytes:
-    """The picture that a request carries; raises the errors of `read_body` and EmptyImageError."""
-    body = await read_body(request, limits, share)
+async def read_picture(request: Request, limits: Limits, share: Share) -> tuple[bytes, QueryParams]:
+    """The picture that a request carries, and its parameters.
+
+    Raises the errors of `read_body` and `read_form`, and EmptyImageError.
+    """
+    body, query = await read_body(request, limits, share), request.query_params
     if is_form(request.headers):
-        files = await files_of(request.headers, body, most=1)
-        body = files[0].data
+        form = await asyncio.to_thread(read_form, request.headers, body, max_files=1)
+        body, query = form.files[0].data, with_fields(query, form.fields)
     if not body:
         raise EmptyImageError("no picture: the body is empty")
-    return body
+    return body, query
 
 
 async def read_body(request: Request, limits: Limits, share: Share) -> bytes:
-    """Raises UploadTooLargeError, UploadTimeoutError, BusyError or HungUpError."""
+    """Without its Content-Encoding, and that counts.
+
+    Raises UploadTooLargeError, UploadTimeoutError, BusyError, HungUpError and the errors of `_decoded`.
+    """
     too_large = UploadTooLargeError(f"the body is too large: at most {limits.max_bytes:,} bytes are allowed")
     announced = request.headers.get("content-length", "0")
     if announced.isdecimal() and int(announced) > limits.max_bytes:
@@ -169,7 +173,7 @@ async def read_body(request: Request, limits: Limits, share: Share) -> bytes:
     chunks = []
     try:
         async with asyncio.timeout(limits.timeout_s):
-            async for chunk in request.stream():
+            async for chunk in _decoded(request):
                 if share.taken + len(chunk) > limits.max_bytes:
                     raise too_large
                 share.take(len(chunk))
@@ -181,48 +185,59 @@ async def read_body(request: Request, limits: Limits, share: Share) -> bytes:
     return b"".join(chunks)
 
 
-def is_form(headers: Headers) -> bool:
-    return headers.get("content-type", "").lower().startswith("multipart/form-data")
+async def _decoded(request: Request) -> AsyncIterator[bytes]:
+    """The body as it comes, without its Content-Encoding; raises EncodingError, UploadError for bad gzip."""
+    encoding = ", ".join(request.headers.getlist("content-encoding")).strip().lower()
+    if encoding in ("", "identity"):
+        async for chunk in request.stream():
+            yield chunk
+    elif encoding in ("gzip", "x-gzip"):
+        inflater = _Inflater()
+        async for chunk in request.stream():
+            while chunk:
+                piece, chunk = await asyncio.to_thread(inflater.inflate, chunk)
+                yield piece
+        inflater.end()
+    else:
+        raise EncodingError(
+            f"the body is encoded as {encoding!r}: "
+            f"send it as it is, or with Content-Encoding: {ACCEPTED_ENCODINGS}"
+        )
 
 
-async def files_of(headers: Headers, body: bytes, most: int) -> list[File]:
-    """The files of a form, at least one; raises UploadError. In a thread: large forms take a while."""
-    return await asyncio.to_thread(lambda: asyncio.run(_take_apart(headers, body, most)))
+class _Inflater:
+    """Undoes gzip, of one member or several (RFC 1952), by pieces: a bomb is noticed before it is large."""
+
+    def __init__(self) -> None:
+        self._member = zlib.decompressobj(_GZIP)
+        self._is_begun = False  # a member that has not ended
+
+    def inflate(self, chunk: bytes) -> tuple[bytes, bytes]:
+        """A piece of what is in the chunk, and the rest of the chunk; raises UploadError."""
+        try:
+            piece = self._member.decompress(chunk, _PIECE_BYTES)
+        except zlib.error as error:
+            raise UploadError(
+                "the body is not in gzip, as Content-Encoding says, or it is damaged"
+            ) from error
+        self._is_begun = not self._member.eof
+        if self._is_begun:
+            return piece, self._member.unconsumed_tail
+        rest = self._member.unused_data
+        self._member = zlib.decompressobj(_GZIP)
+        return piece, rest
+
+    def end(self) -> None:
+        """Raises UploadError where something is missing."""
+        if self._is_begun:
+            raise UploadError("the body in gzip is cut short")
 
 
-class _Parser(MultiPartParser):
-    """Starlette's, which forgets the file of a part that is cut short."""
-
-    def close_files(self) -> None:
-        for file in self._files_to_close_on_error:
-            file.close()
-
-
-async def _take_apart(headers: Headers, body: bytes, most: int) -> list[File]:
-    async def stream() -> AsyncGenerator[bytes, None]:
-        yield body
-
-    try:
-        # One more than may be: to say how many there are is better than to say that it is too many.
-        parser = _Parser(headers, stream(), max_files=most + 1, max_fields=_MOST_FIELDS)
-        parser.spool_max_size = len(body)  # what is in memory already need not go to a disk
-        form = await parser.parse()
-    except (MultiPartException, LookupError, ValueError) as error:
-        raise UploadError(f"the multipart form cannot be read: {error}") from error
-    try:
-        parts = [value for _, value in form.multi_items() if isinstance(value, UploadFile)]
-        if not 1 <= len(parts) <= most:
-            allowed = "one picture" if most == 1 else f"1 to {most} pictures"
-            raise UploadError(f"the multipart form has {len(parts)} files: send {allowed}")
-        return [File(part.filename or "", await part.read()) for part in parts]
-    finally:
-        parser.close_files()
-
-
-def _as_raw(scope: Scope, length: int) -> Scope:
-    raw = {**scope, "headers": list(scope["headers"])}
+def _as_raw(scope: Scope, length: int, query: QueryParams) -> Scope:
+    raw = {**scope, "headers": list(scope["headers"]), "query_string": str(query).encode()}
     headers = MutableHeaders(scope=raw)
     headers["content-type"] = "application/octet-stream"
     headers["content-length"] = str(length)
     del headers["transfer-encoding"]
+    del headers["content-encoding"]
     return raw

@@ -35,6 +35,10 @@ from serving.problems import NotAcceptableError
         # Parameters that are no quality, and the picture that browsers ask for.
         ("image/png;level=1;q=0.3, image/jpeg;q=0.2", JPEG, PNG),
         ("image/avif,image/webp,image/apng,image/*,*/*;q=0.8", JPEG, JPEG),
+        # Bytes, in whatever format.
+        ("application/octet-stream", WEBP, WEBP),
+        ("application/octet-stream, application/problem+json", HEIC, JPEG),
+        ("application/octet-stream;q=0.5, image/png", JPEG, PNG),
         # What can only be read.
         (None, HEIC, JPEG),
         ("image/*", HEIC, JPEG),

@@ -384,9 +384,39 @@ def test_keys(model: Path, keys: Path, tmp_path: Path) -> None:
         assert re.search(r'derain_slacking_score_count\{key="camera"\} 2', client.get("/metrics").text)
 
 
+# What a script may read of any answer, without being told so (the Fetch standard).
+SAFE_HEADERS = {"cache-control", "content-length", "content-type", "last-modified"}
+OF_NO_INTEREST = {"date", "server", "vary"}
+
+
+def test_a_page_of_another_origin(model: Path, keys: Path, tmp_path: Path) -> None:
+    """Its preflight needs no key, and its script can read all that is said to it, errors as well."""
+    page = {"origin": "https://example.com"}
+    with serving(model, tmp_path, keys=keys, cors_origins=page["origin"], rate_per_minute=1) as server:
+        with server.client() as client:
+            asked = {"access-control-request-method": "POST", "access-control-request-headers": "x-api-key"}
+            assert client.options("/v1/derain", headers=page | asked).status_code == 200
+            camera = page | {"x-api-key": "of the camera"}
+            answers = {
+                200: client.post("/v1/derain", content=RAINY, headers=camera),
+                401: client.post("/v1/derain", content=RAINY, headers=page),
+                404: client.get("/nothing", headers=page),
+                405: client.get("/v1/derain", headers=camera),
+                429: client.post("/v1/derain/batch", headers=camera),
+            }
+        for status, answer in answers.items():
+            assert answer.status_code == status
+            assert answer.headers["access-control-allow-origin"] == page["origin"]
+            readable = answer.headers["access-control-expose-headers"].lower().split(", ")
+            said = {name for name in answer.headers if not name.startswith("access-control-")}
+            assert said - SAFE_HEADERS - OF_NO_INTEREST <= set(readable)
+
+
 @pytest.mark.parametrize(
     ("settings", "said"),
     [
+        ({"cors_origins": "example.com"}, "DERAIN_CORS_ORIGINS: 'example.com' is no origin: write a scheme"),
+        ({"keep_alive_s": 0}, "DERAIN_KEEP_ALIVE_S: Input should be greater than or equal to 1"),
         ({"queue": "many"}, "DERAIN_QUEUE: Input should be a valid integer"),
         ({"buffer_bytes": 10}, "DERAIN_BUFFER_BYTES is less than DERAIN_MAX_BYTES"),
         ({"keys": "/nowhere/keys"}, "DERAIN_KEYS: [Errno 2]"),

@@ -1,7 +1,7 @@
 import pytest
 from starlette.datastructures import QueryParams
 
-from derain.image import PNG, WEBP
+from derain.image import JPEG, PNG, TIFF, WEBP, ImageFormat
 from serving.parameters import Parameters, read_parameters
 from serving.problems import ParameterError
 
@@ -28,20 +28,36 @@ def test_everything_said() -> None:
 
 
 @pytest.mark.parametrize(
+    ("name", "known"),
+    [
+        *((name, JPEG) for name in ("jpg", "jpeg", "JPG", "Jpeg")),
+        *((name, TIFF) for name in ("tif", "tiff", "TIF")),
+        *((name, PNG) for name in ("png", "PNG")),
+    ],
+)
+def test_formats_have_the_names_that_people_use(name: str, known: ImageFormat) -> None:
+    assert read_parameters(QueryParams({"format": name})).target == known
+
+
+@pytest.mark.parametrize(
     ("query", "said"),
     [
         ("qualty=80", "there is no parameter 'qualty', but format, quality, "),
         ("quality=80&quality=90", "the parameter 'quality' is there twice"),
-        ("quality=0", "the parameter 'quality': input should be greater than or equal to 1"),
+        ("quality=0", "the parameter 'quality': input should be greater than or equal to 1, but is '0'"),
         ("quality=high", "the parameter 'quality': input should be a valid integer"),
-        ("quality=", "the parameter 'quality'"),
+        ("quality=", "the parameter 'quality': input should be a valid integer, unable to parse string "),
+        ("strength=0,5", ", but is '0,5'"),
         ("strength=1.1", "the parameter 'strength': input should be less than or equal to 1"),
         ("strength=nan", "the parameter 'strength': input should be "),
         ("lossless=perhaps", "the parameter 'lossless': input should be a valid boolean"),
         ("metadata=all", "the parameter 'metadata': input should be 'keep' or 'strip'"),
-        ("format=gif", "the parameter 'format': is none of jpeg, png, webp, tiff, bmp"),
-        ("format=heic", "the parameter 'format': is none of jpeg, "),
-        ("model=" + "m" * 101, "the parameter 'model': "),
+        (
+            "format=gif",
+            "the parameter 'format': input should be one of jpeg, png, webp, tiff, bmp, avif, but is 'gif'",
+        ),
+        ("format=heic", "the parameter 'format': input should be one of jpeg, "),
+        ("model=" + "m" * 101, f"at most 100 characters, but is '{'m' * 40}…'"),
     ],
 )
 def test_what_cannot_be(query: str, said: str) -> None:

@@ -1,4 +1,5 @@
 import json
+import re
 from collections.abc import Iterator
 from http import HTTPStatus
 
@@ -17,8 +18,17 @@ import serving.uploads  # noqa: F401  # the same
 from derain.errors import DerainError, GivenUpError, ImageError, ModelError, ProviderError
 from derain.registry import PromotionError
 from serving.keys import KeysError
-from serving.problems import STATUSES, BusyError, ComeAgainError, ProblemResponses, problem_of
-from tests.conftest import send
+from serving.problems import (
+    ALL_TYPES,
+    PROBLEM_TYPES,
+    BusyError,
+    ComeAgainError,
+    ProblemResponses,
+    problem_of,
+)
+from tests.conftest import ROOT, send
+
+DOCS = ROOT / "docs"
 
 # Base classes that are never raised, and what ends the start of the service.
 NEVER_SENT: set[type[DerainError]] = {
@@ -41,19 +51,27 @@ def _descendants(error: type[DerainError]) -> Iterator[type[DerainError]]:
 def test_each_error_has_its_status() -> None:
     others = ("training.", "derain.command.")
     errors = {error for error in _descendants(DerainError) if not error.__module__.startswith(others)}
-    assert errors - NEVER_SENT == set(STATUSES)
+    assert errors - NEVER_SENT == set(PROBLEM_TYPES)
 
 
-@pytest.mark.parametrize("error", STATUSES)
+def test_each_type_has_a_name_of_its_own_and_a_section_in_the_docs() -> None:
+    """A name, once published, stays: programs tell errors by it."""
+    assert len({known.name for known in PROBLEM_TYPES.values()}) == len(PROBLEM_TYPES)
+    sections = re.findall(r"^## (\S+)\n\n(\d+), \*(.+)\*: \S", (DOCS / "errors.md").read_text(), re.MULTILINE)
+    documented = {name: (int(status), title) for name, status, title in sections}
+    assert documented == {known.name: (known.status, known.title) for known in ALL_TYPES}
+
+
+@pytest.mark.parametrize("error", PROBLEM_TYPES)
 def test_a_problem_says_what_is_wrong(error: type[DerainError]) -> None:
     problem = problem_of(error("seven is not allowed; at most six is"))
-    status = STATUSES[error]
+    known = PROBLEM_TYPES[error]
     assert problem.headers["content-type"] == "application/problem+json"
     assert ("retry-after" in problem.headers) == issubclass(error, ComeAgainError)
     assert json.loads(problem.body) == {
-        "type": "about:blank",
-        "title": status.phrase,
-        "status": status.value,
+        "type": f"/errors#{known.name}",
+        "title": known.title,
+        "status": known.status.value,
         "detail": "seven is not allowed; at most six is",
     }
 
@@ -93,13 +111,26 @@ def test_an_error_of_the_framework_becomes_a_problem(method: str, path: str, sta
     assert response.headers["content-type"] == "application/problem+json"
     assert int(response.headers["content-length"]) == len(response.content)
     problem = response.json()
-    assert (problem["status"], problem["title"]) == (status, HTTPStatus(status).phrase)
+    named = {404: "not-found", 405: "method-not-allowed", 500: "internal-error", 503: "not-ready"}
+    named[504] = "not-done-in-time"
+    if status in named:
+        assert problem["type"] == f"/errors#{named[status]}"
+    else:
+        assert (problem["type"], problem["title"]) == ("about:blank", HTTPStatus(status).phrase)
+    assert problem["status"] == status
     assert problem["detail"]
     assert "secret" not in response.text
 
 
 def test_the_methods_that_are_allowed_stay_named() -> None:
     assert set(send(APP, "POST", "/fine").headers["allow"].split(", ")) == {"GET", "HEAD"}
+
+
+def test_options_are_the_methods_that_there_are() -> None:
+    answer = send(APP, "OPTIONS", "/fine")
+    assert (answer.status_code, answer.content) == (204, b"")
+    assert set(answer.headers["allow"].split(", ")) == {"GET", "HEAD", "OPTIONS"}
+    assert send(APP, "OPTIONS", "/nothing").status_code == 404
 
 
 def test_a_problem_says_when_to_come_again() -> None:

@@ -14,6 +14,7 @@ import time
 import zipfile
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +23,8 @@ import numpy as np
 import pytest
 
 from derain.engine import Engine
-from derain.image import FORMATS, JPEG, PNG, ImageFormat, decode, encode
-from tests.conftest import noise, scene, write_model
+from derain.image import FORMATS, JPEG, PNG, WEBP, ImageFormat, decode, encode
+from tests.conftest import ROOT, noise, scene, write_model
 from tests.derain.test_image import mean_difference, png
 from tests.serving.server import END_S, START_S, Server, assert_problem, serving, started
 
@@ -79,9 +80,35 @@ def test_a_picture_in_the_body(client: httpx.Client, derained: np.ndarray) -> No
 @pytest.mark.parametrize("field", ["image", "anything"])
 def test_a_picture_in_a_form(client: httpx.Client, derained: np.ndarray, field: str) -> None:
     file = {field: ("rainy.txt", RAINY, "text/plain")}
-    response = client.post("/v1/derain", files=file, data={"note": "seaside"})
+    response = client.post("/v1/derain", files=file)
     assert response.status_code == 200
     assert np.array_equal(decode(response.content)[0], derained)
+
+
+@pytest.mark.parametrize("path", ["/v1/derain", "/v1/derain/batch"])
+def test_fields_beside_the_file(client: httpx.Client, path: str) -> None:
+    """What `curl -F image=@rain.png -F strength=0 -F format=jpg` says."""
+
+    def answer(data: dict[str, str], query: str = "") -> tuple[np.ndarray, ImageFormat]:
+        response = client.post(path + query, files={"image": ("rain.png", RAINY)}, data=data)
+        assert response.status_code == 200, response.text
+        if path.endswith("batch"):
+            with zipfile.ZipFile(io.BytesIO(response.content)) as archive:
+                return decode(archive.read(archive.namelist()[0]))
+        return decode(response.content)
+
+    picture, written = answer({"strength": "0", "format": "webp", "lossless": "true"})
+    assert np.array_equal(picture, PICTURE)
+    assert written == WEBP
+    assert answer({"strength": "0", "format": "jpg"}, "?format=PNG")[1] == PNG
+    refusals: list[tuple[dict[str, Any], str]] = [
+        ({"strenght": "0"}, "the field 'strenght' of the multipart form is neither"),
+        ({"strength": "2"}, "the parameter 'strength': input should be less than or equal to 1"),
+        ({"quality": ["80", "90"]}, "the parameter 'quality' is there twice"),
+    ]
+    for data, said in refusals:
+        refused = client.post(path, files={"image": ("rain.png", RAINY)}, data=data)
+        assert said in assert_problem(refused, 400)
 
 
 @pytest.mark.parametrize(
@@ -142,7 +169,7 @@ def test_the_metrics(client: httpx.Client) -> None:
 
 
 def test_the_pages(client: httpx.Client) -> None:
-    for path in ("/", "/docs"):
+    for path in ("/", "/docs", "/errors"):
         page = client.get(path)
         assert (page.status_code, page.headers["content-type"]) == (200, "text/html; charset=utf-8")
         # What it loads is here, and nowhere else.
@@ -153,10 +180,31 @@ def test_the_pages(client: httpx.Client) -> None:
     assert decode(client.get("/example.jpg").content)[1] == JPEG
 
 
+def test_a_type_of_error_leads_to_its_page(client: httpx.Client) -> None:
+    page, name = client.post("/v1/derain", content=b"rain").json()["type"].split("#")
+    assert f'<h2 id="{name}">' in client.get(page).text
+
+
+def test_options_and_head_of_each_route(client: httpx.Client) -> None:
+    """Without CORS, which is off, OPTIONS says no more than what there is."""
+    for path, operations in client.get("/openapi.json").json()["paths"].items():
+        known = client.options(path.replace("{name}", "tiny"))
+        if not path.startswith("/admin"):  # which asks for an operator's key first
+            assert known.status_code == 204, path
+            assert {method.upper() for method in operations} < set(known.headers["allow"].split(", "))
+        assert not [name for name in known.headers if name.startswith("access-control")]
+        head = client.head(path.replace("{name}", "tiny"))
+        assert head.content == b""
+        assert head.status_code == (200 if "get" in operations else 403 if "/admin" in path else 405), path
+
+
 def test_the_description_is_of_this_service(client: httpx.Client) -> None:
     description = client.get("/openapi.json").json()
     assert description["openapi"].startswith("3.")
     assert description == client.get("/docs.json").json()
+    for body in description["paths"]["/v1/derain"]["post"]["requestBody"]["content"].values():
+        for example in body.get("examples", {}).values():
+            assert decode(client.get(example["externalValue"]).content)[1] == JPEG
     for path, operations in description["paths"].items():
         for method, operation in operations.items():
             status = client.request(method, path.replace("{name}", "tiny")).status_code
@@ -211,8 +259,7 @@ def test_an_endless_body_is_refused(client: httpx.Client) -> None:
 
 
 @pytest.mark.parametrize(
-    ("parameters", "said"),
-    [("boundary=another", "cannot be read"), ("boundary==-=; charset=undefined", "cannot be read")],
+    ("parameters", "said"), [("boundary=another", "cannot be read"), ("charset=utf-8", "names no boundary")]
 )
 def test_a_broken_form(client: httpx.Client, parameters: str, said: str) -> None:
     headers = {"content-type": f"multipart/form-data; {parameters}"}
@@ -235,20 +282,68 @@ def test_pictures_sent_at_once_come_back_to_their_senders(client: httpx.Client, 
             assert np.abs(levels).max() <= 1
 
 
-def test_bentoml_s_own_client(server: Server, derained: np.ndarray) -> None:
-    code = (
-        "import bentoml, sys\n"
-        "with bentoml.SyncHTTPClient(sys.argv[1]) as client:\n"
-        "    sys.stdout.buffer.write(client.derain(sys.stdin.buffer.read()))"
-    )
+def test_bentoml_s_own_client(server: Server, derained: np.ndarray, tmp_path: Path) -> None:
+    """As the README calls it: it takes bytes, and a path is nothing that it could send."""
+    (call,) = re.findall(r"`(bentoml\.SyncHTTPClient\(.+\))`", (ROOT / "README.md").read_text())
+    (tmp_path / "rain.png").write_bytes(RAINY)
+    call = call.replace("localhost:3000", f"127.0.0.1:{server.port}").replace("examples/rain.jpg", "rain.png")
+    code = f"import bentoml, sys; from pathlib import Path; sys.stdout.buffer.write({call})"
     # In a process of its own: it does what Python warns of.
-    run = subprocess.run(
-        [sys.executable, "-c", code, f"http://127.0.0.1:{server.port}"],
-        input=RAINY,
-        stdout=subprocess.PIPE,
-        check=True,
-    )
+    run = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, stdout=subprocess.PIPE, check=True)
     assert np.array_equal(decode(run.stdout)[0], derained)
+
+
+JAVA = """
+import java.net.URI;
+import java.net.http.*;
+import java.nio.file.*;
+
+class Post {
+    public static void main(String[] arguments) throws Exception {
+        var client = HttpClient.newHttpClient();  // over plain http it asks for h2c
+        for (int turn = 0; turn < 2; turn++) {
+            var request = HttpRequest.newBuilder(URI.create(arguments[0]))
+                .POST(HttpRequest.BodyPublishers.ofFile(Path.of(arguments[1]))).build();
+            var answer = client.send(request, HttpResponse.BodyHandlers.ofByteArray());
+            if (answer.statusCode() != 200) throw new Exception(new String(answer.body()));
+            Files.write(Path.of(arguments[2]), answer.body());
+        }
+    }
+}
+"""
+
+
+@pytest.mark.skipif(shutil.which("java") is None, reason="there is no Java here")
+def test_java_s_own_client(server: Server, derained: np.ndarray, tmp_path: Path) -> None:
+    (tmp_path / "Post.java").write_text(JAVA)
+    (tmp_path / "rainy.png").write_bytes(RAINY)
+    url = f"http://127.0.0.1:{server.port}/v1/derain"
+    command = ["java", "Post.java", url, "rainy.png", "clean.png"]
+    run = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert run.returncode == 0, run.stderr
+    assert np.array_equal(decode((tmp_path / "clean.png").read_bytes())[0], derained)
+
+
+def test_a_caller_who_sends_no_more(server: Server, derained: np.ndarray) -> None:
+    with socket.create_connection(("127.0.0.1", server.port), timeout=30) as caller:
+        head = f"POST /v1/derain HTTP/1.1\r\nHost: rain\r\nContent-Length: {len(RAINY)}\r\n\r\n"
+        caller.sendall(head.encode() + RAINY)
+        caller.shutdown(socket.SHUT_WR)
+        answer = b"".join(iter(lambda: caller.recv(1 << 16), b""))
+    head, _, picture = answer.decode("latin-1").partition("\r\n\r\n")
+    assert head.startswith("HTTP/1.1 200 OK\r\n")
+    assert np.array_equal(decode(picture.encode("latin-1"))[0], derained)
+
+
+def test_an_idle_connection_is_kept(server: Server) -> None:
+    """For 90 s; uvicorn alone, and BentoML with it, would close it after five."""
+    caller = HTTPConnection("127.0.0.1", server.port, timeout=30)
+    for idle_s in (0, 6):
+        time.sleep(idle_s)
+        caller.request("GET", "/livez")
+        answer = caller.getresponse()
+        assert (answer.status, answer.read()) == (200, b"\n")
+    caller.close()
 
 
 def test_a_full_queue(tmp_path: Path) -> None:
