@@ -246,13 +246,13 @@ def _turn(samples: Samples, orientation: int) -> Samples:
     return samples
 
 
-def _by_opencv(data: bytes, flags: int = cv2.IMREAD_UNCHANGED) -> Samples:
+def _by_opencv(data: bytes) -> Samples:
     """In RGB's order whatever OpenCV's is; raises CorruptImageError."""
-    pixels = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
+    pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
     if pixels is None:
         raise CorruptImageError("the picture is damaged or cut short")
     samples: NDArray[Any] = pixels
-    if samples.ndim == 3 and flags == cv2.IMREAD_UNCHANGED:
+    if samples.ndim == 3:
         to_rgb = cv2.COLOR_BGRA2RGBA if samples.shape[2] == 4 else cv2.COLOR_BGR2RGB
         cv2.cvtColor(samples, to_rgb, samples)
     return samples
@@ -260,8 +260,7 @@ def _by_opencv(data: bytes, flags: int = cv2.IMREAD_UNCHANGED) -> Samples:
 
 def _decode_jpeg(data: bytes) -> _Decoded:
     head = jpeg.read_head(data)
-    flags = cv2.IMREAD_GRAYSCALE if head.is_gray else cv2.IMREAD_COLOR_RGB
-    samples = _by_opencv(data, flags | cv2.IMREAD_IGNORE_ORIENTATION)
+    samples = jpeg.read_pixels(data, head)
     return _Decoded(samples, read_exif(head.exif), head.profile, head.dots_per_inch)
 
 
