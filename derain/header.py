@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from PIL import Image, UnidentifiedImageError
 
-from derain import av1, boxes, jpeg, png, tiff
+from derain import av1, bmp, boxes, jpeg, png, tiff
 from derain.errors import (
     CorruptImageError,
     EmptyImageError,
@@ -15,6 +15,7 @@ from derain.errors import (
     UnsupportedFormatError,
 )
 from derain.formats import AVIF, BMP, HEIC, JPEG, PNG, TIFF, WEBP, ImageFormat, known_formats
+from derain.raw import refuse_raw
 from derain.tags import TagFile
 
 # Twice the largest sensors in cameras; pictures of this size take minutes.
@@ -99,6 +100,7 @@ def _format_of(data: bytes) -> ImageFormat:
         return AVIF
     if brands & _HEIC_BRANDS:
         return HEIC
+    refuse_raw(data)
     for start, name in _OTHERS.items():
         if data.startswith(start):
             raise UnsupportedFormatError(f"{name} is not supported ({known_formats()} are)")
@@ -132,6 +134,11 @@ def _pillow_size(data: bytes, pillow_name: str) -> tuple[int, int]:
         if getattr(image, "is_animated", False):
             raise UnsupportedFormatError(_SEVERAL)
         return image.size
+
+
+def _bmp_size(data: bytes) -> tuple[int, int]:
+    bmp.refuse_rare(data)
+    return _pillow_size(bmp.with_true_palette(data), "BMP")
 
 
 def _tiff_size(data: bytes) -> tuple[int, int]:
@@ -195,7 +202,7 @@ _READERS = {
     PNG.name: _png_size,
     WEBP.name: lambda data: _pillow_size(data, "WEBP"),
     TIFF.name: _tiff_size,
-    BMP.name: lambda data: _pillow_size(data, "BMP"),
+    BMP.name: _bmp_size,
     AVIF.name: _avif_size,
     HEIC.name: _heic_size,
 }

@@ -6,7 +6,6 @@ and its EXIF, as far as the format of the answer can hold them.
 
 import io
 import os
-import struct
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any, BinaryIO
@@ -16,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
-from derain import boxes, jpeg, png, tiff
+from derain import bmp, boxes, jpeg, png, tiff
 from derain.arrays import AnyPicture
 from derain.errors import CorruptImageError, ImageError, UnsupportedFormatError
 from derain.formats import AVIF, BMP, HEIC, JPEG, PNG, TIFF, WEBP, ImageFormat, check_size, check_writable
@@ -328,11 +327,9 @@ def _decode_heic(data: bytes) -> _Decoded:
 
 
 def _decode_bmp(data: bytes) -> _Decoded:
-    (head_size,) = struct.unpack_from("<I", data, 14)
-    compression = struct.unpack_from("<I", data, 30)[0] if head_size >= 40 else 0
-    if compression in (1, 2):  # runs, which Pillow takes apart in Python
+    if bmp.compression(data) in bmp.RUNS:  # which Pillow takes apart in Python
         return _Decoded(_by_opencv(data))
-    samples, info = _read_by_pillow(data, "BMP")
+    samples, info = _read_by_pillow(bmp.with_true_palette(data), "BMP")
     return _Decoded(samples, dots_per_inch=info.get("dpi"))
 
 
@@ -340,10 +337,12 @@ def _decode_tiff(data: bytes) -> _Decoded:
     head = tiff.read_head(data)
     profile = head.directory.get(tiff.PROFILE)
     if head.needs_gray_views:
-        views = [_by_opencv(view) for view in tiff.gray_views(data, head)]
-        # Side by side they are gray and alpha; as planes, one behind the other.
+        views = [_gray_view(view, head.bits) for view in tiff.gray_views(data, head)]
+        # As planes, one behind the other; else side by side.
         planes: NDArray[Any] = np.stack(views, axis=-1)
-        samples = _with_true_alpha(planes if head.is_planar else planes.reshape(head.height, -1, 2), head)
+        if not head.is_planar:
+            planes = tiff.without_differences(planes.reshape(head.height, head.width, head.samples), head)
+        samples = _with_true_alpha(planes, head)
     elif head.bits == 16:
         samples = _with_true_alpha(_by_opencv(data), head)
     else:
@@ -355,15 +354,18 @@ def _decode_tiff(data: bytes) -> _Decoded:
 
 def _with_true_alpha(samples: Samples, head: tiff.TiffHead) -> Samples:
     """As Pillow does it for 8 bits: white is the highest level, colours are not multiplied by alpha."""
+    channels: NDArray[Any] = samples if samples.ndim == 3 else samples[..., None]
     if head.photometric == tiff.MIN_IS_WHITE:
-        gray = samples if head.samples == 1 else samples[..., 0]
-        np.bitwise_not(gray, out=gray)
-    if head.has_extra:
-        if head.extra == tiff.ASSOCIATED_ALPHA:
-            return _unmultiply(samples)
-        if head.extra == 0:  # not said what it means
-            return samples[..., :-1]
-    return samples
+        np.bitwise_not(channels[..., 0], out=channels[..., 0])
+    colours = channels[..., : head.samples - len(head.extra)]
+    if head.alpha is None:
+        return colours
+    with_alpha: NDArray[Any] = np.concatenate([colours, channels[..., head.alpha, None]], axis=-1)
+    return _unmultiply(with_alpha) if head.is_multiplied else with_alpha
+
+
+def _gray_view(view: bytes, bits: int) -> Samples:
+    return _by_opencv(view) if bits == 16 else _read_by_pillow(view, "TIFF")[0]
 
 
 def _unmultiply(samples: Samples) -> Samples:

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from derain.errors import CorruptImageError, UnsupportedFormatError
+from derain.raw import refuse_raw_tiff
 from derain.tags import (
     LONG,
     SHORT,
@@ -21,6 +22,8 @@ from derain.tags import (
     rational,
     whole,
 )
+
+Samples = NDArray[np.uint8] | NDArray[np.uint16]
 
 SIGNATURES = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 
@@ -41,12 +44,33 @@ _PHOTOMETRIC_NAMES = {
     8: "L*a*b*",
     9: "L*a*b*",
     10: "L*a*b*",
-    32803: "a raw sensor picture",
     32844: "LogLuv",
     32845: "LogLuv",
-    34892: "a raw sensor picture",
+}
+# What libtiff reads here: Pillow's pictures of 8 bits, and OpenCV's of 16.
+_DECODED = {
+    8: {1, 2, 3, 4, 5, 6, 7, 8, 32771, 32773, 32809, 32946, 34925, 50000},
+    16: {1, 5, 8, 32773, 32946},
+}
+_JPEGS = (6, 7)
+_COMPRESSION_NAMES = {
+    7: "JPEG",
+    33003: "JPEG 2000",
+    33005: "JPEG 2000",
+    34661: "JBIG",
+    34712: "JPEG 2000",
+    34887: "LERC",
+    34925: "LZMA",
+    34933: "PNG",
+    34934: "JPEG XR",
+    50000: "Zstandard",
+    50001: "WebP",
+    50002: "JPEG XL",
+    52546: "JPEG XL",
 }
 _SAMPLE_FORMATS = {2: "signed numbers", 3: "floating point", 5: "complex numbers", 6: "complex numbers"}
+
+_MOST_EXTRA = 5  # samples beyond the colours: alpha, spot colours, masks
 
 # Tiles may be larger than the picture; decoders make room for a whole one.
 _USUAL_TILE_PIXELS = 2048 * 2048
@@ -63,7 +87,7 @@ class TiffHead:
     samples: int
     bits: int
     is_planar: bool
-    extra: int | None  # what a sample beyond gray or RGB means
+    extra: tuple[int, ...]  # what each sample beyond gray or RGB means
     directory: Directory
 
     @property
@@ -72,19 +96,30 @@ class TiffHead:
 
     @property
     def needs_gray_views(self) -> bool:
-        """Neither Pillow nor OpenCV reads deep planes, nor gray with alpha in planes or deep."""
-        is_gray_alpha = self.is_gray and self.samples == 2
-        return (self.is_planar or is_gray_alpha) and (self.bits == 16 or (self.is_planar and self.is_gray))
+        """Neither Pillow nor OpenCV reads deep planes, planes with more than colours in them, gray with a
+        deep alpha, or several samples beyond the colours."""
+        if self.is_planar:
+            return self.bits == 16 or bool(self.extra)
+        return len(self.extra) > 1 or (self.is_gray and self.samples == 2 and self.bits == 16)
 
     @property
-    def has_extra(self) -> bool:
-        return self.samples in (2, 4)
+    def alpha(self) -> int | None:
+        """Which of the samples is alpha."""
+        alphas = [at for at, kind in enumerate(self.extra) if kind in (ASSOCIATED_ALPHA, UNASSOCIATED_ALPHA)]
+        return self.samples - len(self.extra) + alphas[0] if alphas else None
+
+    @property
+    def is_multiplied(self) -> bool:
+        """The colours by alpha."""
+        at = self.alpha
+        return at is not None and self.extra[at - self.samples] == ASSOCIATED_ALPHA
 
 
 def read_head(data: bytes) -> TiffHead:
     """Raises CorruptImageError, or UnsupportedFormatError for what would not come back as it is."""
     file = TagFile(data)
     directory, following = file.directory(file.first)
+    refuse_raw_tiff(file, directory, following)
     width, height = (_one(directory, tag, 0) for tag in (WIDTH, HEIGHT))
     if not width or not height:
         raise CorruptImageError(f"the TIFF picture's header is damaged: it is {width} x {height}")
@@ -100,11 +135,9 @@ def read_head(data: bytes) -> TiffHead:
     if unlike := sorted({found for found in formats if found in _SAMPLE_FORMATS}):
         kind = _SAMPLE_FORMATS[unlike[0]]
         raise UnsupportedFormatError(f"{kind} in TIFF: whole numbers of 8 or 16 bits are supported")
-    is_gray = photometric in (MIN_IS_WHITE, MIN_IS_BLACK)
-    allowed_samples = (1, 2) if is_gray else (1,) if photometric == PALETTE else (3,)
-    if photometric == RGB:
-        allowed_samples = (3, 4)
-    if samples not in allowed_samples:
+    colours = 3 if photometric in (RGB, YCBCR) else 1
+    has_more = photometric in (MIN_IS_WHITE, MIN_IS_BLACK, RGB)
+    if not colours <= samples <= colours + (_MOST_EXTRA if has_more else 0):
         raise UnsupportedFormatError(
             f"a TIFF of {samples} samples a pixel is not supported: gray and RGB are"
         )
@@ -116,6 +149,8 @@ def read_head(data: bytes) -> TiffHead:
     if len(set(bits)) != 1 or bits[0] not in allowed_bits:
         given = "-".join(map(str, dict.fromkeys(bits)))
         raise UnsupportedFormatError(f"a TIFF of {given} bits a sample is not supported: 8 and 16 are")
+    _check_compression(_one(directory, COMPRESSION, 1), bits[0])
+    meant = [*extra, *[0] * samples]  # not said what the rest means
     head = TiffHead(
         width,
         height,
@@ -123,7 +158,7 @@ def read_head(data: bytes) -> TiffHead:
         samples,
         bits[0],
         _one(directory, PLANAR, 1) == 2 and samples > 1,
-        extra[0] if extra else None,
+        tuple(meant[: samples - colours]),
         directory,
     )
     _check_parts(head)
@@ -139,6 +174,14 @@ def _refuse_pages(file: TagFile, following: int) -> None:
         if directory and not _one(directory, SUBFILE, 0) & 0b101:
             break
     raise UnsupportedFormatError("several frames or pages: send them one by one as still pictures")
+
+
+def _check_compression(compression: int, bits: int) -> None:
+    depth = 16 if bits == 16 else 8
+    if compression not in _DECODED[depth]:
+        name = _COMPRESSION_NAMES.get(compression, f"compression {compression}")
+        where = "TIFF of 16 bits a sample" if compression in _DECODED[8] else "TIFF"
+        raise UnsupportedFormatError(f"{name} in {where} is not supported: save it as LZW, ZIP or without")
 
 
 def _check_parts(head: TiffHead) -> None:
@@ -170,7 +213,8 @@ def _few(directory: Directory, tag: int, default: list[int]) -> list[int]:
 def gray_views(data: bytes, head: TiffHead) -> list[bytes]:
     """A picture that no reader at hand can read, as gray ones that they can.
 
-    Of planes, each is one; gray and alpha side by side are one of twice the width.
+    Of planes, each is one; samples side by side are one of so many times the width, in which
+    `without_differences` has still to undo the predictor.
     Raises UnsupportedFormatError where that does not hold.
     """
     tags = TagFile(data)
@@ -179,16 +223,18 @@ def gray_views(data: bytes, head: TiffHead) -> list[bytes]:
     copied = (HEIGHT, COMPRESSION, _FILL_ORDER, ROWS_PER_STRIP, PREDICTOR, TILE_LENGTH, _JPEG_TABLES)
     views = head.samples if head.is_planar else 1
     scale = 1 if head.is_planar else head.samples
-    if scale > 1 and _one(head.directory, PREDICTOR, 1) != 1:
-        raise UnsupportedFormatError(
-            "16-bit gray with alpha and a predictor is not supported in TIFF: save it without, or as PNG"
-        )
+    if scale > 1 and _one(head.directory, PREDICTOR, 1) not in (1, _HORIZONTAL):
+        raise UnsupportedFormatError("a TIFF with a predictor for floating point is not supported")
+    if scale > 1 and _one(head.directory, COMPRESSION, 1) in _JPEGS:
+        raise UnsupportedFormatError(f"JPEG of {head.samples} samples a pixel in TIFF is not supported")
     shared = {tag: head.directory[tag] for tag in copied if tag in head.directory}
     shared |= {
         BITS: whole(SHORT, head.bits),
         PHOTOMETRIC: whole(SHORT, MIN_IS_BLACK),
         SAMPLES: whole(SHORT, 1),
     }
+    if scale > 1:
+        shared.pop(PREDICTOR, None)
     for tag in (WIDTH, TILE_WIDTH):
         if tag in head.directory:
             shared[tag] = whole(LONG, scale * _one(head.directory, tag, 0))
@@ -207,12 +253,22 @@ def gray_views(data: bytes, head: TiffHead) -> list[bytes]:
     ]
 
 
+def without_differences(samples: Samples, head: TiffHead) -> Samples:
+    """The picture (height, width, samples) of a view in which those of a pixel are side by side."""
+    if _one(head.directory, PREDICTOR, 1) == _HORIZONTAL:
+        step = _one(head.directory, TILE_WIDTH, head.width)
+        for start in range(0, head.width, step):
+            part = samples[:, start : start + step]
+            np.cumsum(part, axis=1, dtype=samples.dtype, out=part)
+    return samples
+
+
 _STRIP_BYTES = 2**20
 _DEFLATE, _HORIZONTAL = 8, 2
 
 
 def write_tiff(
-    samples: NDArray[np.uint8] | NDArray[np.uint16],
+    samples: Samples,
     profile: bytes | None,
     exif: tuple[Directory, Directory, Directory],
     dots_per_inch: tuple[float, float] | None,
@@ -260,9 +316,7 @@ def write_tiff(
     return b"".join([*parts, pack_tree(fields, camera, interoperability, end)])
 
 
-def _strips(
-    samples: NDArray[np.uint8] | NDArray[np.uint16], rows: int, has_predictor: bool
-) -> Iterator[bytes]:
+def _strips(samples: Samples, rows: int, has_predictor: bool) -> Iterator[bytes]:
     for start in range(0, samples.shape[0], rows):
         strip = samples[start : start + rows].copy()
         if has_predictor:
