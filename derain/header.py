@@ -58,6 +58,11 @@ class Header:
     format: ImageFormat
     width: int
     height: int
+    is_deep: bool = False  # of 16 bits a channel
+
+    @property
+    def pixels(self) -> int:
+        return self.width * self.height
 
 
 def read_header(data: bytes, max_pixels: int = DEFAULT_MAX_PIXELS) -> Header:
@@ -80,7 +85,14 @@ def read_header(data: bytes, max_pixels: int = DEFAULT_MAX_PIXELS) -> Header:
         raise ImageTooLargeError(
             f"{width} x {height} is {width * height:,} pixels: at most {max_pixels:,} are allowed"
         )
-    return Header(image_format, width, height)
+    return Header(image_format, width, height, _is_deep(data, image_format))
+
+
+def _is_deep(data: bytes, image_format: ImageFormat) -> bool:
+    """Of a file whose header was found sound."""
+    if image_format == PNG:
+        return data[24] == 16
+    return image_format == TIFF and tiff.read_head(data).bits == 16
 
 
 def _format_of(data: bytes) -> ImageFormat:

@@ -19,7 +19,7 @@ from threading import Event
 from derain.engine import Engine
 from derain.formats import ImageFormat, check_size, check_writable
 from derain.header import Header, read_header
-from derain.photo import Photo, decode_photo, derain_photo, encode_photo, to_8_bits
+from derain.photo import Photo, decode_photo, derain_photo, encode_photo, to_8_bits, work_bytes
 from derain.slacking import Look, look, rain_layer
 from serving.exchange import Exchange
 from serving.metrics import (
@@ -78,7 +78,7 @@ class Pipeline:
     def __init__(self, models: Models, settings: Settings) -> None:
         self.models = models
         self.settings = settings
-        self._turns = Turns(settings.in_work, settings.queue, settings.queue_pixels)
+        self._turns = Turns(settings.in_work, settings.queue, settings.queue_pixels, settings.work_bytes)
         self._numbers = count()
         self._threads = ThreadPoolExecutor(settings.in_work, thread_name_prefix="derain-picture")
         self._encoders = ThreadPoolExecutor(settings.in_work, thread_name_prefix="derain-encode")
@@ -115,7 +115,7 @@ class Pipeline:
         try:
             async with asyncio.timeout(self.settings.timeout_s):
                 with _measured("queue", exchange):
-                    await self._turns.wait(header.width * header.height)
+                    await self._turns.wait(header.pixels, work_bytes(header))
                 return await self._work(data, header, target, request, exchange)
         except TimeoutError as error:
             raise DeadlineError(f"not done within {self.settings.timeout_s:g} s") from error
@@ -131,7 +131,7 @@ class Pipeline:
         work = asyncio.get_running_loop().run_in_executor(self._threads, job)
 
         def end_turn(done: asyncio.Future[Derained]) -> None:
-            self._turns.end(header.width * header.height, time.monotonic() - started)
+            self._turns.end(header.pixels, time.monotonic() - started, work_bytes(header))
             if not done.cancelled():
                 done.exception()  # seen, should nobody be waiting for it any more
 
