@@ -1,14 +1,18 @@
-"""BMP: which of its many kinds are read. The others are rare, not damaged, and refused by their names."""
+"""BMP: which of its many kinds are read, and the others' names; and how one with a palette is written."""
 
 import struct
 
+import numpy as np
+
 from derain.errors import CorruptImageError, UnsupportedFormatError
+from derain.palette import Indexed, Palette, pack_bits
 
 RUNS = (1, 2)  # compressions of 8 and of 4 bits
 
 _OS2_1, _OS2_2 = 12, 64  # sizes of the header behind the file's own 14 bytes
 _WINDOWS = (40, 52, 56, 108, 124)
 _BIT_FIELDS = 3
+_METRE_INCHES = 0.0254
 _RARE_BITS = {2, 64}
 _RARE_COMPRESSIONS = {
     4: "JPEG in BMP",
@@ -82,3 +86,38 @@ def with_true_palette(data: bytes) -> bytes:
         return data
     (colours,) = struct.unpack_from("<I", data, at)
     return data if colours <= 2**bits else data[:at] + struct.pack("<I", 2**bits) + data[at + 4 :]
+
+
+def palette_of(data: bytes) -> Palette | None:
+    """RGB (colours, 3), where the pixels are numbers of colours."""
+    (header,) = struct.unpack_from("<I", data, 14)
+    (bits,) = struct.unpack_from("<H", data, 24 if header == _OS2_1 else 28)
+    if bits > 8:
+        return None
+    (colours,) = (0,) if header == _OS2_1 else struct.unpack_from("<I", data, 46)
+    entry = 3 if header == _OS2_1 else 4
+    start, count = 14 + header, min(colours or 2**bits, 2**bits)
+    table = np.frombuffer(data[start : start + count * entry], np.uint8)
+    return table[: len(table) // entry * entry].reshape(-1, entry)[:, 2::-1] if len(table) >= entry else None
+
+
+def write_bmp(indexed: Indexed, dots_per_inch: tuple[float, float] | None) -> bytes:
+    """With a palette of 1, 4 or 8 bits; Pillow writes it with 8."""
+    height, width = indexed.indices.shape
+    bits = 4 if indexed.bits == 2 else indexed.bits
+    packed = pack_bits(indexed.indices, bits)
+    rows = np.zeros((height, -(-packed.shape[1] // 4) * 4), np.uint8)
+    rows[:, : packed.shape[1]] = packed[::-1]  # the lowest first
+    table = np.zeros((len(indexed.palette), 4), np.uint8)
+    table[:, :3] = indexed.palette[:, ::-1]
+    across, down = (min(round(dots / _METRE_INCHES), 2**31 - 1) for dots in dots_per_inch or (0, 0))
+    sizes = (width, height, 1, bits, 0, rows.size, across, down, len(table), 0)
+    start = 14 + _WINDOWS[0] + table.size
+    return b"".join(
+        [
+            b"BM" + struct.pack("<IHHI", start + rows.size, 0, 0, start),
+            struct.pack("<IiiHHIIiiII", _WINDOWS[0], *sizes),
+            table.tobytes(),
+            rows.tobytes(),
+        ]
+    )

@@ -28,6 +28,7 @@ class ItemHead:
     has_profile: bool
     streams: tuple[CodedStream, ...]  # of all AV1 items, this one and its parts among them
     code_points: tuple[int, int] | None  # colour primaries and transfer characteristics, as in H.273
+    matrix: int | None  # coefficients of the same
 
 
 def brands(data: bytes) -> tuple[bytes, ...]:
@@ -64,10 +65,12 @@ def _read_item(data: memoryview) -> ItemHead:
     if not width or not height:
         raise CorruptImageError(f"the picture's header is damaged: it is {width} x {height}")
     colours = [content for name, content in own if name == b"colr"]
-    points = [struct.unpack_from(">HH", colour, 4) for colour in colours if bytes(colour[:4]) == b"nclx"]
+    points = [struct.unpack_from(">HHH", colour, 4) for colour in colours if bytes(colour[:4]) == b"nclx"]
+    primaries, transfer, matrix = points[0] if points else (None, None, None)
     has_profile = any(bytes(colour[:4]) in (b"prof", b"rICC") for colour in colours)
     streams = tuple(_av1_streams(data, meta, item))
-    return ItemHead(width, height, has_profile, streams, points[0] if points else None)
+    code_points = None if primaries is None else (primaries, transfer)
+    return ItemHead(width, height, has_profile, streams, code_points, matrix)
 
 
 def _av1_streams(data: memoryview, meta: dict[bytes, memoryview], primary: int) -> Iterator[CodedStream]:

@@ -7,7 +7,7 @@ and its EXIF, as far as the format of the answer can hold them.
 import io
 import os
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, BinaryIO
 
 import cv2
@@ -15,19 +15,31 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
-from derain import bmp, boxes, jpeg, png, tiff
+from derain import bmp, boxes, jpeg, png, tiff, webp
 from derain.arrays import AnyPicture
 from derain.errors import CorruptImageError, ImageError, UnsupportedFormatError
 from derain.formats import AVIF, BMP, HEIC, JPEG, PNG, TIFF, WEBP, ImageFormat, check_size, check_writable
 from derain.header import Header
 from derain.heic import decode_heic
 from derain.metadata import MOST_PROFILE_BYTES, Exif, profile_fits, read_exif, without_orientation
+from derain.palette import Indexed, Palette, fit, gray_levels
 
 Samples = NDArray[np.uint8] | NDArray[np.uint16]  # (height, width) or (height, width, channels)
 
 _FULL_COLOUR_QUALITY = 90  # from here on, colour is kept at full resolution
 _MOST_JPEG_EXIF_BYTES = 65_533 - len(jpeg.EXIF_PREFIX)
 _MOST_JPEG_DENSITY = 65_535
+
+# Where no quality is asked for, that of the source within these: coarser ones show where rain was, and
+# finer ones only cost bytes.
+_COARSEST_QUALITY, _FINEST_QUALITY = 85, 98
+# By pixels across and down for each sample of colour; what Pillow cannot write, in the next finer way.
+_SAMPLINGS = {(1, 1): "4:4:4", (1, 2): "4:4:4", (2, 1): "4:2:2", (4, 1): "4:2:2"}
+
+# Of the bytes of its samples; photographs take half of them, or more.
+_DRAWN_SHARE = 0.25
+
+_IDENTITY = 0  # of the matrices in H.273
 
 # libavif's scale from 0, slow, to 10: beyond 8 it takes a third of the time for 2 % more bytes.
 _AVIF_SPEED = 9
@@ -50,6 +62,17 @@ _PLAIN_MODES = {
 
 
 @dataclass(frozen=True)
+class Coding:
+    """How a file had coded its picture: an answer of the same format is coded so that it does not grow."""
+
+    is_lossless: bool = False
+    is_drawn: bool = False  # it was small without loss: full of repetitions
+    palette: Palette | None = None  # all the colours that it can have
+    quality: int | None = None  # of the format's own scale
+    colour_step: tuple[int, int] = (1, 1)  # pixels across and down for each sample of colour
+
+
+@dataclass(frozen=True)
 class Photo:
     """What a file holds, upright."""
 
@@ -61,6 +84,7 @@ class Photo:
     format: ImageFormat  # it came in
     dots_per_inch: tuple[float, float] | None = None
     png_colour: bytes = b""  # the chunks by which a PNG tells its colours besides a profile
+    coding: Coding = field(default_factory=Coding)
 
 
 @dataclass(frozen=True)
@@ -73,6 +97,7 @@ class _Decoded:
     dots_per_inch: tuple[float, float] | None = None
     is_upright: bool = False  # the decoder has turned it
     png_colour: bytes = b""
+    coding: Coding = field(default_factory=Coding)
 
 
 def work_bytes(header: Header) -> int:
@@ -100,8 +125,13 @@ def decode_photo(data: bytes, header: Header) -> Photo:
     longest, shortest = max(header.width, header.height), min(header.width, header.height)
     if max(samples.shape[:2]) > longest or min(samples.shape[:2]) > shortest:
         raise CorruptImageError(f"the {name} picture is larger than its header says")
+    coding = decoded.coding
+    if coding.is_lossless:
+        coding = replace(coding, is_drawn=len(data) < samples.nbytes * _DRAWN_SHARE)
     if exif and not decoded.is_upright:
         samples = _turn(samples, exif.orientation)
+        if exif.orientation >= 5:
+            coding = replace(coding, colour_step=coding.colour_step[::-1])
     if samples.ndim == 2:
         samples = samples[..., None]
     height, width, channels = samples.shape
@@ -116,6 +146,7 @@ def decode_photo(data: bytes, header: Header) -> Photo:
         format=header.format,
         dots_per_inch=decoded.dots_per_inch or (exif.dots_per_inch if exif else None),
         png_colour=decoded.png_colour,
+        coding=coding,
     )
 
 
@@ -148,26 +179,42 @@ def encode_photo(
 ) -> bytes:
     """The photo as a file; without metadata, the colour profile stays, for it is how the picture looks.
 
-    The quality, 1 to 100, is for JPEG, WebP and AVIF. What the format cannot hold is brought to what
-    it can: 16 bits are rounded to 8, transparency is laid over white.
+    The quality, 1 to 100, is for JPEG, WebP and AVIF. Where neither it nor `lossless` is asked for, a file
+    of the format that came is coded as it was: without loss, with its palette, with about its quality.
+    What the format cannot hold is brought to what it can: 16 bits are rounded to 8, transparency is laid
+    over white.
     Raises UnsupportedFormatError for what the format cannot do, ImageTooLargeError for a side too long.
     """
     check_writable(target, lossless)
     if quality is not None and not 1 <= quality <= 100:
         raise ValueError(f"the quality is between 1 and 100, not {quality}")
     check_size(photo.picture.shape[1], photo.picture.shape[0], target)
+    coding = photo.coding if target == photo.format else Coding()
+    is_drawn = photo.coding.is_drawn
     samples = _samples_for(target, photo)
     profile = photo.profile if profile_fits(photo.profile, samples.shape[2] < 3) else None
     exif = photo.exif if keep_metadata else None
     dots = photo.dots_per_inch if keep_metadata else None
     if target == PNG:
         colour = _png_colour(photo.png_colour, profile)
-        return png.write_png(samples, profile, exif, dots, colour)
+        return png.write_png(_indexed(samples, photo, target), profile, exif, dots, colour, is_drawn)
     if target == TIFF:
         tags = read_exif(exif)
         directories = (tags.main, tags.camera, tags.interoperability) if tags else ({}, {}, {})
-        return tiff.write_tiff(samples, profile, directories, dots)
-    return _by_pillow(samples, target, quality or target.quality, lossless, profile, exif, dots)
+        return tiff.write_tiff(_indexed(samples, photo, target), profile, directories, dots, is_drawn)
+    if target == BMP and isinstance(indexed := _indexed(samples, photo, target), Indexed):
+        return bmp.write_bmp(indexed, dots)
+    if target.can_be_lossless and quality is None:
+        lossless = lossless or coding.is_lossless
+    sampling = None
+    if quality is None and coding.quality is not None:
+        quality = min(_FINEST_QUALITY, max(_COARSEST_QUALITY, coding.quality))
+        sampling = _SAMPLINGS.get(coding.colour_step, "4:2:0")
+    if target == AVIF and lossless:
+        return _write_lossless_avif(to_8_bits(samples), profile, exif)
+    return _by_pillow(
+        samples, target, quality or target.quality, sampling, lossless, is_drawn, profile, exif, dots
+    )
 
 
 def to_8_bits(samples: Samples) -> NDArray[np.uint8]:
@@ -190,6 +237,17 @@ def _samples_for(target: ImageFormat, photo: Photo) -> Samples:
     return samples if target.is_deep else to_8_bits(np.ascontiguousarray(samples))
 
 
+def _indexed(samples: Samples, photo: Photo, target: ImageFormat) -> Samples | Indexed:
+    """The samples in the palette that the picture came with, where it fits what is to be written."""
+    palette = photo.coding.palette
+    if palette is None or samples.dtype != np.uint8 or palette.shape[1] != samples.shape[2]:
+        return samples
+    has_alpha, is_gray = palette.shape[1] in (2, 4), palette.shape[1] == 2
+    if has_alpha and (target != PNG or (is_gray and photo.profile)):  # whose palettes have RGB profiles
+        return samples
+    return fit(samples.astype(np.uint8, copy=False), palette)
+
+
 def _over_white(picture: AnyPicture, alpha: Samples) -> AnyPicture:
     white = np.iinfo(picture.dtype).max
     result = np.empty_like(picture)
@@ -204,7 +262,9 @@ def _by_pillow(
     samples: Samples,
     target: ImageFormat,
     quality: int | None,
+    sampling: str | None,
     lossless: bool,
+    is_drawn: bool,
     profile: bytes | None,
     exif: bytes | None,
     dots_per_inch: tuple[float, float] | None,
@@ -216,7 +276,8 @@ def _by_pillow(
         options["exif"] = exif
     if dots_per_inch and max(dots_per_inch) <= _MOST_JPEG_DENSITY:
         options["dpi"] = dots_per_inch
-    sampling = "4:4:4" if quality is not None and quality >= _FULL_COLOUR_QUALITY else "4:2:0"
+    if sampling is None:
+        sampling = "4:4:4" if quality is not None and quality >= _FULL_COLOUR_QUALITY else "4:2:0"
     if target == JPEG:
         options |= {"quality": quality, "subsampling": sampling}
         if exif:
@@ -230,13 +291,28 @@ def _by_pillow(
             options["exif"] = without_orientation(exif)
     elif target == WEBP:
         # Colours are kept where they are transparent as well. Without loss, `quality` is the effort.
-        options |= {"lossless": True, "quality": 20, "method": 1} if lossless else {"quality": quality}
+        effort = {"quality": 75, "method": 2} if is_drawn else {"quality": 20, "method": 1}
+        options |= {"lossless": True, **effort} if lossless else {"quality": quality}
         options["exact"] = True
     image = Image.fromarray(samples[..., 0] if samples.shape[2] == 1 else samples)
     with _file_in_memory() as file:
         image.save(file, target.name, **options)
         file.seek(0)
         return file.read()
+
+
+def _write_lossless_avif(samples: Samples, profile: bytes | None, exif: bytes | None) -> bytes:
+    """Pillow mixes the colours, and has no way to round them back."""
+    channels = samples.shape[2]
+    in_order = samples if channels == 1 else samples[..., [2, 1, 0, 3][:channels]]
+    said = {
+        cv2.IMAGE_METADATA_EXIF: without_orientation(exif) if exif else None,
+        cv2.IMAGE_METADATA_ICCP: profile,
+    }
+    kept = {kind: np.frombuffer(content, np.uint8) for kind, content in said.items() if content}
+    options = [cv2.IMWRITE_AVIF_QUALITY, 100, cv2.IMWRITE_AVIF_SPEED, _AVIF_SPEED]
+    _, data = cv2.imencodeWithMetadata(".avif", in_order, list(kept), list(kept.values()), options)
+    return data.tobytes()
 
 
 def _file_in_memory() -> BinaryIO:
@@ -272,7 +348,8 @@ def _by_opencv(data: bytes) -> Samples:
 def _decode_jpeg(data: bytes) -> _Decoded:
     head = jpeg.read_head(data)
     samples = jpeg.read_pixels(data, head)
-    return _Decoded(samples, read_exif(head.exif), head.profile, head.dots_per_inch)
+    coding = Coding(quality=head.quality, colour_step=head.colour_step)
+    return _Decoded(samples, read_exif(head.exif), head.profile, head.dots_per_inch, coding=coding)
 
 
 def _decode_png(data: bytes) -> _Decoded:
@@ -292,6 +369,7 @@ def _decode_png(data: bytes) -> _Decoded:
         png.inflate(found[b"iCCP"], MOST_PROFILE_BYTES) if b"iCCP" in found else None,
         png.resolution(found[b"pHYs"]) if b"pHYs" in found else None,
         png_colour=b"".join(colour),
+        coding=Coding(is_lossless=True, palette=png.palette_of(colour_type, depth, found)),
     )
 
 
@@ -319,13 +397,16 @@ def _read_by_pillow(data: bytes, pillow_name: str) -> tuple[Samples, dict[str | 
 
 def _decode_webp(data: bytes) -> _Decoded:
     samples, info = _read_by_pillow(data, "WEBP")
-    return _Decoded(samples, read_exif(info.get("exif")), info.get("icc_profile"))
+    coding = Coding(is_lossless=webp.is_lossless(data))
+    return _Decoded(samples, read_exif(info.get("exif")), info.get("icc_profile"), coding=coding)
 
 
 def _decode_avif(data: bytes) -> _Decoded:
     # Pillow does not turn it, and says by EXIF's orientation how it is to be turned.
     samples, info = _read_by_pillow(data, "AVIF")
-    return _Decoded(samples, read_exif(info.get("exif")), info.get("icc_profile"))
+    # Colours that are not mixed are coded so for the sake of coming back level for level.
+    coding = Coding(is_lossless=boxes.read_item(data).matrix == _IDENTITY)
+    return _Decoded(samples, read_exif(info.get("exif")), info.get("icc_profile"), coding=coding)
 
 
 def _decode_heic(data: bytes) -> _Decoded:
@@ -339,10 +420,13 @@ def _decode_heic(data: bytes) -> _Decoded:
 
 
 def _decode_bmp(data: bytes) -> _Decoded:
+    palette = bmp.palette_of(data)
     if bmp.compression(data) in bmp.RUNS:  # which Pillow takes apart in Python
-        return _Decoded(_by_opencv(data))
+        return _Decoded(_by_opencv(data), coding=Coding(palette=palette))
     samples, info = _read_by_pillow(bmp.with_true_palette(data), "BMP")
-    return _Decoded(samples, dots_per_inch=info.get("dpi"))
+    if samples.ndim == 2 and palette is not None:  # it is all the grays that there are
+        palette = gray_levels(1) if len(palette) == 2 else None
+    return _Decoded(samples, dots_per_inch=info.get("dpi"), coding=Coding(palette=palette))
 
 
 def _decode_tiff(data: bytes) -> _Decoded:
@@ -361,7 +445,9 @@ def _decode_tiff(data: bytes) -> _Decoded:
         samples, _ = _read_by_pillow(data, "TIFF")
     # Both libraries turn it, but not the views.
     is_upright = not head.needs_gray_views
-    return _Decoded(samples, read_exif(data), profile.data if profile else None, is_upright=is_upright)
+    coding = Coding(is_lossless=not head.is_lossy, palette=tiff.palette_of(head))
+    exif = read_exif(data)
+    return _Decoded(samples, exif, profile.data if profile else None, is_upright=is_upright, coding=coding)
 
 
 def _with_true_alpha(samples: Samples, head: tiff.TiffHead) -> Samples:

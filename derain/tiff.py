@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from derain.errors import CorruptImageError, UnsupportedFormatError
+from derain.palette import Indexed, Palette, gray_levels, pack_bits
 from derain.raw import refuse_raw_tiff
 from derain.tags import (
     LONG,
@@ -29,6 +30,7 @@ SIGNATURES = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 
 SUBFILE, WIDTH, HEIGHT, BITS, COMPRESSION, PHOTOMETRIC = 254, 256, 257, 258, 259, 262
 STRIP_OFFSETS, SAMPLES, ROWS_PER_STRIP, STRIP_BYTES = 273, 277, 278, 279
+COLOUR_MAP = 320
 X_RESOLUTION, Y_RESOLUTION, PLANAR, RESOLUTION_UNIT, PREDICTOR = 282, 283, 284, 296, 317
 TILE_WIDTH, TILE_LENGTH, TILE_OFFSETS, TILE_BYTES = 322, 323, 324, 325
 EXTRA_SAMPLES, SAMPLE_FORMAT, PROFILE = 338, 339, 34675
@@ -103,6 +105,10 @@ class TiffHead:
         return len(self.extra) > 1 or (self.is_gray and self.samples == 2 and self.bits == 16)
 
     @property
+    def is_lossy(self) -> bool:
+        return _one(self.directory, COMPRESSION, 1) in _JPEGS
+
+    @property
     def alpha(self) -> int | None:
         """Which of the samples is alpha."""
         alphas = [at for at, kind in enumerate(self.extra) if kind in (ASSOCIATED_ALPHA, UNASSOCIATED_ALPHA)]
@@ -163,6 +169,16 @@ def read_head(data: bytes) -> TiffHead:
     )
     _check_parts(head)
     return head
+
+
+def palette_of(head: TiffHead) -> Palette | None:
+    """All that the pixels can be; None where that is more than a palette."""
+    if head.is_gray and head.bits < 8:
+        return gray_levels(head.bits)
+    table = np.array(numbers(head.directory, COLOUR_MAP), np.uint16)
+    if head.photometric != PALETTE or table.size != 3 * 2**head.bits:
+        return None
+    return (table >> 8).astype(np.uint8).reshape(3, -1).T
 
 
 def _refuse_pages(file: TagFile, following: int) -> None:
@@ -265,24 +281,27 @@ def without_differences(samples: Samples, head: TiffHead) -> Samples:
 
 _STRIP_BYTES = 2**20
 _DEFLATE, _HORIZONTAL = 8, 2
+_DRAWN_LEVEL = 6  # of zlib
 
 
 def write_tiff(
-    samples: Samples,
+    samples: Samples | Indexed,
     profile: bytes | None,
     exif: tuple[Directory, Directory, Directory],
     dots_per_inch: tuple[float, float] | None,
+    is_drawn: bool = False,
 ) -> bytes:
     """Samples (height, width, channels) of 8 or 16 bits, as gray, gray with alpha, RGB or RGB with alpha.
 
     Written here because OpenCV writes no tags, and Pillow no RGB of 16 bits.
     """
-    height, width, channels = samples.shape
-    rows = max(1, _STRIP_BYTES // samples[0].nbytes)
-    has_predictor = not (channels == 2 and samples.dtype == np.uint16)  # see `gray_views`
+    pixels = samples.indices if isinstance(samples, Indexed) else samples
+    height, width = pixels.shape[:2]
+    rows = max(1, _STRIP_BYTES // pixels[0].nbytes)
+    has_predictor = not is_drawn and not isinstance(samples, Indexed)
     parts = [b""]  # the header, once it is known where the directory is
     offsets, sizes, end = [], [], 8
-    for strip in _strips(samples, rows, has_predictor):
+    for strip in _strips(samples, rows, has_predictor, is_drawn):
         offsets.append(end)
         sizes.append(len(strip))
         parts.append(strip + b"\0" * (len(strip) % 2))
@@ -295,32 +314,53 @@ def write_tiff(
             Y_RESOLUTION: rational(dots_per_inch[1]),
             RESOLUTION_UNIT: whole(SHORT, 2),
         }
-    fields |= main | {
+    fields |= main | _kind_of(samples)
+    fields |= {
         WIDTH: whole(LONG, width),
         HEIGHT: whole(LONG, height),
-        BITS: whole(SHORT, *[8 * samples.dtype.itemsize] * channels),
         COMPRESSION: whole(SHORT, _DEFLATE),
-        PHOTOMETRIC: whole(SHORT, RGB if channels > 2 else MIN_IS_BLACK),
         STRIP_OFFSETS: whole(LONG, *offsets),
-        SAMPLES: whole(SHORT, channels),
         ROWS_PER_STRIP: whole(LONG, rows),
         STRIP_BYTES: whole(LONG, *sizes),
         PLANAR: whole(SHORT, 1),
         PREDICTOR: whole(SHORT, _HORIZONTAL if has_predictor else 1),
     }
-    if channels in (2, 4):
-        fields[EXTRA_SAMPLES] = whole(SHORT, UNASSOCIATED_ALPHA)
     if profile:
         fields[PROFILE] = Field(7, len(profile), profile)
     parts[0] = header(end)
     return b"".join([*parts, pack_tree(fields, camera, interoperability, end)])
 
 
-def _strips(samples: Samples, rows: int, has_predictor: bool) -> Iterator[bytes]:
-    for start in range(0, samples.shape[0], rows):
-        strip = samples[start : start + rows].copy()
+def _kind_of(samples: Samples | Indexed) -> Directory:
+    """What the samples are."""
+    if isinstance(samples, Indexed):
+        kind = {BITS: whole(SHORT, samples.bits), SAMPLES: whole(SHORT, 1)}
+        if samples.is_gray:
+            return kind | {PHOTOMETRIC: whole(SHORT, MIN_IS_BLACK)}
+        table = np.zeros((2**samples.bits, 3), np.uint16)
+        table[: len(samples.palette)] = samples.palette.astype(np.uint16) * 257
+        return kind | {
+            PHOTOMETRIC: whole(SHORT, PALETTE),
+            COLOUR_MAP: whole(SHORT, *table.T.ravel().tolist()),
+        }
+    channels = samples.shape[2]
+    kind = {
+        BITS: whole(SHORT, *[8 * samples.dtype.itemsize] * channels),
+        PHOTOMETRIC: whole(SHORT, RGB if channels > 2 else MIN_IS_BLACK),
+        SAMPLES: whole(SHORT, channels),
+    }
+    return kind | {EXTRA_SAMPLES: whole(SHORT, UNASSOCIATED_ALPHA)} if channels in (2, 4) else kind
+
+
+def _strips(samples: Samples | Indexed, rows: int, has_predictor: bool, is_drawn: bool) -> Iterator[bytes]:
+    pixels = samples.indices if isinstance(samples, Indexed) else samples
+    for start in range(0, len(pixels), rows):
+        strip: Samples = pixels[start : start + rows].copy()
+        if isinstance(samples, Indexed):
+            strip = pack_bits(samples.indices[start : start + rows], samples.bits)
         if has_predictor:
-            strip[:, 1:] -= samples[start : start + rows, :-1]
-        packer = zlib.compressobj(1, zlib.DEFLATED, 15, 9, zlib.Z_RLE)
-        little = strip.astype("<u2" if samples.dtype == np.uint16 else "u1", copy=False)
+            strip[:, 1:] -= pixels[start : start + rows, :-1]
+        quickly = zlib.compressobj(1, zlib.DEFLATED, 15, 9, zlib.Z_RLE)
+        packer = zlib.compressobj(_DRAWN_LEVEL, zlib.DEFLATED, 15, 9) if is_drawn else quickly
+        little = strip.astype("<u2" if pixels.dtype == np.uint16 else "u1", copy=False)
         yield packer.compress(little.tobytes()) + packer.flush()

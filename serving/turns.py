@@ -55,8 +55,8 @@ class Turns:
         """
         if size_bytes > self._work_bytes:
             raise ImageTooLargeError(
-                f"{pixels / 1e6:.0f} megapixels of this kind take about {size_bytes / 1e6:,.0f} MB of memory: "
-                f"at most {self._work_bytes / 1e6:,.0f} MB are there"
+                f"{pixels / 1e6:.0f} megapixels of this kind take about {size_bytes / 1e6:,.0f} MB of "
+                f"memory: at most {self._work_bytes / 1e6:,.0f} MB are there"
             )
         if self._waiting or not self._has_room(size_bytes):
             await self._queue_up(pixels, size_bytes)

@@ -421,12 +421,12 @@ def test_a_palette_with_transparency() -> None:
 
 
 @pytest.mark.parametrize("pillow_format", ["PNG", "TIFF", "BMP"])
-def test_black_and_white_becomes_gray(pillow_format: str) -> None:
+def test_black_and_white_stays_so(pillow_format: str) -> None:
     image = Image.fromarray(SCENE).convert("1")
     photo = photo_of(by_pillow(image, pillow_format))
     assert np.array_equal(photo.picture[..., 0], np.asarray(image.convert("L")))
     with Image.open(io.BytesIO(encode_photo(photo, PNG))) as answer:
-        assert answer.mode == "L"
+        assert answer.mode == "1"
 
 
 def test_gray_stays_gray_whatever_the_network_makes_of_it() -> None:
