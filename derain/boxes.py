@@ -8,6 +8,8 @@ from derain.errors import CorruptImageError
 
 _MOST_BOXES = 10_000  # in one other; a picture has a few dozen
 _MOST_STREAMS = 1024  # a grid of so many tiles is larger than we take
+_HEAD_BYTES = 65_536  # in which all boxes of a picture are, but for its data
+_OTHER_PICTURES = {b"hdrgainmap": "gain-map", b"tmap": "gain-map", b"auxid:2\0": "depth-map"}
 _AV1 = int.from_bytes(b"av01", "big")
 
 
@@ -41,6 +43,12 @@ def brands(data: bytes) -> tuple[bytes, ...]:
 
 def has_tracks(data: bytes) -> bool:
     return any(name == b"moov" for name, _ in _boxes(memoryview(data)))
+
+
+def other_pictures(data: bytes) -> set[str]:
+    """What the file says that there is besides the primary picture, by name."""
+    head = data[:_HEAD_BYTES]
+    return {name for mark, name in _OTHER_PICTURES.items() if mark in head}
 
 
 def read_item(data: bytes) -> ItemHead:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from PIL import Image, UnidentifiedImageError
 
 from derain import av1, bmp, boxes, jpeg, png, tiff
+from derain.colour import check_code_points
 from derain.errors import (
     CorruptImageError,
     EmptyImageError,
@@ -40,10 +41,6 @@ _OTHERS = {
     b"%PDF": "PDF",
 }
 
-# Of H.273: what every reader takes untold pictures for, or what differs from it by nothing that is seen.
-_USUAL_PRIMARIES = {1, 2, 5, 6, 7}
-_USUAL_TRANSFERS = {1, 2, 6, 13, 14, 15}
-
 _MOST_EXIF = 16  # blocks of it in a file; one is usual
 
 _LARGEST_PART_PX = 1024  # a side of a tile, which may stand out over a smaller picture
@@ -59,6 +56,7 @@ class Header:
     width: int
     height: int
     is_deep: bool = False  # of 16 bits a channel
+    code_points: tuple[int, int] | None = None  # primaries and transfer of a PNG without a profile
 
     @property
     def pixels(self) -> int:
@@ -85,7 +83,14 @@ def read_header(data: bytes, max_pixels: int = DEFAULT_MAX_PIXELS) -> Header:
         raise ImageTooLargeError(
             f"{width} x {height} is {width * height:,} pixels: at most {max_pixels:,} are allowed"
         )
-    return Header(image_format, width, height, _is_deep(data, image_format))
+    code_points = png.code_points(data) if image_format == PNG else None
+    return Header(image_format, width, height, _is_deep(data, image_format), code_points)
+
+
+def check_target(code_points: tuple[int, int] | None, target: ImageFormat) -> None:
+    """Raises UnsupportedFormatError for colours that only PNG's chunk of code points can tell."""
+    if code_points and target != PNG:
+        check_code_points(*code_points)
 
 
 def _is_deep(data: bytes, image_format: ImageFormat) -> bool:
@@ -185,12 +190,7 @@ def _item_head(data: bytes) -> boxes.ItemHead:
         raise UnsupportedFormatError(_SEVERAL)
     head = boxes.read_item(data)
     if head.code_points and not head.has_profile:
-        primaries, transfer = head.code_points
-        if primaries not in _USUAL_PRIMARIES or transfer not in _USUAL_TRANSFERS:
-            raise UnsupportedFormatError(
-                f"its colours (code points {primaries}/{transfer}: HDR or wide gamut without an ICC profile) "
-                "would not come back right: send it as sRGB, or with a profile"
-            )
+        check_code_points(*head.code_points)
     _check_tags(data)
     return head
 

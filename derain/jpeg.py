@@ -15,14 +15,16 @@ import numpy as np
 import simplejpeg
 from numpy.typing import NDArray
 
+from derain.captions import PHOTOSHOP_PREFIX, in_photoshop
 from derain.errors import CorruptImageError, UnsupportedFormatError
 
 SIGNATURE = b"\xff\xd8\xff"
 EXIF_PREFIX = b"Exif\0\0"
 _PROFILE_PREFIX = b"ICC_PROFILE\0"
+_XMP_PREFIX = b"http://ns.adobe.com/xap/1.0/\0"
 
 _START, _END, _START_OF_SCAN, _QUANTISATION = 0xD8, 0xD9, 0xDA, 0xDB
-_APP0, _APP1, _APP2, _APP14 = 0xE0, 0xE1, 0xE2, 0xEE
+_APP0, _APP1, _APP2, _APP11, _APP13, _APP14, _COMMENT = 0xE0, 0xE1, 0xE2, 0xEB, 0xED, 0xEE, 0xFE
 _END_BYTES = bytes([0xFF, _END])
 _STANDALONE = {0x01, *range(0xD0, 0xD9)}  # markers without a segment
 _FRAMES = {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}
@@ -30,6 +32,17 @@ _FRAMES = {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}
 _DECODED_FRAMES = {0xC0, 0xC1, 0xC2, 0xC9, 0xCA}
 _PROGRESSIVE_FRAMES = {0xC2, 0xCA}
 _NOTES = {*range(0xE0, 0xF0), 0xFE}  # metadata and comments: no pixel depends on them
+
+# What is not carried on: marker, start of the content, and what it is called.
+_LEFT_OUT = (
+    (_APP1, b"http://ns.adobe.com/xmp/extension/\0", "xmp"),
+    (_APP2, b"urn:iso:std:iso:ts:21496:-1\0", "gain-map"),
+    (_APP11, b"JP", "content-credentials"),
+    (_COMMENT, b"", "comment"),
+)
+# Where Ultra HDR and Apple say that another picture in the file is a gain map.
+_GAIN_MAP_MARKS = (b"http://ns.adobe.com/hdr-gain-map/1.0/", b"HDRGainMap", b"hdrgainmap")
+_MOST_PADDING = 64
 
 # What ends the coded data of a scan: no stuffed zero, no restart, no filling.
 _MARKER_BEHIND_SCAN = re.compile(rb"\xff[^\x00\xff\xd0-\xd7]")
@@ -66,6 +79,9 @@ class JpegHead:
     profile: bytes | None
     dots_per_inch: tuple[float, float] | None
     has_several_scans: bool
+    xmp: bytes | None
+    photoshop: bytes  # resources, IPTC among them
+    left_out: frozenset[str]  # what is never carried on
 
     @property
     def is_gray(self) -> bool:
@@ -89,7 +105,9 @@ def read_head(data: bytes) -> JpegHead:
     profile_parts: dict[int, bytes] = {}
     tables: dict[int, int] = {}  # number, and sum
     parts_claimed = scans = components_in_scan = 0
+    xmp, photoshop, left_out, end = None, b"", set[str](), len(data)
     for segment in _segments(data):
+        end = segment.end
         marker, content = segment.marker, segment.content
         if marker == _START_OF_SCAN and content:
             scans += 1
@@ -104,9 +122,17 @@ def read_head(data: bytes) -> JpegHead:
             dots = _resolution(content)
         elif marker == _APP1 and content.startswith(EXIF_PREFIX):
             exif += content[len(EXIF_PREFIX) :]
+        elif marker == _APP1 and content.startswith(_XMP_PREFIX):
+            xmp = xmp or content[len(_XMP_PREFIX) :]
         elif marker == _APP2 and content.startswith(_PROFILE_PREFIX) and len(content) > 14:
             number, parts_claimed = content[12:14]
             profile_parts[number] = content[14:]
+        elif marker == _APP13 and content.startswith(PHOTOSHOP_PREFIX):
+            photoshop += content[len(PHOTOSHOP_PREFIX) :]
+        else:
+            left_out |= {
+                name for kind, start, name in _LEFT_OUT if kind == marker and content.startswith(start)
+            }
     if frame is None or len(frame[1]) < 6:
         raise CorruptImageError("the JPEG picture is damaged or cut short")
     width, height, components = _read_frame(*frame)
@@ -117,6 +143,7 @@ def read_head(data: bytes) -> JpegHead:
     whole = sorted(profile_parts) == list(range(1, parts_claimed + 1))
     profile = b"".join(profile_parts[number] for number in sorted(profile_parts)) if whole else b""
     quality = _quality(tables.get(frame[1][8], 0))
+    left_out |= _behind(data[end:], xmp or b"")
     return JpegHead(
         width,
         height,
@@ -126,6 +153,9 @@ def read_head(data: bytes) -> JpegHead:
         profile or None,
         dots,
         has_several_scans,
+        xmp,
+        photoshop,
+        frozenset(left_out),
     )
 
 
@@ -145,6 +175,11 @@ def _read_frame(process: int, content: bytes) -> tuple[int, int, tuple[tuple[int
     if len(sampled) < count or not all(one >> 4 and one & 15 for one in sampled):
         raise CorruptImageError("the JPEG picture's header is damaged: its components are not described")
     return width, height, tuple((one >> 4, one & 15) for one in sampled)
+
+
+def iptc_segment(iptc: bytes) -> bytes:
+    """For the header of a file that has none."""
+    return _segment(_APP13, PHOTOSHOP_PREFIX + in_photoshop(iptc))
 
 
 def read_pixels(data: bytes, head: JpegHead) -> NDArray[np.uint8]:
@@ -234,6 +269,20 @@ def _without_padding(plain: bytes, head: JpegHead) -> Iterator[bytes]:
     if not head.has_several_scans:  # others take many times as long to decode, and no webcam makes them
         for left in range(1, _MOST_LEFT_OVER + 1):
             yield data[:-left] + _END_BYTES
+
+
+def _behind(rest: bytes, xmp: bytes) -> set[str]:
+    """What lies behind the picture's end, by name; some bytes of padding are nothing."""
+    if len(rest) <= _MOST_PADDING and b"\xff\xd8" not in rest:
+        return set()
+    names = set()
+    if any(mark in xmp or mark in rest for mark in _GAIN_MAP_MARKS):
+        names.add("gain-map")
+    elif b"\xff\xd8\xff" in rest:
+        names.add("other-pictures")
+    if b"ftyp" in rest:
+        names.add("video")
+    return names or {"appended-data"}
 
 
 def _segments(data: bytes) -> Iterator[_Segment]:

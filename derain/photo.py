@@ -6,7 +6,7 @@ and its EXIF, as far as the format of the answer can hold them.
 
 import io
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field, replace
 from typing import Any, BinaryIO
 
@@ -17,13 +17,23 @@ from PIL import Image, UnidentifiedImageError
 
 from derain import bmp, boxes, jpeg, png, tiff, webp
 from derain.arrays import AnyPicture
+from derain.captions import MOST_XMP_BYTES, Captions, iptc_in_photoshop, read_iptc, read_xmp
+from derain.colour import gray_to_srgb
 from derain.errors import CorruptImageError, ImageError, UnsupportedFormatError
 from derain.formats import AVIF, BMP, HEIC, JPEG, PNG, TIFF, WEBP, ImageFormat, check_size, check_writable
-from derain.header import Header
+from derain.header import Header, check_target
 from derain.heic import decode_heic
-from derain.metadata import MOST_PROFILE_BYTES, Exif, profile_fits, read_exif, without_orientation
+from derain.metadata import (
+    MOST_PROFILE_BYTES,
+    Exif,
+    left_out_of_exif,
+    profile_fits,
+    read_exif,
+    without_orientation,
+)
 from derain.palette import Indexed, Palette, fit, gray_levels
 
+Info = dict[str | tuple[int, int], Any]  # what Pillow says of a file
 Samples = NDArray[np.uint8] | NDArray[np.uint16]  # (height, width) or (height, width, channels)
 
 _FULL_COLOUR_QUALITY = 90  # from here on, colour is kept at full resolution
@@ -38,6 +48,8 @@ _SAMPLINGS = {(1, 1): "4:4:4", (1, 2): "4:4:4", (2, 1): "4:2:2", (4, 1): "4:2:2"
 
 # Of the bytes of its samples; photographs take half of them, or more.
 _DRAWN_SHARE = 0.25
+
+_WITH_IPTC = (JPEG, TIFF)  # the others say it in XMP
 
 _IDENTITY = 0  # of the matrices in H.273
 
@@ -84,7 +96,10 @@ class Photo:
     format: ImageFormat  # it came in
     dots_per_inch: tuple[float, float] | None = None
     png_colour: bytes = b""  # the chunks by which a PNG tells its colours besides a profile
+    code_points: tuple[int, int] | None = None  # primaries and transfer, where nothing else tells them
     coding: Coding = field(default_factory=Coding)
+    captions: Captions = field(default_factory=Captions)
+    left_out: frozenset[str] = frozenset()  # what was in the file and is in no answer, by name
 
 
 @dataclass(frozen=True)
@@ -98,6 +113,9 @@ class _Decoded:
     is_upright: bool = False  # the decoder has turned it
     png_colour: bytes = b""
     coding: Coding = field(default_factory=Coding)
+    xmp: bytes | None = None
+    iptc: bytes | None = None
+    left_out: frozenset[str] = frozenset()
 
 
 def work_bytes(header: Header) -> int:
@@ -132,6 +150,7 @@ def decode_photo(data: bytes, header: Header) -> Photo:
         samples = _turn(samples, exif.orientation)
         if exif.orientation >= 5:
             coding = replace(coding, colour_step=coding.colour_step[::-1])
+    captions, more = _captions_of(decoded)
     if samples.ndim == 2:
         samples = samples[..., None]
     height, width, channels = samples.shape
@@ -146,8 +165,40 @@ def decode_photo(data: bytes, header: Header) -> Photo:
         format=header.format,
         dots_per_inch=decoded.dots_per_inch or (exif.dots_per_inch if exif else None),
         png_colour=decoded.png_colour,
+        code_points=header.code_points,
         coding=coding,
+        captions=captions,
+        left_out=decoded.left_out | more,
     )
+
+
+def _captions_of(decoded: _Decoded) -> tuple[Captions, set[str]]:
+    """What is kept, and the names of what is not."""
+    is_upright = decoded.exif is None or decoded.exif.orientation == 1
+    xmp, has_more_xmp = read_xmp(decoded.xmp, is_upright)
+    iptc, has_more_iptc = read_iptc(decoded.iptc)
+    names = {"xmp": has_more_xmp, "iptc": has_more_iptc}
+    return Captions(xmp, iptc), {name for name, is_left_out in names.items() if is_left_out}
+
+
+def dropped(photo: Photo, target: ImageFormat, keep_metadata: bool = True) -> tuple[str, ...]:
+    """What the file held besides its picture and `encode_photo` leaves out, by name, in order."""
+    names = set(photo.left_out)
+    keeps = keep_metadata and target != BMP
+    if photo.profile and (target == BMP or not _profile_lasts(photo, target)):
+        names.add("profile")
+    for name, block in {"exif": photo.exif, "iptc": photo.captions.iptc, "xmp": photo.captions.xmp}.items():
+        if block and not keeps:
+            names.add(name)
+    return tuple(sorted(names))
+
+
+def _profile_lasts(photo: Photo, target: ImageFormat) -> bool:
+    """As it is, or in values that were converted."""
+    is_gray = photo.is_gray and target.has_gray and not (photo.alpha is not None and target == AVIF)
+    if photo.profile is None or profile_fits(photo.profile, is_gray):
+        return True
+    return gray_to_srgb(np.zeros((1, 1), np.uint8), photo.profile) is not None
 
 
 def derain_photo(derain: Callable[[AnyPicture], AnyPicture], photo: Photo, strength: float = 1.0) -> Photo:
@@ -183,25 +234,34 @@ def encode_photo(
     of the format that came is coded as it was: without loss, with its palette, with about its quality.
     What the format cannot hold is brought to what it can: 16 bits are rounded to 8, transparency is laid
     over white.
-    Raises UnsupportedFormatError for what the format cannot do, ImageTooLargeError for a side too long.
+    Raises UnsupportedFormatError for what the format cannot do or say, ImageTooLargeError for a side too
+    long.
     """
     check_writable(target, lossless)
     if quality is not None and not 1 <= quality <= 100:
         raise ValueError(f"the quality is between 1 and 100, not {quality}")
     check_size(photo.picture.shape[1], photo.picture.shape[0], target)
+    check_target(photo.code_points, target)
     coding = photo.coding if target == photo.format else Coding()
     is_drawn = photo.coding.is_drawn
     samples = _samples_for(target, photo)
-    profile = photo.profile if profile_fits(photo.profile, samples.shape[2] < 3) else None
+    profile = photo.profile
+    if not profile_fits(profile, samples.shape[2] < 3):  # of gray, where the format has none
+        samples, profile = _gray_in_srgb(samples, photo), None
     exif = photo.exif if keep_metadata else None
     dots = photo.dots_per_inch if keep_metadata else None
+    captions = photo.captions if keep_metadata else Captions()
+    if target not in _WITH_IPTC:
+        captions = Captions(captions.as_xmp())
     if target == PNG:
         colour = _png_colour(photo.png_colour, profile)
-        return png.write_png(_indexed(samples, photo, target), profile, exif, dots, colour, is_drawn)
+        pixels = _indexed(samples, photo, target)
+        return png.write_png(pixels, profile, exif, dots, colour, captions.xmp, is_drawn)
     if target == TIFF:
         tags = read_exif(exif)
         directories = (tags.main, tags.camera, tags.interoperability) if tags else ({}, {}, {})
-        return tiff.write_tiff(_indexed(samples, photo, target), profile, directories, dots, is_drawn)
+        pixels = _indexed(samples, photo, target)
+        return tiff.write_tiff(pixels, profile, directories, dots, captions, is_drawn)
     if target == BMP and isinstance(indexed := _indexed(samples, photo, target), Indexed):
         return bmp.write_bmp(indexed, dots)
     if target.can_be_lossless and quality is None:
@@ -211,10 +271,9 @@ def encode_photo(
         quality = min(_FINEST_QUALITY, max(_COARSEST_QUALITY, coding.quality))
         sampling = _SAMPLINGS.get(coding.colour_step, "4:2:0")
     if target == AVIF and lossless:
-        return _write_lossless_avif(to_8_bits(samples), profile, exif)
-    return _by_pillow(
-        samples, target, quality or target.quality, sampling, lossless, is_drawn, profile, exif, dots
-    )
+        return _write_lossless_avif(to_8_bits(samples), profile, exif, captions.xmp)
+    quality = quality or target.quality
+    return _by_pillow(samples, target, quality, sampling, lossless, is_drawn, profile, exif, captions, dots)
 
 
 def to_8_bits(samples: Samples) -> NDArray[np.uint8]:
@@ -235,6 +294,18 @@ def _samples_for(target: ImageFormat, photo: Photo) -> Samples:
         picture = picture[..., :1]
     samples: NDArray[Any] = picture if alpha is None else np.concatenate([picture, alpha[..., None]], axis=2)
     return samples if target.is_deep else to_8_bits(np.ascontiguousarray(samples))
+
+
+def _gray_in_srgb(samples: Samples, photo: Photo) -> Samples:
+    """RGB that is gray, from the values of the picture's profile to those that are taken for granted."""
+    if photo.profile is None or not photo.is_gray:
+        return samples
+    gray = to_8_bits(samples)[..., 0].copy()
+    converted = gray_to_srgb(gray, photo.profile)
+    if converted is None:
+        return samples
+    with_alpha: NDArray[Any] = np.dstack([converted, to_8_bits(samples)[..., 3:]])
+    return with_alpha
 
 
 def _indexed(samples: Samples, photo: Photo, target: ImageFormat) -> Samples | Indexed:
@@ -267,6 +338,7 @@ def _by_pillow(
     is_drawn: bool,
     profile: bytes | None,
     exif: bytes | None,
+    captions: Captions,
     dots_per_inch: tuple[float, float] | None,
 ) -> bytes:
     options: dict[str, Any] = {}
@@ -274,6 +346,10 @@ def _by_pillow(
         options["icc_profile"] = profile
     if exif:
         options["exif"] = exif
+    if captions.xmp:
+        options["xmp"] = captions.xmp
+    if captions.iptc:
+        options["extra"] = jpeg.iptc_segment(captions.iptc)
     if dots_per_inch and max(dots_per_inch) <= _MOST_JPEG_DENSITY:
         options["dpi"] = dots_per_inch
     if sampling is None:
@@ -301,13 +377,16 @@ def _by_pillow(
         return file.read()
 
 
-def _write_lossless_avif(samples: Samples, profile: bytes | None, exif: bytes | None) -> bytes:
+def _write_lossless_avif(
+    samples: Samples, profile: bytes | None, exif: bytes | None, xmp: bytes | None
+) -> bytes:
     """Pillow mixes the colours, and has no way to round them back."""
     channels = samples.shape[2]
     in_order = samples if channels == 1 else samples[..., [2, 1, 0, 3][:channels]]
     said = {
         cv2.IMAGE_METADATA_EXIF: without_orientation(exif) if exif else None,
         cv2.IMAGE_METADATA_ICCP: profile,
+        cv2.IMAGE_METADATA_XMP: xmp,
     }
     kept = {kind: np.frombuffer(content, np.uint8) for kind, content in said.items() if content}
     options = [cv2.IMWRITE_AVIF_QUALITY, 100, cv2.IMWRITE_AVIF_SPEED, _AVIF_SPEED]
@@ -349,7 +428,16 @@ def _decode_jpeg(data: bytes) -> _Decoded:
     head = jpeg.read_head(data)
     samples = jpeg.read_pixels(data, head)
     coding = Coding(quality=head.quality, colour_step=head.colour_step)
-    return _Decoded(samples, read_exif(head.exif), head.profile, head.dots_per_inch, coding=coding)
+    return _Decoded(
+        samples,
+        read_exif(head.exif),
+        head.profile,
+        head.dots_per_inch,
+        coding=coding,
+        xmp=head.xmp,
+        iptc=iptc_in_photoshop(head.photoshop),
+        left_out=head.left_out | left_out_of_exif(head.exif),
+    )
 
 
 def _decode_png(data: bytes) -> _Decoded:
@@ -363,13 +451,17 @@ def _decode_png(data: bytes) -> _Decoded:
     if colour_type == png.GRAY and b"tRNS" in found and len(found[b"tRNS"]) == 2:
         samples = _with_one_gray_transparent(samples, int.from_bytes(found[b"tRNS"], "big"), depth)
     colour = [png.chunk(name, bytes(found[name])) for name in png.COLOUR_CHUNKS if name in found]
+    exif = bytes(found.get(b"eXIf", b""))
+    xmp, left_out = png.read_texts(data, MOST_XMP_BYTES)
     return _Decoded(
         samples,
-        read_exif(bytes(found.get(b"eXIf", b""))),
+        read_exif(exif),
         png.inflate(found[b"iCCP"], MOST_PROFILE_BYTES) if b"iCCP" in found else None,
         png.resolution(found[b"pHYs"]) if b"pHYs" in found else None,
         png_colour=b"".join(colour),
         coding=Coding(is_lossless=True, palette=png.palette_of(colour_type, depth, found)),
+        xmp=xmp,
+        left_out=frozenset(left_out | left_out_of_exif(exif)),
     )
 
 
@@ -387,7 +479,7 @@ def _png_colour(chunks: bytes, profile: bytes | None) -> bytes:
     return b"" if profile else chunks
 
 
-def _read_by_pillow(data: bytes, pillow_name: str) -> tuple[Samples, dict[str | tuple[int, int], Any]]:
+def _read_by_pillow(data: bytes, pillow_name: str) -> tuple[Samples, Info]:
     """The samples, and what Pillow says of the file."""
     with Image.open(io.BytesIO(data), formats=[pillow_name]) as image:
         image.load()
@@ -398,7 +490,7 @@ def _read_by_pillow(data: bytes, pillow_name: str) -> tuple[Samples, dict[str | 
 def _decode_webp(data: bytes) -> _Decoded:
     samples, info = _read_by_pillow(data, "WEBP")
     coding = Coding(is_lossless=webp.is_lossless(data))
-    return _Decoded(samples, read_exif(info.get("exif")), info.get("icc_profile"), coding=coding)
+    return _decoded_by_pillow(samples, info, coding)
 
 
 def _decode_avif(data: bytes) -> _Decoded:
@@ -406,7 +498,21 @@ def _decode_avif(data: bytes) -> _Decoded:
     samples, info = _read_by_pillow(data, "AVIF")
     # Colours that are not mixed are coded so for the sake of coming back level for level.
     coding = Coding(is_lossless=boxes.read_item(data).matrix == _IDENTITY)
-    return _Decoded(samples, read_exif(info.get("exif")), info.get("icc_profile"), coding=coding)
+    return _decoded_by_pillow(samples, info, coding, boxes.other_pictures(data))
+
+
+def _decoded_by_pillow(
+    samples: Samples, info: Info, coding: Coding, left_out: Collection[str] = ()
+) -> _Decoded:
+    exif = info.get("exif")
+    return _Decoded(
+        samples,
+        read_exif(exif),
+        info.get("icc_profile"),
+        coding=coding,
+        xmp=info.get("xmp"),
+        left_out=frozenset({*left_out, *left_out_of_exif(exif)}),
+    )
 
 
 def _decode_heic(data: bytes) -> _Decoded:
@@ -416,7 +522,14 @@ def _decode_heic(data: bytes) -> _Decoded:
     samples: Samples = picture.samples
     if picture.is_multiplied and samples.ndim == 3 and samples.shape[2] in (2, 4):
         samples = _unmultiply(samples)
-    return _Decoded(samples, read_exif(picture.exif), picture.profile, is_upright=True)
+    return _Decoded(
+        samples,
+        read_exif(picture.exif),
+        picture.profile,
+        is_upright=True,
+        xmp=picture.xmp,
+        left_out=frozenset(boxes.other_pictures(data) | left_out_of_exif(picture.exif)),
+    )
 
 
 def _decode_bmp(data: bytes) -> _Decoded:
@@ -446,8 +559,19 @@ def _decode_tiff(data: bytes) -> _Decoded:
     # Both libraries turn it, but not the views.
     is_upright = not head.needs_gray_views
     coding = Coding(is_lossless=not head.is_lossy, palette=tiff.palette_of(head))
-    exif = read_exif(data)
-    return _Decoded(samples, exif, profile.data if profile else None, is_upright=is_upright, coding=coding)
+    left_out = left_out_of_exif(data, is_tiff=True)
+    if len(head.extra) > (head.alpha is not None):
+        left_out.add("extra-samples")
+    return _Decoded(
+        samples,
+        read_exif(data),
+        profile.data if profile else None,
+        is_upright=is_upright,
+        coding=coding,
+        xmp=head.directory[tiff.XMP].data if tiff.XMP in head.directory else None,
+        iptc=tiff.iptc_of(head.directory),
+        left_out=frozenset(left_out),
+    )
 
 
 def _with_true_alpha(samples: Samples, head: tiff.TiffHead) -> Samples:

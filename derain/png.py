@@ -21,6 +21,11 @@ COLOUR_CHUNKS = (b"cICP", b"gAMA", b"cHRM", b"sRGB")
 
 _PIXEL_CHUNKS = (b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND")
 
+_XMP_KEYWORD = b"XML:com.adobe.xmp"
+_TEXTS = (b"tEXt", b"zTXt", b"iTXt")
+_KNOWN_TEXTS = {"comment", "content-credentials", "exif", "iptc", "xmp"}
+_RAW_PROFILE = b"Raw profile type "  # as ImageMagick writes what has no chunk of its own
+
 _DRAWN_LEVEL = 6  # of zlib; 9 takes seven times as long for a sixth of the bytes
 
 _METRE_INCHES = 1 / 0.0254
@@ -63,6 +68,51 @@ def inflate(content: memoryview, most: int) -> bytes | None:
     return profile if found and unpacker.eof else None
 
 
+def code_points(data: bytes) -> tuple[int, int] | None:
+    """Primaries and transfer by a cICP chunk; None where there is none, or a profile says it as well."""
+    found: tuple[int, int] | None = None
+    try:
+        for name, content in chunks(data):
+            if name == b"iCCP":
+                return None
+            if name == b"cICP" and len(content) == 4:
+                found = content[0], content[1]
+            if name == b"IDAT":
+                break
+    except CorruptImageError:
+        pass  # it is said when the pixels are read
+    return found
+
+
+def read_texts(data: bytes, most: int) -> tuple[bytes | None, set[str]]:
+    """The XMP among the texts, of at most so many bytes, and what else there is that is not carried on."""
+    xmp, names = None, set[str]()
+    for name, content in chunks(data):
+        if name == b"caBX":
+            names.add("content-credentials")
+        if name not in _TEXTS:
+            continue
+        keyword, _, rest = bytes(content[: most + 1000]).partition(b"\0")
+        if name == b"iTXt" and keyword == _XMP_KEYWORD:
+            xmp = _text_of(rest, most)
+        elif keyword.startswith(_RAW_PROFILE):
+            names.add(keyword.removeprefix(_RAW_PROFILE).decode("latin-1")[:20])
+        else:
+            names.add("comment")
+    return xmp, names & _KNOWN_TEXTS
+
+
+def _text_of(rest: bytes, most: int) -> bytes | None:
+    """Of an iTXt chunk behind its keyword: flag, method, language, translated keyword, text."""
+    is_packed, (_, _, text) = rest[:1] == b"\1", (*rest[2:].split(b"\0", 2), b"", b"")[:3]
+    if not is_packed:
+        return text
+    try:
+        return zlib.decompressobj().decompress(text, most)
+    except zlib.error:
+        return None
+
+
 def resolution(content: memoryview) -> tuple[float, float] | None:
     """Dots per inch by a pHYs chunk."""
     if len(content) != 9 or content[8] != 1:
@@ -77,6 +127,7 @@ def write_png(
     exif: bytes | None,
     dots_per_inch: tuple[float, float] | None,
     colour_chunks: bytes,
+    xmp: bytes | None = None,
     is_drawn: bool = False,
 ) -> bytes:
     """Samples (height, width, channels) of 8 or 16 bits, as gray, gray with alpha, RGB or RGB with alpha.
@@ -101,6 +152,8 @@ def write_png(
         parts.append(chunk(b"pHYs", struct.pack(">IIB", across, down, 1)))
     if exif:
         parts.append(chunk(b"eXIf", exif))
+    if xmp:
+        parts.append(chunk(b"iTXt", _XMP_KEYWORD + b"\0" * 5 + xmp))
     if isinstance(samples, Indexed) and not samples.is_gray:
         parts += _palette_chunks(samples.palette)
     return b"".join([*parts, *_rows(samples, is_drawn), chunk(b"IEND", b"")])

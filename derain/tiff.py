@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from derain.captions import Captions, iptc_in_photoshop
 from derain.errors import CorruptImageError, UnsupportedFormatError
 from derain.palette import Indexed, Palette, gray_levels, pack_bits
 from derain.raw import refuse_raw_tiff
@@ -34,6 +35,7 @@ COLOUR_MAP = 320
 X_RESOLUTION, Y_RESOLUTION, PLANAR, RESOLUTION_UNIT, PREDICTOR = 282, 283, 284, 296, 317
 TILE_WIDTH, TILE_LENGTH, TILE_OFFSETS, TILE_BYTES = 322, 323, 324, 325
 EXTRA_SAMPLES, SAMPLE_FORMAT, PROFILE = 338, 339, 34675
+XMP, IPTC, PHOTOSHOP = 700, 33723, 34377
 _FILL_ORDER, _JPEG_TABLES = 266, 347
 
 MIN_IS_WHITE, MIN_IS_BLACK, RGB, PALETTE, YCBCR = 0, 1, 2, 3, 6
@@ -171,6 +173,15 @@ def read_head(data: bytes) -> TiffHead:
     return head
 
 
+def iptc_of(directory: Directory) -> bytes | None:
+    """Its datasets, from their own tag or among what Photoshop has written."""
+    if IPTC not in directory:
+        return iptc_in_photoshop(directory[PHOTOSHOP].data) if PHOTOSHOP in directory else None
+    field = directory[IPTC]
+    # Many writers say that it is numbers; then they seem to stand in the order of the file.
+    return field.data if field.data[:1] == b"\x1c" else field.swapped()
+
+
 def palette_of(head: TiffHead) -> Palette | None:
     """All that the pixels can be; None where that is more than a palette."""
     if head.is_gray and head.bits < 8:
@@ -289,6 +300,7 @@ def write_tiff(
     profile: bytes | None,
     exif: tuple[Directory, Directory, Directory],
     dots_per_inch: tuple[float, float] | None,
+    captions: Captions,
     is_drawn: bool = False,
 ) -> bytes:
     """Samples (height, width, channels) of 8 or 16 bits, as gray, gray with alpha, RGB or RGB with alpha.
@@ -325,8 +337,8 @@ def write_tiff(
         PLANAR: whole(SHORT, 1),
         PREDICTOR: whole(SHORT, _HORIZONTAL if has_predictor else 1),
     }
-    if profile:
-        fields[PROFILE] = Field(7, len(profile), profile)
+    blocks = {PROFILE: (7, profile), XMP: (1, captions.xmp), IPTC: (7, captions.iptc)}
+    fields |= {tag: Field(kind, len(block), block) for tag, (kind, block) in blocks.items() if block}
     parts[0] = header(end)
     return b"".join([*parts, pack_tree(fields, camera, interoperability, end)])
 

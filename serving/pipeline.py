@@ -18,8 +18,8 @@ from threading import Event
 
 from derain.engine import Engine
 from derain.formats import ImageFormat, check_size, check_writable
-from derain.header import Header, read_header
-from derain.photo import Photo, decode_photo, derain_photo, encode_photo, to_8_bits, work_bytes
+from derain.header import Header, check_target, read_header
+from derain.photo import Photo, decode_photo, derain_photo, dropped, encode_photo, to_8_bits, work_bytes
 from derain.slacking import Look, look, rain_layer
 from serving.exchange import Exchange
 from serving.metrics import (
@@ -58,6 +58,7 @@ class Derained:
     format: ImageFormat
     model: str
     look: Look | None
+    dropped: tuple[str, ...] = ()  # what the file held and the answer does not
 
     def headers(self, exchange: Exchange) -> dict[str, str]:
         """Of the answer, but for its length."""
@@ -69,6 +70,8 @@ class Derained:
             "x-derain-model": self.model,
             "etag": self.etag,
         }
+        if self.dropped:
+            headers["derain-dropped"] = ", ".join(self.dropped)
         if self.look is not None:
             headers["x-derain-slacking"] = f"{self.look.slacking:.2f}"
         return headers
@@ -97,6 +100,7 @@ class Pipeline:
         target = request.parameters.target or choose_format(request.accept, header.format)
         check_size(header.width, header.height, target)
         check_writable(target, request.parameters.lossless)
+        check_target(header.code_points, target)
         self.models.get(request.parameters.model)
         exchange.facts |= {
             "format": header.format.name,
@@ -168,7 +172,10 @@ class Pipeline:
                 looked, (encoded, etag) = None, encode()
         PIXELS.labels(name).inc(header.width * header.height)
         exchange.facts["model"] = name
-        return Derained(encoded, etag, target, name, looked)
+        left_out = dropped(photo, target, parameters.metadata == "keep")
+        if left_out:
+            exchange.facts["dropped"] = list(left_out)
+        return Derained(encoded, etag, target, name, looked, left_out)
 
     @staticmethod
     def _encode(
