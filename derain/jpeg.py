@@ -208,7 +208,7 @@ def _decode(plain: bytes, head: JpegHead) -> NDArray[np.uint8]:
     try:
         return np.asarray(simplejpeg.decode_jpeg(plain, colours), np.uint8)
     except ValueError as error:
-        raise CorruptImageError("the JPEG picture is damaged or cut short: data are missing or wrong") from error
+        raise CorruptImageError("the JPEG picture is damaged or cut short: it lacks data") from error
 
 
 def _decode_odd(plain: bytes, head: JpegHead) -> NDArray[np.uint8]:

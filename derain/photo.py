@@ -489,7 +489,8 @@ def _read_by_pillow(data: bytes, pillow_name: str) -> tuple[Samples, Info]:
 
 def _decode_webp(data: bytes) -> _Decoded:
     samples, info = _read_by_pillow(data, "WEBP")
-    coding = Coding(is_lossless=webp.is_lossless(data))
+    # Its colours are never finer than this.
+    coding = Coding(webp.is_lossless(data), quality=webp.quality(data), colour_step=(2, 2))
     return _decoded_by_pillow(samples, info, coding)
 
 

@@ -2,6 +2,7 @@
 
 import io
 import zlib
+from collections.abc import Callable
 from typing import Any
 
 import cv2
@@ -10,7 +11,7 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, JpegImagePlugin
 
-from derain import jpeg
+from derain import jpeg, webp
 from derain.arrays import AnyPicture
 from derain.formats import AVIF, BMP, JPEG, PNG, TIFF, WEBP
 from derain.header import read_header
@@ -225,6 +226,28 @@ def test_a_jpeg_has_about_the_quality_it_came_with(quality: int, answered: int) 
     assert jpeg.read_head(answer).quality == answered
     if quality >= 85:
         assert len(answer) <= 1.1 * len(data)
+
+
+@pytest.mark.parametrize("quality", [60, 85, 90, 95])
+@pytest.mark.parametrize(
+    "make", [photograph, lambda: drawing(64).convert("RGB")], ids=["photograph", "drawing"]
+)
+def test_a_webp_has_about_the_quality_it_came_with(make: Callable[[], Image.Image], quality: int) -> None:
+    data = by_pillow(make(), "WEBP", quality=quality)
+    found = webp.quality(data)
+    assert found is not None
+    assert abs(found - quality) <= (12 if quality < 80 else 3)
+    answer = dry(data)
+    if quality >= 85:
+        assert len(answer) <= 1.25 * len(data)
+    else:
+        assert len(answer) < len(encode_photo(photo_of(data), WEBP, WEBP.quality))
+
+
+def test_a_webp_without_segments_tells_its_quality() -> None:
+    assert webp.quality(by_pillow(photograph(), "WEBP", quality=100)) == 100
+    assert webp.quality(by_pillow(Image.new("RGB", (1, 1)), "WEBP", quality=90)) is not None
+    assert webp.quality(by_pillow(photograph(), "WEBP", lossless=True)) is None
 
 
 @pytest.mark.parametrize("sampling", ["4:4:4", "4:2:2", "4:2:0"])
