@@ -238,7 +238,9 @@ def _for_decoder(data: bytes, has_several_scans: bool) -> bytes:
             parts += (_segment(segment.marker, content), view[segment.data_start : reached])
         if segment.marker == _START_OF_SCAN and not has_several_scans:
             return b"".join([*parts, _END_BYTES])
-    return b"".join([*parts, view[reached:], _END_BYTES])
+    parts.append(view[reached:])
+    # Of several scans the last ones may be missing, and nothing in those that are there says so.
+    return b"".join(parts if has_several_scans else [*parts, _END_BYTES])
 
 
 def _as_usual(segment: _Segment, is_sequential: bool) -> bytes | None:

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
-from derain import bmp, boxes, jpeg, png, tiff, webp
+from derain import av1, bmp, boxes, jpeg, png, tiff, webp
 from derain.arrays import AnyPicture
 from derain.captions import MOST_XMP_BYTES, Captions, iptc_in_photoshop, read_iptc, read_xmp
 from derain.colour import gray_to_srgb
@@ -43,6 +43,7 @@ _MOST_JPEG_DENSITY = 65_535
 # Where no quality is asked for, that of the source within these: coarser ones show where rain was, and
 # finer ones only cost bytes.
 _COARSEST_QUALITY, _FINEST_QUALITY = 85, 98
+_COARSEST_AVIF_QUALITY = 75  # on its own scale
 # By pixels across and down for each sample of colour; what Pillow cannot write, in the next finer way.
 _SAMPLINGS = {(1, 1): "4:4:4", (1, 2): "4:4:4", (2, 1): "4:2:2", (4, 1): "4:2:2"}
 
@@ -268,7 +269,8 @@ def encode_photo(
         lossless = lossless or coding.is_lossless
     sampling = None
     if quality is None and coding.quality is not None:
-        quality = min(_FINEST_QUALITY, max(_COARSEST_QUALITY, coding.quality))
+        coarsest = _COARSEST_QUALITY if target != AVIF else _COARSEST_AVIF_QUALITY
+        quality = min(_FINEST_QUALITY, max(coarsest, coding.quality))
         sampling = _SAMPLINGS.get(coding.colour_step, "4:2:0")
     if target == AVIF and lossless:
         return _write_lossless_avif(to_8_bits(samples), profile, exif, captions.xmp)
@@ -498,7 +500,10 @@ def _decode_avif(data: bytes) -> _Decoded:
     # Pillow does not turn it, and says by EXIF's orientation how it is to be turned.
     samples, info = _read_by_pillow(data, "AVIF")
     # Colours that are not mixed are coded so for the sake of coming back level for level.
-    coding = Coding(is_lossless=boxes.read_item(data).matrix == _IDENTITY)
+    head = boxes.read_item(data)
+    coding = Coding(is_lossless=head.matrix == _IDENTITY)
+    if stream := next((stream.data for stream in head.streams if stream.is_primary), None):
+        coding = replace(coding, quality=av1.quality(stream), colour_step=av1.colour_step(stream))
     return _decoded_by_pillow(samples, info, coding, boxes.other_pictures(data))
 
 

@@ -244,6 +244,33 @@ def test_a_webp_has_about_the_quality_it_came_with(make: Callable[[], Image.Imag
         assert len(answer) < len(encode_photo(photo_of(data), WEBP, WEBP.quality))
 
 
+@pytest.mark.parametrize("quality", [50, 60, 75, 80, 90, 95])
+@pytest.mark.parametrize("sampling", ["4:4:4", "4:2:2", "4:2:0", "4:0:0"])
+def test_an_avif_has_about_the_quality_it_came_with(quality: int, sampling: str) -> None:
+    image = photograph().convert("L") if sampling == "4:0:0" else photograph()
+    data = by_pillow(image, "AVIF", quality=quality, subsampling=sampling, speed=9)
+    coding = photo_of(data).coding
+    assert coding.quality is not None
+    assert abs(coding.quality - quality) <= 1
+    answer = dry(data)
+    found = photo_of(answer).coding
+    assert found.quality is not None
+    assert abs(found.quality - max(75, quality)) <= 1
+    assert found.colour_step == coding.colour_step
+    if quality >= 75:
+        assert len(answer) <= 1.1 * len(data)
+
+
+@pytest.mark.parametrize("size", [(1, 1), (64, 64), (65, 130), (1000, 3), (1500, 1100)])
+@pytest.mark.parametrize("rows", [0, 2])
+def test_the_quality_of_an_avif_of_any_size_and_tiles(size: tuple[int, int], rows: int) -> None:
+    image = Image.new("RGB", size, (90, 120, 30))
+    data = by_pillow(image, "AVIF", quality=70, speed=10, tile_rows=rows, tile_cols=rows)
+    found = photo_of(data).coding.quality
+    assert found is not None
+    assert abs(found - 70) <= 1
+
+
 def test_a_webp_without_segments_tells_its_quality() -> None:
     assert webp.quality(by_pillow(photograph(), "WEBP", quality=100)) == 100
     assert webp.quality(by_pillow(Image.new("RGB", (1, 1)), "WEBP", quality=90)) is not None

@@ -59,6 +59,7 @@ DAMAGES: dict[str, Callable[[bytes], bytes]] = {
     "a hole of noise": lambda data: overwritten(data, 0.5, noise(20, 20).tobytes()),
     "cut with an end marker": lambda data: data[: len(data) // 3] + END,
     "cut": lambda data: data[: len(data) // 3],
+    "cut behind a scan": lambda data: data[: data.rindex(b"\xff\xda")],
     "a piece missing": lambda data: data[: len(data) // 2] + data[len(data) // 2 + 2000 :],
     "a piece twice": lambda data: data[: len(data) // 2] + data[len(data) // 2 - 2000 :],
     "line ends rewritten": lambda data: data.replace(b"\n", b"\r\n"),
