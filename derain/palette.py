@@ -14,7 +14,10 @@ MOST_COLOURS = 256
 _BLOCK_PIXELS = 2**20  # at once: the numbers in between take several times the memory of the picture
 _CHUNK = 4096  # colours whose distances to all of a palette are computed at once
 _ALPHA_WEIGHT = 8  # transparency is not to change because of a colour
-_COARSE, _MIDDLE = 0b11111000, 0b100  # the bits of a colour that decide which of the palette is next
+# The bits of a colour that decide which of the palette is next, and the middle of the rest; fewer beside
+# transparency, of which all bits count.
+_COARSE, _MIDDLE = 0b11111000, 0b100
+_COARSER, _LOWER_MIDDLE = 0b11110000, 0b1000
 
 
 @dataclass(frozen=True)
@@ -50,7 +53,8 @@ def fit(samples: Bytes, palette: Palette) -> Indexed:
     known: Palette = palette[order]  # sorted by their packed numbers
     if known.shape[1] > 1:
         known = _with_new(samples, known)
-    indices = np.concatenate([_indices(block, known) for block in _blocks(samples)])
+    finder = _Finder(known)
+    indices = np.concatenate([_indices(block, known, finder) for block in _blocks(samples)])
     if known.shape[1] > 1:
         indices, known = _used_only(indices, known)
     return Indexed(indices, known)
@@ -88,33 +92,47 @@ def _unpacked(packed: NDArray[np.uint32], channels: int) -> Bytes:
     return (packed[..., None] >> shifts & np.uint32(255)).astype(np.uint8)
 
 
-def _places(packed: NDArray[np.uint32], known: NDArray[np.uint32]) -> NDArray[np.intp]:
-    """Where each is among the sorted ones, if it is."""
-    return np.minimum(np.searchsorted(known, packed), len(known) - 1)
+class _Finder:
+    """Where colours are among sorted ones, if they are."""
+
+    def __init__(self, palette: Palette) -> None:
+        self.known = _packed(palette)
+        self._table = None
+        if palette.shape[1] < 4:  # faster than to search, and little of it is ever touched
+            self._table = np.zeros(256 ** palette.shape[1], np.uint8)
+            self._table[self.known] = np.arange(len(palette))
+
+    def places(self, packed: NDArray[np.uint32]) -> Bytes:
+        if self._table is not None:
+            return self._table[packed]
+        found = np.minimum(np.searchsorted(self.known, packed), len(self.known) - 1)
+        return found.astype(np.uint8)
 
 
 def _with_new(samples: Bytes, palette: Palette) -> Palette:
     """And the colours that are new, if there is room for all of them."""
-    known = _packed(palette)
+    finder = _Finder(palette)
+    known = finder.known
     for block in _blocks(samples):
         packed = _packed(block)
-        known = np.union1d(known, packed[known[_places(packed, known)] != packed])
+        known = np.union1d(known, packed[finder.known[finder.places(packed)] != packed])
         if len(known) > MOST_COLOURS:
             return palette
     return _unpacked(known, palette.shape[1])
 
 
-def _indices(block: Bytes, palette: Palette) -> Bytes:
-    known, packed = _packed(palette), _packed(block)
-    places = _places(packed, known)
-    is_new = known[places] != packed
+def _indices(block: Bytes, palette: Palette, finder: _Finder) -> Bytes:
+    packed = _packed(block)
+    places = finder.places(packed)
+    is_new = finder.known[places] != packed
     if is_new.any():
         coarse = block[is_new]
         colours = coarse[:, : 3 if coarse.shape[1] > 2 else 1]
-        colours[:] = colours & _COARSE | _MIDDLE
+        bits, middle = (_COARSER, _LOWER_MIDDLE) if coarse.shape[1] == 4 else (_COARSE, _MIDDLE)
+        colours[:] = colours & bits | middle
         each, which = np.unique(_packed(coarse), return_inverse=True)
         places[is_new] = _nearest(_unpacked(each, block.shape[2]), palette)[which]
-    return places.astype(np.uint8)
+    return places
 
 
 def _nearest(colours: Bytes, palette: Palette) -> NDArray[np.intp]:

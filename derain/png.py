@@ -189,6 +189,7 @@ def chunk(name: bytes, content: bytes) -> bytes:
 
 
 _BLOCK_BYTES = 2**20  # of rows that are filtered at once
+_TRIED_BYTES = 2**18
 _NONE, _UP = 0, 2  # filters
 
 
@@ -233,5 +234,6 @@ def _filtered(rows: NDArray[np.uint8], above: NDArray[np.uint8] | None, filter_t
 
 
 def _best_filter(rows: NDArray[np.uint8]) -> int:
-    sizes = {kind: len(zlib.compress(_filtered(rows, None, kind), _DRAWN_LEVEL)) for kind in (_NONE, _UP)}
+    few = rows[: max(1, _TRIED_BYTES // rows.shape[1])]
+    sizes = {kind: len(zlib.compress(_filtered(few, None, kind), _DRAWN_LEVEL)) for kind in (_NONE, _UP)}
     return min(sizes, key=lambda kind: sizes[kind])
