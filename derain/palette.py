@@ -12,7 +12,7 @@ Bytes = NDArray[np.uint8]
 MOST_COLOURS = 256
 
 _BLOCK_PIXELS = 2**20  # at once: the numbers in between take several times the memory of the picture
-_CHUNK = 4096  # colours whose distances to all of a palette are computed at once
+_CHUNK = 4096  # colours that are looked at at once
 _ALPHA_WEIGHT = 8  # transparency is not to change because of a colour
 # The bits of a colour that decide which of the palette is next, and the middle of the rest; fewer beside
 # transparency, of which all bits count.
@@ -115,9 +115,11 @@ def _with_new(samples: Bytes, palette: Palette) -> Palette:
     known = finder.known
     for block in _blocks(samples):
         packed = _packed(block)
-        known = np.union1d(known, packed[finder.known[finder.places(packed)] != packed])
-        if len(known) > MOST_COLOURS:
-            return palette
+        new = packed[finder.known[finder.places(packed)] != packed]
+        for start in range(0, len(new), _CHUNK):  # the first few mostly show that there are too many
+            known = np.union1d(known, new[start : start + _CHUNK])
+            if len(known) > MOST_COLOURS:
+                return palette
     return _unpacked(known, palette.shape[1])
 
 
@@ -136,14 +138,16 @@ def _indices(block: Bytes, palette: Palette, finder: _Finder) -> Bytes:
 
 
 def _nearest(colours: Bytes, palette: Palette) -> NDArray[np.intp]:
-    weights = np.ones(palette.shape[1], np.int32)
+    weights = np.ones(palette.shape[1], np.float32)
     if palette.shape[1] in (2, 4):
         weights[-1] = _ALPHA_WEIGHT
-    aims = palette.astype(np.int32) * weights
+    aims = palette * weights
+    lengths = (aims**2).sum(axis=1)
     found = [np.empty(0, np.intp)]
     for start in range(0, len(colours), _CHUNK):
-        chunk = colours[start : start + _CHUNK].astype(np.int32) * weights
-        found.append(((chunk[:, None] - aims) ** 2).sum(axis=2).argmin(axis=1))
+        chunk = colours[start : start + _CHUNK] * weights
+        # (chunk - aim)², without the part that is the same for all aims
+        found.append((lengths - 2 * chunk @ aims.T).argmin(axis=1))
     return np.concatenate(found)
 
 
