@@ -3,6 +3,8 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+import numpy as np
+
 from derain.errors import CorruptImageError, UnsupportedFormatError
 
 # Types of OBUs, which a stream is made of.
@@ -11,6 +13,20 @@ _FRAME_HEADERS = (3, 6, 7)  # alone, with the frame, and once more
 _KEY_FRAME, _SWITCH_FRAME = 0, 3
 _MOST_OBUS = 64  # in a still picture; there are three or four
 _HEAD_BYTES = 256  # the longest sequence header, of 32 operating points, has less
+# Asked for, and the index of the quantiser that comes of it.
+_QUALITIES = (
+    (100, 0),
+    (95, 15),
+    (90, 33),
+    (80, 60),
+    (70, 93),
+    (60, 121),
+    (50, 149),
+    (40, 171),
+    (20, 217),
+    (1, 255),
+)
+_LONGEST_TILE_PX, _LARGEST_TILE_PIXELS, _MOST_TILES = 4096, 4096 * 2304, 64
 _SELECT = 2  # the frames say it themselves
 
 
@@ -48,6 +64,92 @@ class _Sequence:
     frame_id_bits: int
     screen_content: int
     integer_motion: int
+    block_px: int  # 64 or 128: what tiles are made of
+    order_bits: int  # of the order in which frames are shown
+    has_superres: bool
+
+
+def quality(stream: memoryview) -> int | None:
+    """1 to 100, as libavif counts, by the quantiser of the first frame; None where that is hard to find."""
+    sequence = None
+    try:
+        for kind, content in _obus(stream):
+            if kind == _SEQUENCE_HEADER:
+                sequence = _read_sequence(_Bits(content))
+            elif kind in _FRAME_HEADERS and sequence:
+                index = _quantiser_index(_Bits(content), sequence)
+                return None if index is None else _quality(index)
+    except (IndexError, CorruptImageError):
+        pass
+    return None
+
+
+def colour_step(stream: memoryview) -> tuple[int, int]:
+    """Pixels across and down for each sample of colour, by the profile: gray is in the first one."""
+    try:
+        profiles = [_Bits(content).read(3) for kind, content in _obus(stream) if kind == _SEQUENCE_HEADER]
+    except (IndexError, CorruptImageError):
+        profiles = []
+    return {1: (1, 1), 2: (2, 1)}.get(profiles[0] if profiles else 0, (2, 2))
+
+
+def _quality(index: int) -> int:
+    """What libavif 1.4 is to be asked for to get that quantiser: measured, and linear between."""
+    asked, found = zip(*_QUALITIES, strict=True)
+    return round(float(np.interp(index, found, asked)))
+
+
+def _quantiser_index(bits: _Bits, sequence: _Sequence) -> int | None:
+    """0, without loss, to 255; of a picture that is a key frame of its sequence's size."""
+    if not sequence.is_reduced:
+        if bits.read() or bits.read(2) != _KEY_FRAME or not bits.read():
+            return None
+        bits.read(sequence.presentation_bits)
+    keeps_statistics = bits.read()
+    has_tools = bits.read() if sequence.screen_content == _SELECT else sequence.screen_content
+    if has_tools and sequence.integer_motion == _SELECT:
+        bits.read()
+    if not sequence.is_reduced:
+        bits.read(sequence.frame_id_bits)
+        if bits.read():  # it has a size of its own
+            return None
+    bits.read(sequence.order_bits)
+    if sequence.has_superres and bits.read():
+        return None
+    if bits.read():  # the size at which it is to be shown
+        bits.read(32)
+    if has_tools:
+        bits.read()
+    if not (sequence.is_reduced or keeps_statistics):
+        bits.read()
+    return bits.read(8) if _skip_tiles(bits, sequence) else None
+
+
+def _skip_tiles(bits: _Bits, sequence: _Sequence) -> bool:
+    """Whether they are all of one size."""
+    columns = -(-sequence.width // sequence.block_px)
+    rows = -(-sequence.height // sequence.block_px)
+    least_columns = _doublings(_LONGEST_TILE_PX // sequence.block_px, columns)
+    least = max(least_columns, _doublings(_LARGEST_TILE_PIXELS // sequence.block_px**2, columns * rows))
+    if not bits.read():
+        return False
+    across = least_columns
+    while across < _doublings(1, min(columns, _MOST_TILES)) and bits.read():
+        across += 1
+    down = max(least - across, 0)
+    while down < _doublings(1, min(rows, _MOST_TILES)) and bits.read():
+        down += 1
+    if across or down:
+        bits.read(across + down + 2)
+    return True
+
+
+def _doublings(size: int, target: int) -> int:
+    """How often the size is to be doubled to reach the target."""
+    count = 0
+    while size << count < target:
+        count += 1
+    return count
 
 
 def frame_sizes(stream: memoryview) -> Iterator[tuple[int, int]]:
@@ -99,9 +201,12 @@ def _read_sequence(bits: _Bits) -> _Sequence:
     width_bits, height_bits = bits.read(4) + 1, bits.read(4) + 1
     width, height = bits.read(width_bits) + 1, bits.read(height_bits) + 1
     if is_reduced:
-        return _Sequence(width, height, is_reduced, 0, 0, _SELECT, _SELECT)
+        block_px = 128 if bits.read() else 64
+        bits.read(2)
+        return _Sequence(width, height, is_reduced, 0, 0, _SELECT, _SELECT, block_px, 0, bool(bits.read()))
     frame_id_bits = bits.read(4) + 2 + bits.read(3) + 1 if bits.read() else 0
-    bits.read(3 + 4)  # tools of frames, and between frames
+    block_px = 128 if bits.read() else 64
+    bits.read(2 + 4)  # tools of frames, and between frames
     has_order = bits.read()  # of frames
     if has_order:
         bits.read(2)
@@ -109,10 +214,19 @@ def _read_sequence(bits: _Bits) -> _Sequence:
     integer_motion = _SELECT
     if screen_content and not bits.read():
         integer_motion = bits.read()
-    if has_order:
-        bits.read(3)
+    order_bits = bits.read(3) + 1 if has_order else 0
+    has_superres = bool(bits.read())
     return _Sequence(
-        width, height, is_reduced, presentation_bits, frame_id_bits, screen_content, integer_motion
+        width,
+        height,
+        is_reduced,
+        presentation_bits,
+        frame_id_bits,
+        screen_content,
+        integer_motion,
+        block_px,
+        order_bits,
+        has_superres,
     )
 
 

@@ -8,6 +8,8 @@ from derain.errors import CorruptImageError
 
 _MOST_BOXES = 10_000  # in one other; a picture has a few dozen
 _MOST_STREAMS = 1024  # a grid of so many tiles is larger than we take
+_HEAD_BYTES = 65_536  # in which all boxes of a picture are, but for its data
+_OTHER_PICTURES = {b"hdrgainmap": "gain-map", b"tmap": "gain-map", b"auxid:2\0": "depth-map"}
 _AV1 = int.from_bytes(b"av01", "big")
 
 
@@ -28,6 +30,7 @@ class ItemHead:
     has_profile: bool
     streams: tuple[CodedStream, ...]  # of all AV1 items, this one and its parts among them
     code_points: tuple[int, int] | None  # colour primaries and transfer characteristics, as in H.273
+    matrix: int | None  # coefficients of the same
 
 
 def brands(data: bytes) -> tuple[bytes, ...]:
@@ -40,6 +43,12 @@ def brands(data: bytes) -> tuple[bytes, ...]:
 
 def has_tracks(data: bytes) -> bool:
     return any(name == b"moov" for name, _ in _boxes(memoryview(data)))
+
+
+def other_pictures(data: bytes) -> set[str]:
+    """What the file says that there is besides the primary picture, by name."""
+    head = data[:_HEAD_BYTES]
+    return {name for mark, name in _OTHER_PICTURES.items() if mark in head}
 
 
 def read_item(data: bytes) -> ItemHead:
@@ -64,10 +73,12 @@ def _read_item(data: memoryview) -> ItemHead:
     if not width or not height:
         raise CorruptImageError(f"the picture's header is damaged: it is {width} x {height}")
     colours = [content for name, content in own if name == b"colr"]
-    points = [struct.unpack_from(">HH", colour, 4) for colour in colours if bytes(colour[:4]) == b"nclx"]
+    points = [struct.unpack_from(">HHH", colour, 4) for colour in colours if bytes(colour[:4]) == b"nclx"]
+    primaries, transfer, matrix = points[0] if points else (None, None, None)
     has_profile = any(bytes(colour[:4]) in (b"prof", b"rICC") for colour in colours)
     streams = tuple(_av1_streams(data, meta, item))
-    return ItemHead(width, height, has_profile, streams, points[0] if points else None)
+    code_points = None if primaries is None else (primaries, transfer)
+    return ItemHead(width, height, has_profile, streams, code_points, matrix)
 
 
 def _av1_streams(data: memoryview, meta: dict[bytes, memoryview], primary: int) -> Iterator[CodedStream]:

@@ -43,7 +43,7 @@ WEBP = ImageFormat("WebP", "image/webp", (".webp",), longest_px=16_383, has_gray
 TIFF = ImageFormat("TIFF", "image/tiff", (".tif", ".tiff"), is_deep=True)
 BMP = ImageFormat("BMP", "image/bmp", (".bmp", ".dib"), has_alpha=False)
 # The longest side is what libavif allows.
-AVIF = ImageFormat("AVIF", "image/avif", (".avif",), longest_px=32_768, quality=90, can_be_lossless=False)
+AVIF = ImageFormat("AVIF", "image/avif", (".avif",), longest_px=32_768, quality=90)
 HEIC = ImageFormat("HEIC", "image/heic", (".heic", ".heif", ".hif"), writable=False)
 FORMATS = (JPEG, PNG, WEBP, TIFF, BMP, AVIF, HEIC)
 
@@ -101,5 +101,5 @@ def check_writable(image_format: ImageFormat, lossless: bool) -> None:
         raise UnsupportedFormatError(f"{image_format.name} can be read, but not written")
     if lossless and not image_format.can_be_lossless:
         raise UnsupportedFormatError(
-            f"{image_format.name} cannot be written without loss: PNG, WebP and TIFF can"
+            f"{image_format.name} cannot be written without loss: PNG, WebP, AVIF and TIFF can"
         )

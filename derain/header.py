@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 from PIL import Image, UnidentifiedImageError
 
-from derain import av1, boxes, jpeg, png, tiff
+from derain import av1, bmp, boxes, jpeg, png, tiff
+from derain.colour import check_code_points
 from derain.errors import (
     CorruptImageError,
     EmptyImageError,
@@ -15,6 +16,7 @@ from derain.errors import (
     UnsupportedFormatError,
 )
 from derain.formats import AVIF, BMP, HEIC, JPEG, PNG, TIFF, WEBP, ImageFormat, known_formats
+from derain.raw import refuse_raw
 from derain.tags import TagFile
 
 # Twice the largest sensors in cameras; pictures of this size take minutes.
@@ -39,10 +41,6 @@ _OTHERS = {
     b"%PDF": "PDF",
 }
 
-# Of H.273: what every reader takes untold pictures for, or what differs from it by nothing that is seen.
-_USUAL_PRIMARIES = {1, 2, 5, 6, 7}
-_USUAL_TRANSFERS = {1, 2, 6, 13, 14, 15}
-
 _MOST_EXIF = 16  # blocks of it in a file; one is usual
 
 _LARGEST_PART_PX = 1024  # a side of a tile, which may stand out over a smaller picture
@@ -57,6 +55,12 @@ class Header:
     format: ImageFormat
     width: int
     height: int
+    is_deep: bool = False  # of 16 bits a channel
+    code_points: tuple[int, int] | None = None  # primaries and transfer of a PNG without a profile
+
+    @property
+    def pixels(self) -> int:
+        return self.width * self.height
 
 
 def read_header(data: bytes, max_pixels: int = DEFAULT_MAX_PIXELS) -> Header:
@@ -79,7 +83,21 @@ def read_header(data: bytes, max_pixels: int = DEFAULT_MAX_PIXELS) -> Header:
         raise ImageTooLargeError(
             f"{width} x {height} is {width * height:,} pixels: at most {max_pixels:,} are allowed"
         )
-    return Header(image_format, width, height)
+    code_points = png.code_points(data) if image_format == PNG else None
+    return Header(image_format, width, height, _is_deep(data, image_format), code_points)
+
+
+def check_target(code_points: tuple[int, int] | None, target: ImageFormat) -> None:
+    """Raises UnsupportedFormatError for colours that only PNG's chunk of code points can tell."""
+    if code_points and target != PNG:
+        check_code_points(*code_points)
+
+
+def _is_deep(data: bytes, image_format: ImageFormat) -> bool:
+    """Of a file whose header was found sound."""
+    if image_format == PNG:
+        return data[24] == 16
+    return image_format == TIFF and tiff.read_head(data).bits == 16
 
 
 def _format_of(data: bytes) -> ImageFormat:
@@ -99,6 +117,7 @@ def _format_of(data: bytes) -> ImageFormat:
         return AVIF
     if brands & _HEIC_BRANDS:
         return HEIC
+    refuse_raw(data)
     for start, name in _OTHERS.items():
         if data.startswith(start):
             raise UnsupportedFormatError(f"{name} is not supported ({known_formats()} are)")
@@ -134,6 +153,11 @@ def _pillow_size(data: bytes, pillow_name: str) -> tuple[int, int]:
         return image.size
 
 
+def _bmp_size(data: bytes) -> tuple[int, int]:
+    bmp.refuse_rare(data)
+    return _pillow_size(bmp.with_true_palette(data), "BMP")
+
+
 def _tiff_size(data: bytes) -> tuple[int, int]:
     head = tiff.read_head(data)
     return head.width, head.height
@@ -166,12 +190,7 @@ def _item_head(data: bytes) -> boxes.ItemHead:
         raise UnsupportedFormatError(_SEVERAL)
     head = boxes.read_item(data)
     if head.code_points and not head.has_profile:
-        primaries, transfer = head.code_points
-        if primaries not in _USUAL_PRIMARIES or transfer not in _USUAL_TRANSFERS:
-            raise UnsupportedFormatError(
-                f"its colours (code points {primaries}/{transfer}: HDR or wide gamut without an ICC profile) "
-                "would not come back right: send it as sRGB, or with a profile"
-            )
+        check_code_points(*head.code_points)
     _check_tags(data)
     return head
 
@@ -195,7 +214,7 @@ _READERS = {
     PNG.name: _png_size,
     WEBP.name: lambda data: _pillow_size(data, "WEBP"),
     TIFF.name: _tiff_size,
-    BMP.name: lambda data: _pillow_size(data, "BMP"),
+    BMP.name: _bmp_size,
     AVIF.name: _avif_size,
     HEIC.name: _heic_size,
 }

@@ -27,6 +27,7 @@ class HeicPicture:
     is_multiplied: bool  # the colours by alpha
     exif: bytes | None
     profile: bytes | None
+    xmp: bytes | None
 
 
 def decode_heic(data: bytes, pixels: int) -> HeicPicture:
@@ -46,11 +47,13 @@ def decode_heic(data: bytes, pixels: int) -> HeicPicture:
         raise CorruptImageError(f"the HEIC picture is damaged or cut short: {told['error']}")
     exif_at = int(np.prod(told["shape"]))
     profile_at = exif_at + told["exif"]
+    xmp_at = profile_at + told["profile"]
     return HeicPicture(
         np.frombuffer(content, np.uint8, exif_at).reshape(told["shape"]),
         told["is_multiplied"],
         content[exif_at:profile_at] or None,
-        content[profile_at:] or None,
+        content[profile_at:xmp_at] or None,
+        content[xmp_at:] or None,
     )
 
 
@@ -76,11 +79,13 @@ try:
         samples = (samples >> 8).astype(np.uint8)
     exif = image.info.get("exif") or b""
     profile = image.info.get("icc_profile") or b""
+    xmp = image.info.get("xmp") or b""
 except Exception as error:
     out.write(json.dumps({"error": str(error)}).encode() + b"\\n")
 else:
     told = {"shape": samples.shape, "is_multiplied": image.premultiplied_alpha, "exif": len(exif)}
-    for part in (json.dumps(told).encode() + b"\\n", np.ascontiguousarray(samples).data, exif, profile):
+    told["profile"] = len(profile)
+    for part in (json.dumps(told).encode() + b"\\n", np.ascontiguousarray(samples).data, exif, profile, xmp):
         out.write(part)
 out.flush()
 os._exit(0)

@@ -66,7 +66,7 @@ def decode(data: bytes, max_pixels: int = DEFAULT_MAX_PIXELS) -> tuple[Picture, 
 
 def _decode_pixels(data: bytes, header: Header) -> Picture:
     """The picture whose header was read before; raises CorruptImageError."""
-    if header.format in (AVIF, HEIC):
+    if header.format in (JPEG, AVIF, HEIC):
         return to_8_bits(decode_photo(data, header).picture)
     if header.format == PNG:
         for _ in png.chunks(data):  # raises

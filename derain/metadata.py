@@ -3,7 +3,7 @@
 EXIF is kept without what tells where somebody was (GPS), what only the camera's maker can read
 (and may tell as much), and the thumbnail, which shows the picture as it was. Of the main directory
 only what describes the picture or its author is kept; of EXIF's own, what the standard defines.
-XMP and IPTC are not kept.
+Of XMP and IPTC, see derain.captions.
 """
 
 from dataclasses import dataclass
@@ -24,7 +24,7 @@ from derain.tags import (
 _ORIENTATION = 274
 _X_RESOLUTION, _Y_RESOLUTION, _RESOLUTION_UNIT = 282, 283, 296
 _PIXEL_WIDTH, _PIXEL_HEIGHT = 40962, 40963
-_MAKER_NOTE = 37500
+_MAKER_NOTE, _GPS = 37500, 34853
 
 _MAIN_KEPT = {
     *(11, 269, 270, 271, 272),  # software, names and description, make and model
@@ -34,7 +34,7 @@ _MAIN_KEPT = {
     *range(40091, 40096),  # title to subject, as Windows has them
 }
 _CAMERA_KEPT = ({*range(33434, 34868), *range(36864, 37894), *range(40960, 42241)}) - {
-    *(34853, EXIF, INTEROPERABILITY, _MAKER_NOTE),  # 34853: GPS
+    *(_GPS, EXIF, INTEROPERABILITY, _MAKER_NOTE),
     *(34377, 34675),  # Photoshop's, a profile
 }
 _INTEROPERABILITY_KEPT = {1, 2}  # says Adobe RGB where a camera has put in no profile
@@ -96,6 +96,23 @@ def read_exif(data: bytes | None) -> Exif | None:
     directories = (exif.main, exif.camera, exif.interoperability)
     size = sum(len(field.data) for directory in directories for field in directory.values())
     return exif if any(directories) and size <= _MOST_EXIF_BYTES else None
+
+
+def left_out_of_exif(data: bytes | None, is_tiff: bool = False) -> set[str]:
+    """What is in a block, or in a whole TIFF, and never kept, by name."""
+    if not data:
+        return set()
+    try:
+        file = TagFile(data.removeprefix(b"Exif\0\0"))
+        main, following = file.directory(file.first)
+    except CorruptImageError:
+        return {"exif"}
+    names = {"gps"} if _GPS in main else set()
+    if _MAKER_NOTE in _below(file, main, EXIF):
+        names.add("maker-notes")
+    if following and not is_tiff:
+        names.add("thumbnail")
+    return names
 
 
 def without_orientation(block: bytes) -> bytes:

@@ -6,9 +6,8 @@ and its EXIF, as far as the format of the answer can hold them.
 
 import io
 import os
-import struct
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Collection
+from dataclasses import dataclass, field, replace
 from typing import Any, BinaryIO
 
 import cv2
@@ -16,23 +15,53 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
-from derain import boxes, jpeg, png, tiff
+from derain import av1, bmp, boxes, jpeg, png, tiff, webp
 from derain.arrays import AnyPicture
+from derain.captions import MOST_XMP_BYTES, Captions, iptc_in_photoshop, read_iptc, read_xmp
+from derain.colour import gray_to_srgb
 from derain.errors import CorruptImageError, ImageError, UnsupportedFormatError
 from derain.formats import AVIF, BMP, HEIC, JPEG, PNG, TIFF, WEBP, ImageFormat, check_size, check_writable
-from derain.header import Header
+from derain.header import Header, check_target
 from derain.heic import decode_heic
-from derain.metadata import MOST_PROFILE_BYTES, Exif, profile_fits, read_exif, without_orientation
+from derain.metadata import (
+    MOST_PROFILE_BYTES,
+    Exif,
+    left_out_of_exif,
+    profile_fits,
+    read_exif,
+    without_orientation,
+)
+from derain.palette import Indexed, Palette, fit, gray_levels
 
+Info = dict[str | tuple[int, int], Any]  # what Pillow says of a file
 Samples = NDArray[np.uint8] | NDArray[np.uint16]  # (height, width) or (height, width, channels)
 
 _FULL_COLOUR_QUALITY = 90  # from here on, colour is kept at full resolution
 _MOST_JPEG_EXIF_BYTES = 65_533 - len(jpeg.EXIF_PREFIX)
 _MOST_JPEG_DENSITY = 65_535
 
+# Where no quality is asked for, that of the source within these: coarser ones show where rain was, and
+# finer ones only cost bytes.
+_COARSEST_QUALITY, _FINEST_QUALITY = 85, 98
+_COARSEST_AVIF_QUALITY = 75  # on its own scale
+# By pixels across and down for each sample of colour; what Pillow cannot write, in the next finer way.
+_SAMPLINGS = {(1, 1): "4:4:4", (1, 2): "4:4:4", (2, 1): "4:2:2", (4, 1): "4:2:2"}
+
+# Of the bytes of its samples; photographs take half of them, or more.
+_DRAWN_SHARE = 0.25
+
+_WITH_IPTC = (JPEG, TIFF)  # the others say it in XMP
+
+_IDENTITY = 0  # of the matrices in H.273
+
 # libavif's scale from 0, slow, to 10: beyond 8 it takes a third of the time for 2 % more bytes.
 _AVIF_SPEED = 9
 
+
+# While a picture is in work: as decoded, derained and encoded, with what is needed in between, but without
+# the tiles of the network. Measured: 13 and 37, at pictures of 20 megapixels, the latter with alpha. HEIC is
+# decoded beside us, and handed over.
+_WORK_BYTES_PER_PIXEL, _DEEP_BYTES_PER_PIXEL, _HEIC_BYTES_PER_PIXEL = 14, 38, 24
 
 _PLAIN_MODES = {
     "1": "L",
@@ -43,6 +72,17 @@ _PLAIN_MODES = {
     "RGBX": "RGB",
     "YCbCr": "RGB",
 }
+
+
+@dataclass(frozen=True)
+class Coding:
+    """How a file had coded its picture: an answer of the same format is coded so that it does not grow."""
+
+    is_lossless: bool = False
+    is_drawn: bool = False  # it was small without loss: full of repetitions
+    palette: Palette | None = None  # all the colours that it can have
+    quality: int | None = None  # of the format's own scale
+    colour_step: tuple[int, int] = (1, 1)  # pixels across and down for each sample of colour
 
 
 @dataclass(frozen=True)
@@ -57,6 +97,10 @@ class Photo:
     format: ImageFormat  # it came in
     dots_per_inch: tuple[float, float] | None = None
     png_colour: bytes = b""  # the chunks by which a PNG tells its colours besides a profile
+    code_points: tuple[int, int] | None = None  # primaries and transfer, where nothing else tells them
+    coding: Coding = field(default_factory=Coding)
+    captions: Captions = field(default_factory=Captions)
+    left_out: frozenset[str] = frozenset()  # what was in the file and is in no answer, by name
 
 
 @dataclass(frozen=True)
@@ -69,6 +113,17 @@ class _Decoded:
     dots_per_inch: tuple[float, float] | None = None
     is_upright: bool = False  # the decoder has turned it
     png_colour: bytes = b""
+    coding: Coding = field(default_factory=Coding)
+    xmp: bytes | None = None
+    iptc: bytes | None = None
+    left_out: frozenset[str] = frozenset()
+
+
+def work_bytes(header: Header) -> int:
+    """About the memory that deraining a photo takes at most, besides that of its tiles."""
+    if header.format == HEIC:
+        return header.pixels * _HEIC_BYTES_PER_PIXEL
+    return header.pixels * (_DEEP_BYTES_PER_PIXEL if header.is_deep else _WORK_BYTES_PER_PIXEL)
 
 
 def decode_photo(data: bytes, header: Header) -> Photo:
@@ -89,8 +144,14 @@ def decode_photo(data: bytes, header: Header) -> Photo:
     longest, shortest = max(header.width, header.height), min(header.width, header.height)
     if max(samples.shape[:2]) > longest or min(samples.shape[:2]) > shortest:
         raise CorruptImageError(f"the {name} picture is larger than its header says")
+    coding = decoded.coding
+    if coding.is_lossless:
+        coding = replace(coding, is_drawn=len(data) < samples.nbytes * _DRAWN_SHARE)
     if exif and not decoded.is_upright:
         samples = _turn(samples, exif.orientation)
+        if exif.orientation >= 5:
+            coding = replace(coding, colour_step=coding.colour_step[::-1])
+    captions, more = _captions_of(decoded)
     if samples.ndim == 2:
         samples = samples[..., None]
     height, width, channels = samples.shape
@@ -105,7 +166,40 @@ def decode_photo(data: bytes, header: Header) -> Photo:
         format=header.format,
         dots_per_inch=decoded.dots_per_inch or (exif.dots_per_inch if exif else None),
         png_colour=decoded.png_colour,
+        code_points=header.code_points,
+        coding=coding,
+        captions=captions,
+        left_out=decoded.left_out | more,
     )
+
+
+def _captions_of(decoded: _Decoded) -> tuple[Captions, set[str]]:
+    """What is kept, and the names of what is not."""
+    is_upright = decoded.exif is None or decoded.exif.orientation == 1
+    xmp, has_more_xmp = read_xmp(decoded.xmp, is_upright)
+    iptc, has_more_iptc = read_iptc(decoded.iptc)
+    names = {"xmp": has_more_xmp, "iptc": has_more_iptc}
+    return Captions(xmp, iptc), {name for name, is_left_out in names.items() if is_left_out}
+
+
+def dropped(photo: Photo, target: ImageFormat, keep_metadata: bool = True) -> tuple[str, ...]:
+    """What the file held besides its picture and `encode_photo` leaves out, by name, in order."""
+    names = set(photo.left_out)
+    keeps = keep_metadata and target != BMP
+    if photo.profile and (target == BMP or not _profile_lasts(photo, target)):
+        names.add("profile")
+    for name, block in {"exif": photo.exif, "iptc": photo.captions.iptc, "xmp": photo.captions.xmp}.items():
+        if block and not keeps:
+            names.add(name)
+    return tuple(sorted(names))
+
+
+def _profile_lasts(photo: Photo, target: ImageFormat) -> bool:
+    """As it is, or in values that were converted."""
+    is_gray = photo.is_gray and target.has_gray and not (photo.alpha is not None and target == AVIF)
+    if photo.profile is None or profile_fits(photo.profile, is_gray):
+        return True
+    return gray_to_srgb(np.zeros((1, 1), np.uint8), photo.profile) is not None
 
 
 def derain_photo(derain: Callable[[AnyPicture], AnyPicture], photo: Photo, strength: float = 1.0) -> Photo:
@@ -137,26 +231,51 @@ def encode_photo(
 ) -> bytes:
     """The photo as a file; without metadata, the colour profile stays, for it is how the picture looks.
 
-    The quality, 1 to 100, is for JPEG, WebP and AVIF. What the format cannot hold is brought to what
-    it can: 16 bits are rounded to 8, transparency is laid over white.
-    Raises UnsupportedFormatError for what the format cannot do, ImageTooLargeError for a side too long.
+    The quality, 1 to 100, is for JPEG, WebP and AVIF. Where neither it nor `lossless` is asked for, a file
+    of the format that came is coded as it was: without loss, with its palette, with about its quality.
+    What the format cannot hold is brought to what it can: 16 bits are rounded to 8, transparency is laid
+    over white.
+    Raises UnsupportedFormatError for what the format cannot do or say, ImageTooLargeError for a side too
+    long.
     """
     check_writable(target, lossless)
     if quality is not None and not 1 <= quality <= 100:
         raise ValueError(f"the quality is between 1 and 100, not {quality}")
     check_size(photo.picture.shape[1], photo.picture.shape[0], target)
+    check_target(photo.code_points, target)
+    coding = photo.coding if target == photo.format else Coding()
+    is_drawn = photo.coding.is_drawn
     samples = _samples_for(target, photo)
-    profile = photo.profile if profile_fits(photo.profile, samples.shape[2] < 3) else None
+    profile = photo.profile
+    if not profile_fits(profile, samples.shape[2] < 3):  # of gray, where the format has none
+        samples, profile = _gray_in_srgb(samples, photo), None
     exif = photo.exif if keep_metadata else None
     dots = photo.dots_per_inch if keep_metadata else None
+    captions = photo.captions if keep_metadata else Captions()
+    if target not in _WITH_IPTC:
+        captions = Captions(captions.as_xmp())
     if target == PNG:
         colour = _png_colour(photo.png_colour, profile)
-        return png.write_png(samples, profile, exif, dots, colour)
+        pixels = _indexed(samples, photo, target)
+        return png.write_png(pixels, profile, exif, dots, colour, captions.xmp, is_drawn)
     if target == TIFF:
         tags = read_exif(exif)
         directories = (tags.main, tags.camera, tags.interoperability) if tags else ({}, {}, {})
-        return tiff.write_tiff(samples, profile, directories, dots)
-    return _by_pillow(samples, target, quality or target.quality, lossless, profile, exif, dots)
+        pixels = _indexed(samples, photo, target)
+        return tiff.write_tiff(pixels, profile, directories, dots, captions, is_drawn)
+    if target == BMP and isinstance(indexed := _indexed(samples, photo, target), Indexed):
+        return bmp.write_bmp(indexed, dots)
+    if target.can_be_lossless and quality is None:
+        lossless = lossless or coding.is_lossless
+    sampling = None
+    if quality is None and coding.quality is not None:
+        coarsest = _COARSEST_QUALITY if target != AVIF else _COARSEST_AVIF_QUALITY
+        quality = min(_FINEST_QUALITY, max(coarsest, coding.quality))
+        sampling = _SAMPLINGS.get(coding.colour_step, "4:2:0")
+    if target == AVIF and lossless:
+        return _write_lossless_avif(to_8_bits(samples), profile, exif, captions.xmp)
+    quality = quality or target.quality
+    return _by_pillow(samples, target, quality, sampling, lossless, is_drawn, profile, exif, captions, dots)
 
 
 def to_8_bits(samples: Samples) -> NDArray[np.uint8]:
@@ -179,6 +298,29 @@ def _samples_for(target: ImageFormat, photo: Photo) -> Samples:
     return samples if target.is_deep else to_8_bits(np.ascontiguousarray(samples))
 
 
+def _gray_in_srgb(samples: Samples, photo: Photo) -> Samples:
+    """RGB that is gray, from the values of the picture's profile to those that are taken for granted."""
+    if photo.profile is None or not photo.is_gray:
+        return samples
+    gray = to_8_bits(samples)[..., 0].copy()
+    converted = gray_to_srgb(gray, photo.profile)
+    if converted is None:
+        return samples
+    with_alpha: NDArray[Any] = np.dstack([converted, to_8_bits(samples)[..., 3:]])
+    return with_alpha
+
+
+def _indexed(samples: Samples, photo: Photo, target: ImageFormat) -> Samples | Indexed:
+    """The samples in the palette that the picture came with, where it fits what is to be written."""
+    palette = photo.coding.palette
+    if palette is None or samples.dtype != np.uint8 or palette.shape[1] != samples.shape[2]:
+        return samples
+    has_alpha, is_gray = palette.shape[1] in (2, 4), palette.shape[1] == 2
+    if has_alpha and (target != PNG or (is_gray and photo.profile)):  # whose palettes have RGB profiles
+        return samples
+    return fit(samples.astype(np.uint8, copy=False), palette)
+
+
 def _over_white(picture: AnyPicture, alpha: Samples) -> AnyPicture:
     white = np.iinfo(picture.dtype).max
     result = np.empty_like(picture)
@@ -193,9 +335,12 @@ def _by_pillow(
     samples: Samples,
     target: ImageFormat,
     quality: int | None,
+    sampling: str | None,
     lossless: bool,
+    is_drawn: bool,
     profile: bytes | None,
     exif: bytes | None,
+    captions: Captions,
     dots_per_inch: tuple[float, float] | None,
 ) -> bytes:
     options: dict[str, Any] = {}
@@ -203,9 +348,14 @@ def _by_pillow(
         options["icc_profile"] = profile
     if exif:
         options["exif"] = exif
+    if captions.xmp:
+        options["xmp"] = captions.xmp
+    if captions.iptc:
+        options["extra"] = jpeg.iptc_segment(captions.iptc)
     if dots_per_inch and max(dots_per_inch) <= _MOST_JPEG_DENSITY:
         options["dpi"] = dots_per_inch
-    sampling = "4:4:4" if quality is not None and quality >= _FULL_COLOUR_QUALITY else "4:2:0"
+    if sampling is None:
+        sampling = "4:4:4" if quality is not None and quality >= _FULL_COLOUR_QUALITY else "4:2:0"
     if target == JPEG:
         options |= {"quality": quality, "subsampling": sampling}
         if exif:
@@ -219,13 +369,31 @@ def _by_pillow(
             options["exif"] = without_orientation(exif)
     elif target == WEBP:
         # Colours are kept where they are transparent as well. Without loss, `quality` is the effort.
-        options |= {"lossless": True, "quality": 20, "method": 1} if lossless else {"quality": quality}
+        effort = {"quality": 75, "method": 2} if is_drawn else {"quality": 20, "method": 1}
+        options |= {"lossless": True, **effort} if lossless else {"quality": quality}
         options["exact"] = True
     image = Image.fromarray(samples[..., 0] if samples.shape[2] == 1 else samples)
     with _file_in_memory() as file:
         image.save(file, target.name, **options)
         file.seek(0)
         return file.read()
+
+
+def _write_lossless_avif(
+    samples: Samples, profile: bytes | None, exif: bytes | None, xmp: bytes | None
+) -> bytes:
+    """Pillow mixes the colours, and has no way to round them back."""
+    channels = samples.shape[2]
+    in_order = samples if channels == 1 else samples[..., [2, 1, 0, 3][:channels]]
+    said = {
+        cv2.IMAGE_METADATA_EXIF: without_orientation(exif) if exif else None,
+        cv2.IMAGE_METADATA_ICCP: profile,
+        cv2.IMAGE_METADATA_XMP: xmp,
+    }
+    kept = {kind: np.frombuffer(content, np.uint8) for kind, content in said.items() if content}
+    options = [cv2.IMWRITE_AVIF_QUALITY, 100, cv2.IMWRITE_AVIF_SPEED, _AVIF_SPEED]
+    _, data = cv2.imencodeWithMetadata(".avif", in_order, list(kept), list(kept.values()), options)
+    return data.tobytes()
 
 
 def _file_in_memory() -> BinaryIO:
@@ -246,13 +414,13 @@ def _turn(samples: Samples, orientation: int) -> Samples:
     return samples
 
 
-def _by_opencv(data: bytes, flags: int = cv2.IMREAD_UNCHANGED) -> Samples:
+def _by_opencv(data: bytes) -> Samples:
     """In RGB's order whatever OpenCV's is; raises CorruptImageError."""
-    pixels = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
+    pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
     if pixels is None:
         raise CorruptImageError("the picture is damaged or cut short")
     samples: NDArray[Any] = pixels
-    if samples.ndim == 3 and flags == cv2.IMREAD_UNCHANGED:
+    if samples.ndim == 3:
         to_rgb = cv2.COLOR_BGRA2RGBA if samples.shape[2] == 4 else cv2.COLOR_BGR2RGB
         cv2.cvtColor(samples, to_rgb, samples)
     return samples
@@ -260,9 +428,18 @@ def _by_opencv(data: bytes, flags: int = cv2.IMREAD_UNCHANGED) -> Samples:
 
 def _decode_jpeg(data: bytes) -> _Decoded:
     head = jpeg.read_head(data)
-    flags = cv2.IMREAD_GRAYSCALE if head.is_gray else cv2.IMREAD_COLOR_RGB
-    samples = _by_opencv(data, flags | cv2.IMREAD_IGNORE_ORIENTATION)
-    return _Decoded(samples, read_exif(head.exif), head.profile, head.dots_per_inch)
+    samples = jpeg.read_pixels(data, head)
+    coding = Coding(quality=head.quality, colour_step=head.colour_step)
+    return _Decoded(
+        samples,
+        read_exif(head.exif),
+        head.profile,
+        head.dots_per_inch,
+        coding=coding,
+        xmp=head.xmp,
+        iptc=iptc_in_photoshop(head.photoshop),
+        left_out=head.left_out | left_out_of_exif(head.exif),
+    )
 
 
 def _decode_png(data: bytes) -> _Decoded:
@@ -276,12 +453,17 @@ def _decode_png(data: bytes) -> _Decoded:
     if colour_type == png.GRAY and b"tRNS" in found and len(found[b"tRNS"]) == 2:
         samples = _with_one_gray_transparent(samples, int.from_bytes(found[b"tRNS"], "big"), depth)
     colour = [png.chunk(name, bytes(found[name])) for name in png.COLOUR_CHUNKS if name in found]
+    exif = bytes(found.get(b"eXIf", b""))
+    xmp, left_out = png.read_texts(data, MOST_XMP_BYTES)
     return _Decoded(
         samples,
-        read_exif(bytes(found.get(b"eXIf", b""))),
+        read_exif(exif),
         png.inflate(found[b"iCCP"], MOST_PROFILE_BYTES) if b"iCCP" in found else None,
         png.resolution(found[b"pHYs"]) if b"pHYs" in found else None,
         png_colour=b"".join(colour),
+        coding=Coding(is_lossless=True, palette=png.palette_of(colour_type, depth, found)),
+        xmp=xmp,
+        left_out=frozenset(left_out | left_out_of_exif(exif)),
     )
 
 
@@ -299,7 +481,7 @@ def _png_colour(chunks: bytes, profile: bytes | None) -> bytes:
     return b"" if profile else chunks
 
 
-def _read_by_pillow(data: bytes, pillow_name: str) -> tuple[Samples, dict[str | tuple[int, int], Any]]:
+def _read_by_pillow(data: bytes, pillow_name: str) -> tuple[Samples, Info]:
     """The samples, and what Pillow says of the file."""
     with Image.open(io.BytesIO(data), formats=[pillow_name]) as image:
         image.load()
@@ -309,13 +491,34 @@ def _read_by_pillow(data: bytes, pillow_name: str) -> tuple[Samples, dict[str | 
 
 def _decode_webp(data: bytes) -> _Decoded:
     samples, info = _read_by_pillow(data, "WEBP")
-    return _Decoded(samples, read_exif(info.get("exif")), info.get("icc_profile"))
+    # Its colours are never finer than this.
+    coding = Coding(webp.is_lossless(data), quality=webp.quality(data), colour_step=(2, 2))
+    return _decoded_by_pillow(samples, info, coding)
 
 
 def _decode_avif(data: bytes) -> _Decoded:
     # Pillow does not turn it, and says by EXIF's orientation how it is to be turned.
     samples, info = _read_by_pillow(data, "AVIF")
-    return _Decoded(samples, read_exif(info.get("exif")), info.get("icc_profile"))
+    # Colours that are not mixed are coded so for the sake of coming back level for level.
+    head = boxes.read_item(data)
+    coding = Coding(is_lossless=head.matrix == _IDENTITY)
+    if stream := next((stream.data for stream in head.streams if stream.is_primary), None):
+        coding = replace(coding, quality=av1.quality(stream), colour_step=av1.colour_step(stream))
+    return _decoded_by_pillow(samples, info, coding, boxes.other_pictures(data))
+
+
+def _decoded_by_pillow(
+    samples: Samples, info: Info, coding: Coding, left_out: Collection[str] = ()
+) -> _Decoded:
+    exif = info.get("exif")
+    return _Decoded(
+        samples,
+        read_exif(exif),
+        info.get("icc_profile"),
+        coding=coding,
+        xmp=info.get("xmp"),
+        left_out=frozenset({*left_out, *left_out_of_exif(exif)}),
+    )
 
 
 def _decode_heic(data: bytes) -> _Decoded:
@@ -325,46 +528,72 @@ def _decode_heic(data: bytes) -> _Decoded:
     samples: Samples = picture.samples
     if picture.is_multiplied and samples.ndim == 3 and samples.shape[2] in (2, 4):
         samples = _unmultiply(samples)
-    return _Decoded(samples, read_exif(picture.exif), picture.profile, is_upright=True)
+    return _Decoded(
+        samples,
+        read_exif(picture.exif),
+        picture.profile,
+        is_upright=True,
+        xmp=picture.xmp,
+        left_out=frozenset(boxes.other_pictures(data) | left_out_of_exif(picture.exif)),
+    )
 
 
 def _decode_bmp(data: bytes) -> _Decoded:
-    (head_size,) = struct.unpack_from("<I", data, 14)
-    compression = struct.unpack_from("<I", data, 30)[0] if head_size >= 40 else 0
-    if compression in (1, 2):  # runs, which Pillow takes apart in Python
-        return _Decoded(_by_opencv(data))
-    samples, info = _read_by_pillow(data, "BMP")
-    return _Decoded(samples, dots_per_inch=info.get("dpi"))
+    palette = bmp.palette_of(data)
+    if bmp.compression(data) in bmp.RUNS:  # which Pillow takes apart in Python
+        return _Decoded(_by_opencv(data), coding=Coding(palette=palette))
+    samples, info = _read_by_pillow(bmp.with_true_palette(data), "BMP")
+    if samples.ndim == 2 and palette is not None:  # it is all the grays that there are
+        palette = gray_levels(1) if len(palette) == 2 else None
+    return _Decoded(samples, dots_per_inch=info.get("dpi"), coding=Coding(palette=palette))
 
 
 def _decode_tiff(data: bytes) -> _Decoded:
     head = tiff.read_head(data)
     profile = head.directory.get(tiff.PROFILE)
     if head.needs_gray_views:
-        views = [_by_opencv(view) for view in tiff.gray_views(data, head)]
-        # Side by side they are gray and alpha; as planes, one behind the other.
+        views = [_gray_view(view, head.bits) for view in tiff.gray_views(data, head)]
+        # As planes, one behind the other; else side by side.
         planes: NDArray[Any] = np.stack(views, axis=-1)
-        samples = _with_true_alpha(planes if head.is_planar else planes.reshape(head.height, -1, 2), head)
+        if not head.is_planar:
+            planes = tiff.without_differences(planes.reshape(head.height, head.width, head.samples), head)
+        samples = _with_true_alpha(planes, head)
     elif head.bits == 16:
         samples = _with_true_alpha(_by_opencv(data), head)
     else:
         samples, _ = _read_by_pillow(data, "TIFF")
     # Both libraries turn it, but not the views.
     is_upright = not head.needs_gray_views
-    return _Decoded(samples, read_exif(data), profile.data if profile else None, is_upright=is_upright)
+    coding = Coding(is_lossless=not head.is_lossy, palette=tiff.palette_of(head))
+    left_out = left_out_of_exif(data, is_tiff=True)
+    if len(head.extra) > (head.alpha is not None):
+        left_out.add("extra-samples")
+    return _Decoded(
+        samples,
+        read_exif(data),
+        profile.data if profile else None,
+        is_upright=is_upright,
+        coding=coding,
+        xmp=head.directory[tiff.XMP].data if tiff.XMP in head.directory else None,
+        iptc=tiff.iptc_of(head.directory),
+        left_out=frozenset(left_out),
+    )
 
 
 def _with_true_alpha(samples: Samples, head: tiff.TiffHead) -> Samples:
     """As Pillow does it for 8 bits: white is the highest level, colours are not multiplied by alpha."""
+    channels: NDArray[Any] = samples if samples.ndim == 3 else samples[..., None]
     if head.photometric == tiff.MIN_IS_WHITE:
-        gray = samples if head.samples == 1 else samples[..., 0]
-        np.bitwise_not(gray, out=gray)
-    if head.has_extra:
-        if head.extra == tiff.ASSOCIATED_ALPHA:
-            return _unmultiply(samples)
-        if head.extra == 0:  # not said what it means
-            return samples[..., :-1]
-    return samples
+        np.bitwise_not(channels[..., 0], out=channels[..., 0])
+    colours = channels[..., : head.samples - len(head.extra)]
+    if head.alpha is None:
+        return colours
+    with_alpha: NDArray[Any] = np.concatenate([colours, channels[..., head.alpha, None]], axis=-1)
+    return _unmultiply(with_alpha) if head.is_multiplied else with_alpha
+
+
+def _gray_view(view: bytes, bits: int) -> Samples:
+    return _by_opencv(view) if bits == 16 else _read_by_pillow(view, "TIFF")[0]
 
 
 def _unmultiply(samples: Samples) -> Samples:

@@ -7,7 +7,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from derain.captions import Captions, iptc_in_photoshop
 from derain.errors import CorruptImageError, UnsupportedFormatError
+from derain.palette import Indexed, Palette, gray_levels, pack_bits
+from derain.raw import refuse_raw_tiff
 from derain.tags import (
     LONG,
     SHORT,
@@ -22,13 +25,17 @@ from derain.tags import (
     whole,
 )
 
+Samples = NDArray[np.uint8] | NDArray[np.uint16]
+
 SIGNATURES = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 
 SUBFILE, WIDTH, HEIGHT, BITS, COMPRESSION, PHOTOMETRIC = 254, 256, 257, 258, 259, 262
 STRIP_OFFSETS, SAMPLES, ROWS_PER_STRIP, STRIP_BYTES = 273, 277, 278, 279
+COLOUR_MAP = 320
 X_RESOLUTION, Y_RESOLUTION, PLANAR, RESOLUTION_UNIT, PREDICTOR = 282, 283, 284, 296, 317
 TILE_WIDTH, TILE_LENGTH, TILE_OFFSETS, TILE_BYTES = 322, 323, 324, 325
 EXTRA_SAMPLES, SAMPLE_FORMAT, PROFILE = 338, 339, 34675
+XMP, IPTC, PHOTOSHOP = 700, 33723, 34377
 _FILL_ORDER, _JPEG_TABLES = 266, 347
 
 MIN_IS_WHITE, MIN_IS_BLACK, RGB, PALETTE, YCBCR = 0, 1, 2, 3, 6
@@ -41,12 +48,33 @@ _PHOTOMETRIC_NAMES = {
     8: "L*a*b*",
     9: "L*a*b*",
     10: "L*a*b*",
-    32803: "a raw sensor picture",
     32844: "LogLuv",
     32845: "LogLuv",
-    34892: "a raw sensor picture",
+}
+# What libtiff reads here: Pillow's pictures of 8 bits, and OpenCV's of 16.
+_DECODED = {
+    8: {1, 2, 3, 4, 5, 6, 7, 8, 32771, 32773, 32809, 32946, 34925, 50000},
+    16: {1, 5, 8, 32773, 32946},
+}
+_JPEGS = (6, 7)
+_COMPRESSION_NAMES = {
+    7: "JPEG",
+    33003: "JPEG 2000",
+    33005: "JPEG 2000",
+    34661: "JBIG",
+    34712: "JPEG 2000",
+    34887: "LERC",
+    34925: "LZMA",
+    34933: "PNG",
+    34934: "JPEG XR",
+    50000: "Zstandard",
+    50001: "WebP",
+    50002: "JPEG XL",
+    52546: "JPEG XL",
 }
 _SAMPLE_FORMATS = {2: "signed numbers", 3: "floating point", 5: "complex numbers", 6: "complex numbers"}
+
+_MOST_EXTRA = 5  # samples beyond the colours: alpha, spot colours, masks
 
 # Tiles may be larger than the picture; decoders make room for a whole one.
 _USUAL_TILE_PIXELS = 2048 * 2048
@@ -63,7 +91,7 @@ class TiffHead:
     samples: int
     bits: int
     is_planar: bool
-    extra: int | None  # what a sample beyond gray or RGB means
+    extra: tuple[int, ...]  # what each sample beyond gray or RGB means
     directory: Directory
 
     @property
@@ -72,19 +100,34 @@ class TiffHead:
 
     @property
     def needs_gray_views(self) -> bool:
-        """Neither Pillow nor OpenCV reads deep planes, nor gray with alpha in planes or deep."""
-        is_gray_alpha = self.is_gray and self.samples == 2
-        return (self.is_planar or is_gray_alpha) and (self.bits == 16 or (self.is_planar and self.is_gray))
+        """Neither Pillow nor OpenCV reads deep planes, planes with more than colours in them, gray with a
+        deep alpha, or several samples beyond the colours."""
+        if self.is_planar:
+            return self.bits == 16 or bool(self.extra)
+        return len(self.extra) > 1 or (self.is_gray and self.samples == 2 and self.bits == 16)
 
     @property
-    def has_extra(self) -> bool:
-        return self.samples in (2, 4)
+    def is_lossy(self) -> bool:
+        return _one(self.directory, COMPRESSION, 1) in _JPEGS
+
+    @property
+    def alpha(self) -> int | None:
+        """Which of the samples is alpha."""
+        alphas = [at for at, kind in enumerate(self.extra) if kind in (ASSOCIATED_ALPHA, UNASSOCIATED_ALPHA)]
+        return self.samples - len(self.extra) + alphas[0] if alphas else None
+
+    @property
+    def is_multiplied(self) -> bool:
+        """The colours by alpha."""
+        at = self.alpha
+        return at is not None and self.extra[at - self.samples] == ASSOCIATED_ALPHA
 
 
 def read_head(data: bytes) -> TiffHead:
     """Raises CorruptImageError, or UnsupportedFormatError for what would not come back as it is."""
     file = TagFile(data)
     directory, following = file.directory(file.first)
+    refuse_raw_tiff(file, directory, following)
     width, height = (_one(directory, tag, 0) for tag in (WIDTH, HEIGHT))
     if not width or not height:
         raise CorruptImageError(f"the TIFF picture's header is damaged: it is {width} x {height}")
@@ -100,11 +143,9 @@ def read_head(data: bytes) -> TiffHead:
     if unlike := sorted({found for found in formats if found in _SAMPLE_FORMATS}):
         kind = _SAMPLE_FORMATS[unlike[0]]
         raise UnsupportedFormatError(f"{kind} in TIFF: whole numbers of 8 or 16 bits are supported")
-    is_gray = photometric in (MIN_IS_WHITE, MIN_IS_BLACK)
-    allowed_samples = (1, 2) if is_gray else (1,) if photometric == PALETTE else (3,)
-    if photometric == RGB:
-        allowed_samples = (3, 4)
-    if samples not in allowed_samples:
+    colours = 3 if photometric in (RGB, YCBCR) else 1
+    has_more = photometric in (MIN_IS_WHITE, MIN_IS_BLACK, RGB)
+    if not colours <= samples <= colours + (_MOST_EXTRA if has_more else 0):
         raise UnsupportedFormatError(
             f"a TIFF of {samples} samples a pixel is not supported: gray and RGB are"
         )
@@ -116,6 +157,8 @@ def read_head(data: bytes) -> TiffHead:
     if len(set(bits)) != 1 or bits[0] not in allowed_bits:
         given = "-".join(map(str, dict.fromkeys(bits)))
         raise UnsupportedFormatError(f"a TIFF of {given} bits a sample is not supported: 8 and 16 are")
+    _check_compression(_one(directory, COMPRESSION, 1), bits[0])
+    meant = [*extra, *[0] * samples]  # not said what the rest means
     head = TiffHead(
         width,
         height,
@@ -123,11 +166,30 @@ def read_head(data: bytes) -> TiffHead:
         samples,
         bits[0],
         _one(directory, PLANAR, 1) == 2 and samples > 1,
-        extra[0] if extra else None,
+        tuple(meant[: samples - colours]),
         directory,
     )
     _check_parts(head)
     return head
+
+
+def iptc_of(directory: Directory) -> bytes | None:
+    """Its datasets, from their own tag or among what Photoshop has written."""
+    if IPTC not in directory:
+        return iptc_in_photoshop(directory[PHOTOSHOP].data) if PHOTOSHOP in directory else None
+    field = directory[IPTC]
+    # Many writers say that it is numbers; then they seem to stand in the order of the file.
+    return field.data if field.data[:1] == b"\x1c" else field.swapped()
+
+
+def palette_of(head: TiffHead) -> Palette | None:
+    """All that the pixels can be; None where that is more than a palette."""
+    if head.is_gray and head.bits < 8:
+        return gray_levels(head.bits)
+    table = np.array(numbers(head.directory, COLOUR_MAP), np.uint16)
+    if head.photometric != PALETTE or table.size != 3 * 2**head.bits:
+        return None
+    return (table >> 8).astype(np.uint8).reshape(3, -1).T
 
 
 def _refuse_pages(file: TagFile, following: int) -> None:
@@ -139,6 +201,14 @@ def _refuse_pages(file: TagFile, following: int) -> None:
         if directory and not _one(directory, SUBFILE, 0) & 0b101:
             break
     raise UnsupportedFormatError("several frames or pages: send them one by one as still pictures")
+
+
+def _check_compression(compression: int, bits: int) -> None:
+    depth = 16 if bits == 16 else 8
+    if compression not in _DECODED[depth]:
+        name = _COMPRESSION_NAMES.get(compression, f"compression {compression}")
+        where = "TIFF of 16 bits a sample" if compression in _DECODED[8] else "TIFF"
+        raise UnsupportedFormatError(f"{name} in {where} is not supported: save it as LZW, ZIP or without")
 
 
 def _check_parts(head: TiffHead) -> None:
@@ -170,7 +240,8 @@ def _few(directory: Directory, tag: int, default: list[int]) -> list[int]:
 def gray_views(data: bytes, head: TiffHead) -> list[bytes]:
     """A picture that no reader at hand can read, as gray ones that they can.
 
-    Of planes, each is one; gray and alpha side by side are one of twice the width.
+    Of planes, each is one; samples side by side are one of so many times the width, in which
+    `without_differences` has still to undo the predictor.
     Raises UnsupportedFormatError where that does not hold.
     """
     tags = TagFile(data)
@@ -179,16 +250,18 @@ def gray_views(data: bytes, head: TiffHead) -> list[bytes]:
     copied = (HEIGHT, COMPRESSION, _FILL_ORDER, ROWS_PER_STRIP, PREDICTOR, TILE_LENGTH, _JPEG_TABLES)
     views = head.samples if head.is_planar else 1
     scale = 1 if head.is_planar else head.samples
-    if scale > 1 and _one(head.directory, PREDICTOR, 1) != 1:
-        raise UnsupportedFormatError(
-            "16-bit gray with alpha and a predictor is not supported in TIFF: save it without, or as PNG"
-        )
+    if scale > 1 and _one(head.directory, PREDICTOR, 1) not in (1, _HORIZONTAL):
+        raise UnsupportedFormatError("a TIFF with a predictor for floating point is not supported")
+    if scale > 1 and _one(head.directory, COMPRESSION, 1) in _JPEGS:
+        raise UnsupportedFormatError(f"JPEG of {head.samples} samples a pixel in TIFF is not supported")
     shared = {tag: head.directory[tag] for tag in copied if tag in head.directory}
     shared |= {
         BITS: whole(SHORT, head.bits),
         PHOTOMETRIC: whole(SHORT, MIN_IS_BLACK),
         SAMPLES: whole(SHORT, 1),
     }
+    if scale > 1:
+        shared.pop(PREDICTOR, None)
     for tag in (WIDTH, TILE_WIDTH):
         if tag in head.directory:
             shared[tag] = whole(LONG, scale * _one(head.directory, tag, 0))
@@ -207,26 +280,40 @@ def gray_views(data: bytes, head: TiffHead) -> list[bytes]:
     ]
 
 
+def without_differences(samples: Samples, head: TiffHead) -> Samples:
+    """The picture (height, width, samples) of a view in which those of a pixel are side by side."""
+    if _one(head.directory, PREDICTOR, 1) == _HORIZONTAL:
+        step = _one(head.directory, TILE_WIDTH, head.width)
+        for start in range(0, head.width, step):
+            part = samples[:, start : start + step]
+            np.cumsum(part, axis=1, dtype=samples.dtype, out=part)
+    return samples
+
+
 _STRIP_BYTES = 2**20
 _DEFLATE, _HORIZONTAL = 8, 2
+_DRAWN_LEVEL = 6  # of zlib
 
 
 def write_tiff(
-    samples: NDArray[np.uint8] | NDArray[np.uint16],
+    samples: Samples | Indexed,
     profile: bytes | None,
     exif: tuple[Directory, Directory, Directory],
     dots_per_inch: tuple[float, float] | None,
+    captions: Captions,
+    is_drawn: bool = False,
 ) -> bytes:
     """Samples (height, width, channels) of 8 or 16 bits, as gray, gray with alpha, RGB or RGB with alpha.
 
     Written here because OpenCV writes no tags, and Pillow no RGB of 16 bits.
     """
-    height, width, channels = samples.shape
-    rows = max(1, _STRIP_BYTES // samples[0].nbytes)
-    has_predictor = not (channels == 2 and samples.dtype == np.uint16)  # see `gray_views`
+    pixels = samples.indices if isinstance(samples, Indexed) else samples
+    height, width = pixels.shape[:2]
+    rows = max(1, _STRIP_BYTES // pixels[0].nbytes)
+    has_predictor = not is_drawn and not isinstance(samples, Indexed)
     parts = [b""]  # the header, once it is known where the directory is
     offsets, sizes, end = [], [], 8
-    for strip in _strips(samples, rows, has_predictor):
+    for strip in _strips(samples, rows, has_predictor, is_drawn):
         offsets.append(end)
         sizes.append(len(strip))
         parts.append(strip + b"\0" * (len(strip) % 2))
@@ -239,34 +326,53 @@ def write_tiff(
             Y_RESOLUTION: rational(dots_per_inch[1]),
             RESOLUTION_UNIT: whole(SHORT, 2),
         }
-    fields |= main | {
+    fields |= main | _kind_of(samples)
+    fields |= {
         WIDTH: whole(LONG, width),
         HEIGHT: whole(LONG, height),
-        BITS: whole(SHORT, *[8 * samples.dtype.itemsize] * channels),
         COMPRESSION: whole(SHORT, _DEFLATE),
-        PHOTOMETRIC: whole(SHORT, RGB if channels > 2 else MIN_IS_BLACK),
         STRIP_OFFSETS: whole(LONG, *offsets),
-        SAMPLES: whole(SHORT, channels),
         ROWS_PER_STRIP: whole(LONG, rows),
         STRIP_BYTES: whole(LONG, *sizes),
         PLANAR: whole(SHORT, 1),
         PREDICTOR: whole(SHORT, _HORIZONTAL if has_predictor else 1),
     }
-    if channels in (2, 4):
-        fields[EXTRA_SAMPLES] = whole(SHORT, UNASSOCIATED_ALPHA)
-    if profile:
-        fields[PROFILE] = Field(7, len(profile), profile)
+    blocks = {PROFILE: (7, profile), XMP: (1, captions.xmp), IPTC: (7, captions.iptc)}
+    fields |= {tag: Field(kind, len(block), block) for tag, (kind, block) in blocks.items() if block}
     parts[0] = header(end)
     return b"".join([*parts, pack_tree(fields, camera, interoperability, end)])
 
 
-def _strips(
-    samples: NDArray[np.uint8] | NDArray[np.uint16], rows: int, has_predictor: bool
-) -> Iterator[bytes]:
-    for start in range(0, samples.shape[0], rows):
-        strip = samples[start : start + rows].copy()
+def _kind_of(samples: Samples | Indexed) -> Directory:
+    """What the samples are."""
+    if isinstance(samples, Indexed):
+        kind = {BITS: whole(SHORT, samples.bits), SAMPLES: whole(SHORT, 1)}
+        if samples.is_gray:
+            return kind | {PHOTOMETRIC: whole(SHORT, MIN_IS_BLACK)}
+        table = np.zeros((2**samples.bits, 3), np.uint16)
+        table[: len(samples.palette)] = samples.palette.astype(np.uint16) * 257
+        return kind | {
+            PHOTOMETRIC: whole(SHORT, PALETTE),
+            COLOUR_MAP: whole(SHORT, *table.T.ravel().tolist()),
+        }
+    channels = samples.shape[2]
+    kind = {
+        BITS: whole(SHORT, *[8 * samples.dtype.itemsize] * channels),
+        PHOTOMETRIC: whole(SHORT, RGB if channels > 2 else MIN_IS_BLACK),
+        SAMPLES: whole(SHORT, channels),
+    }
+    return kind | {EXTRA_SAMPLES: whole(SHORT, UNASSOCIATED_ALPHA)} if channels in (2, 4) else kind
+
+
+def _strips(samples: Samples | Indexed, rows: int, has_predictor: bool, is_drawn: bool) -> Iterator[bytes]:
+    pixels = samples.indices if isinstance(samples, Indexed) else samples
+    for start in range(0, len(pixels), rows):
+        strip: Samples = pixels[start : start + rows].copy()
+        if isinstance(samples, Indexed):
+            strip = pack_bits(samples.indices[start : start + rows], samples.bits)
         if has_predictor:
-            strip[:, 1:] -= samples[start : start + rows, :-1]
-        packer = zlib.compressobj(1, zlib.DEFLATED, 15, 9, zlib.Z_RLE)
-        little = strip.astype("<u2" if samples.dtype == np.uint16 else "u1", copy=False)
+            strip[:, 1:] -= pixels[start : start + rows, :-1]
+        quickly = zlib.compressobj(1, zlib.DEFLATED, 15, 9, zlib.Z_RLE)
+        packer = zlib.compressobj(_DRAWN_LEVEL, zlib.DEFLATED, 15, 9) if is_drawn else quickly
+        little = strip.astype("<u2" if pixels.dtype == np.uint16 else "u1", copy=False)
         yield packer.compress(little.tobytes()) + packer.flush()

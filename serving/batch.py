@@ -97,11 +97,18 @@ class Batches:
             else:
                 if not name.lower().endswith(derained.format.suffixes):
                     name = PurePosixPath(name).stem + derained.format.suffixes[0]
+                summary: dict[str, str | int] = {
+                    "file": file.name,
+                    "status": HTTPStatus.OK.value,
+                    "model": derained.model,
+                }
+                if derained.dropped:
+                    summary["dropped"] = ", ".join(derained.dropped)
                 yield Part(
                     _untaken(name, taken),
                     derained.format.media_type,
                     derained.data,
-                    {"file": file.name, "status": HTTPStatus.OK.value, "model": derained.model},
+                    summary,
                 )
 
 

@@ -155,6 +155,7 @@ ANSWER_HEADERS = _headers(
     Server_Timing="Milliseconds in queue, decode, infer, look and encode.",
     X_Derain_Model="The model that did it.",
     X_Derain_Slacking="Probability, 0 to 1, that rain was left in the picture.",
+    Derain_Dropped="What the file held and the answer does not: gain-map, gps, video ...; absent if nothing.",
     ETag="Of the answer's bytes.",
 )
 

@@ -24,8 +24,12 @@ class Parameters(BaseModel):
         description="Of the answer, whatever Accept says; jpg and tif do as well.",
         json_schema_extra={"enum": list(_WRITABLE), "example": "png"},
     )
-    quality: int | None = Field(None, ge=1, le=100, description="Of JPEG, WebP and AVIF; the default is 95.")
-    lossless: bool = Field(False, description="WebP without loss; PNG, TIFF and BMP are so in any case.")
+    quality: int | None = Field(
+        None, ge=1, le=100, description="Of JPEG, WebP and AVIF; else about that of the file."
+    )
+    lossless: bool = Field(
+        False, description="WebP and AVIF without loss; PNG, TIFF and BMP are so in any case."
+    )
     strength: float = Field(
         1.0, ge=0, le=1, allow_inf_nan=False, description="0 is the picture that came, 1 the derained one."
     )

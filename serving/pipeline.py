@@ -18,8 +18,8 @@ from threading import Event
 
 from derain.engine import Engine
 from derain.formats import ImageFormat, check_size, check_writable
-from derain.header import Header, read_header
-from derain.photo import Photo, decode_photo, derain_photo, encode_photo, to_8_bits
+from derain.header import Header, check_target, read_header
+from derain.photo import Photo, decode_photo, derain_photo, dropped, encode_photo, to_8_bits, work_bytes
 from derain.slacking import Look, look, rain_layer
 from serving.exchange import Exchange
 from serving.metrics import (
@@ -58,6 +58,7 @@ class Derained:
     format: ImageFormat
     model: str
     look: Look | None
+    dropped: tuple[str, ...] = ()  # what the file held and the answer does not
 
     def headers(self, exchange: Exchange) -> dict[str, str]:
         """Of the answer, but for its length."""
@@ -69,6 +70,8 @@ class Derained:
             "x-derain-model": self.model,
             "etag": self.etag,
         }
+        if self.dropped:
+            headers["derain-dropped"] = ", ".join(self.dropped)
         if self.look is not None:
             headers["x-derain-slacking"] = f"{self.look.slacking:.2f}"
         return headers
@@ -78,7 +81,7 @@ class Pipeline:
     def __init__(self, models: Models, settings: Settings) -> None:
         self.models = models
         self.settings = settings
-        self._turns = Turns(settings.in_work, settings.queue, settings.queue_pixels)
+        self._turns = Turns(settings.in_work, settings.queue, settings.queue_pixels, settings.work_bytes)
         self._numbers = count()
         self._threads = ThreadPoolExecutor(settings.in_work, thread_name_prefix="derain-picture")
         self._encoders = ThreadPoolExecutor(settings.in_work, thread_name_prefix="derain-encode")
@@ -97,6 +100,7 @@ class Pipeline:
         target = request.parameters.target or choose_format(request.accept, header.format)
         check_size(header.width, header.height, target)
         check_writable(target, request.parameters.lossless)
+        check_target(header.code_points, target)
         self.models.get(request.parameters.model)
         exchange.facts |= {
             "format": header.format.name,
@@ -115,7 +119,7 @@ class Pipeline:
         try:
             async with asyncio.timeout(self.settings.timeout_s):
                 with _measured("queue", exchange):
-                    await self._turns.wait(header.width * header.height)
+                    await self._turns.wait(header.pixels, work_bytes(header))
                 return await self._work(data, header, target, request, exchange)
         except TimeoutError as error:
             raise DeadlineError(f"not done within {self.settings.timeout_s:g} s") from error
@@ -131,7 +135,7 @@ class Pipeline:
         work = asyncio.get_running_loop().run_in_executor(self._threads, job)
 
         def end_turn(done: asyncio.Future[Derained]) -> None:
-            self._turns.end(header.width * header.height, time.monotonic() - started)
+            self._turns.end(header.pixels, time.monotonic() - started, work_bytes(header))
             if not done.cancelled():
                 done.exception()  # seen, should nobody be waiting for it any more
 
@@ -168,7 +172,10 @@ class Pipeline:
                 looked, (encoded, etag) = None, encode()
         PIXELS.labels(name).inc(header.width * header.height)
         exchange.facts["model"] = name
-        return Derained(encoded, etag, target, name, looked)
+        left_out = dropped(photo, target, parameters.metadata == "keep")
+        if left_out:
+            exchange.facts["dropped"] = list(left_out)
+        return Derained(encoded, etag, target, name, looked, left_out)
 
     @staticmethod
     def _encode(

@@ -6,9 +6,11 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-from derain.engine import Provider, usable_cores
+from derain.engine import Provider, usable_cores, usable_memory
 from derain.registry import DEFAULT_MODELS
 from serving.cors import read_origins
+
+_SHARE_OF_MEMORY = 0.6
 
 
 class Settings(BaseSettings):
@@ -25,9 +27,12 @@ class Settings(BaseSettings):
     workers: int = Field(1, ge=1, description="processes that serve, each with models and limits of its own")
 
     max_bytes: int = Field(100_000_000, ge=1, description="largest upload")
-    max_pixels: int = Field(50_000_000, ge=1, description="largest picture, width times height")
+    max_pixels: int = Field(65_000_000, ge=1, description="largest picture, width times height")
     max_files: int = Field(32, ge=1, description="most pictures of one batch")
     parallel: int | None = Field(None, ge=1, description="pictures in work at once")
+    parallel_bytes: int | None = Field(
+        None, ge=1, description="memory of pictures in work together; others wait, larger ones get 413"
+    )
     queue: int = Field(32, ge=0, description="pictures that may wait; beyond it callers get 429")
     queue_pixels: int = Field(
         200_000_000, ge=0, description="pixels that may wait; beyond it callers get 429"
@@ -79,6 +84,11 @@ class Settings(BaseSettings):
     def in_work(self) -> int:
         """Pictures in work at once: as many as there are cores, so that none of them idles."""
         return self.parallel or self.threads or usable_cores()
+
+    @property
+    def work_bytes(self) -> int:
+        """For pictures in work, together. Tiles may have a quarter of the memory; the rest is the process."""
+        return self.parallel_bytes or int(usable_memory() * _SHARE_OF_MEMORY) // self.workers
 
 
 def settings_or_exit() -> Settings:

@@ -6,6 +6,7 @@ import math
 import time
 from dataclasses import dataclass, field
 
+from derain.errors import ImageTooLargeError
 from serving.metrics import QUEUE_PICTURES, QUEUE_PIXELS, WORK_PICTURES, WORK_PIXELS
 from serving.problems import BusyError
 
@@ -22,18 +23,21 @@ _MEMORY = 0.8  # share of the former estimate that stays when a picture is done
 class _Waiting:
     due_s: float
     number: int  # who came first, where all else is equal
-    pixels: int = field(compare=False)
+    size_bytes: int = field(compare=False)
     turn: "asyncio.Future[None]" = field(compare=False)
 
 
 class Turns:
-    """At most `parallel` pictures in work, `queue` pictures and `queue_pixels` pixels waiting.
+    """At most `parallel` pictures of `work_bytes` together in work, `queue` pictures and `queue_pixels`
+    pixels waiting.
 
     Of one event loop. A picture larger than all that may wait is let in while nobody waits.
     """
 
-    def __init__(self, parallel: int, queue: int, queue_pixels: int) -> None:
+    def __init__(self, parallel: int, queue: int, queue_pixels: int, work_bytes: int) -> None:
         self._free = parallel
+        self._free_bytes = work_bytes
+        self._work_bytes = work_bytes
         self._parallel = parallel
         self._queue = queue
         self._queue_pixels = queue_pixels
@@ -43,27 +47,33 @@ class Turns:
         self._count = 0
         self._pixels_per_s = _FIRST_GUESS_PIXELS_PER_S
 
-    async def wait(self, pixels: int) -> None:
-        """Until it is the picture's turn; raises BusyError at once where too many wait already.
+    async def wait(self, pixels: int, size_bytes: int = 0) -> None:
+        """Until it is the picture's turn; raises BusyError at once where too many wait already, and
+        ImageTooLargeError where it alone takes more than all may have.
 
         Cancelled, it leaves the queue. Every turn that was given must be ended.
         """
-        if not self._free or self._waiting:
-            await self._queue_up(pixels)
+        if size_bytes > self._work_bytes:
+            raise ImageTooLargeError(
+                f"{pixels / 1e6:.0f} megapixels of this kind take about {size_bytes / 1e6:,.0f} MB of "
+                f"memory: at most {self._work_bytes / 1e6:,.0f} MB are there"
+            )
+        if self._waiting or not self._has_room(size_bytes):
+            await self._queue_up(pixels, size_bytes)
         else:
-            self._free -= 1
+            self._take(size_bytes)
         self._in_work_pixels += pixels
         WORK_PICTURES.inc()
         WORK_PIXELS.inc(pixels)
 
-    def end(self, pixels: int, worked_s: float) -> None:
+    def end(self, pixels: int, worked_s: float, size_bytes: int = 0) -> None:
         """Of a picture whose turn it was: the next one's begins."""
         WORK_PICTURES.dec()
         WORK_PIXELS.dec(pixels)
         self._in_work_pixels -= pixels
         rate = self._parallel * pixels / max(worked_s, 1e-3)
         self._pixels_per_s = _MEMORY * self._pixels_per_s + (1 - _MEMORY) * rate
-        self._free += 1
+        self._take(-size_bytes, -1)
         self._next()
 
     @property
@@ -74,7 +84,14 @@ class Turns:
         """About how long somebody who comes now would have to wait."""
         return (self._waiting_pixels + self._in_work_pixels / 2) / self._pixels_per_s
 
-    async def _queue_up(self, pixels: int) -> None:
+    def _has_room(self, size_bytes: int) -> bool:
+        return self._free > 0 and size_bytes <= self._free_bytes
+
+    def _take(self, size_bytes: int, turns: int = 1) -> None:
+        self._free -= turns
+        self._free_bytes -= size_bytes
+
+    async def _queue_up(self, pixels: int, size_bytes: int) -> None:
         too_many = len(self._waiting) >= self._queue
         too_large = bool(self._waiting) and self._waiting_pixels + pixels > self._queue_pixels
         if too_many or too_large:
@@ -86,13 +103,13 @@ class Turns:
         self._count += 1
         turn = asyncio.get_running_loop().create_future()
         due_s = time.monotonic() + pixels * _PATIENCE_S
-        heapq.heappush(self._waiting, _Waiting(due_s, self._count, pixels, turn))
+        heapq.heappush(self._waiting, _Waiting(due_s, self._count, size_bytes, turn))
         self._count_waiting(1, pixels)
         try:
             await turn
         except asyncio.CancelledError:
             if not turn.cancelled():  # it was given the turn in the same moment
-                self._free += 1
+                self._take(-size_bytes, -1)
             self._waiting = [other for other in self._waiting if other.turn is not turn]
             heapq.heapify(self._waiting)
             self._next()
@@ -106,8 +123,9 @@ class Turns:
         QUEUE_PIXELS.inc(pixels)
 
     def _next(self) -> None:
-        while self._free and self._waiting:
-            turn = heapq.heappop(self._waiting).turn
-            if not turn.done():  # else it was cancelled a moment ago
-                self._free -= 1
-                turn.set_result(None)
+        """The first one waits for room, and all others behind it: small ones would keep it out for ever."""
+        while self._waiting and self._has_room(self._waiting[0].size_bytes):
+            first = heapq.heappop(self._waiting)
+            if not first.turn.done():  # else it was cancelled a moment ago
+                self._take(first.size_bytes)
+                first.turn.set_result(None)

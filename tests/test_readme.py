@@ -59,7 +59,13 @@ def test_the_settings_table_has_the_defaults(variable: str) -> None:
     (shown,) = re.findall(rf"^\| `DERAIN_{variable}` \| `?(.+?)`? \|", README, flags=re.MULTILINE)
     default = Settings.model_fields[variable.lower()].default
     if default is None:
-        depends = variable in ("THREADS", "TILE_PIXELS", "TILE_BATCH", "PARALLEL")  # on the machine
+        depends = variable in (
+            "THREADS",
+            "TILE_PIXELS",
+            "TILE_BATCH",
+            "PARALLEL",
+            "PARALLEL_BYTES",
+        )  # on the machine
         assert depends != (shown == "none")
     elif isinstance(default, Path):
         assert ROOT / shown == default

@@ -4,6 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from derain.errors import ImageTooLargeError
 from serving.problems import BusyError
 from serving.turns import Turns
 
@@ -20,7 +21,7 @@ async def settle() -> None:
 
 def test_pictures_of_one_size_go_in_the_order_they_came() -> None:
     async def scene() -> list[str]:
-        turns, order = Turns(1, 10, 10**9), list[str]()
+        turns, order = Turns(1, 10, 10**9, 10**12), list[str]()
         await turns.wait(100)
         waiting = [asyncio.create_task(begin(turns, 100, order, name)) for name in "abc"]
         for _ in waiting:
@@ -34,7 +35,7 @@ def test_pictures_of_one_size_go_in_the_order_they_came() -> None:
 
 def test_a_small_picture_overtakes_a_large_one() -> None:
     async def scene() -> list[str]:
-        turns, order = Turns(1, 10, 10**9), list[str]()
+        turns, order = Turns(1, 10, 10**9, 10**12), list[str]()
         await turns.wait(100)
         waiting = [
             asyncio.create_task(begin(turns, pixels, order, name))
@@ -53,7 +54,7 @@ def test_a_large_picture_does_not_wait_for_ever() -> None:
     """It comes before small ones that arrive later than its size is worth."""
 
     async def scene() -> list[str]:
-        turns, order = Turns(1, 10, 10**9), list[str]()
+        turns, order = Turns(1, 10, 10**9, 10**12), list[str]()
         await turns.wait(100)
         large = asyncio.create_task(begin(turns, 20_000, order, "large"))  # worth 20 ms
         await asyncio.sleep(0.05)
@@ -81,7 +82,7 @@ def test_the_queue_is_bounded_by_pictures_and_pixels(
     limits: tuple[int, int], pixels: list[int], waits: list[bool]
 ) -> None:
     async def scene() -> list[bool]:
-        turns = Turns(1, *limits)
+        turns = Turns(1, *limits, 10**12)
         await turns.wait(1)
         tasks = []
         for count in pixels:
@@ -99,7 +100,7 @@ def test_the_queue_is_bounded_by_pictures_and_pixels(
 
 def test_a_refusal_says_when_to_come_again() -> None:
     async def scene() -> BusyError:
-        turns = Turns(1, 1, 10**9)
+        turns = Turns(1, 1, 10**9, 10**12)
         await turns.wait(1)
         waiting = asyncio.create_task(turns.wait(20_000_000))
         await settle()
@@ -113,46 +114,83 @@ def test_a_refusal_says_when_to_come_again() -> None:
     assert refused.retry_after_s in (10, 11)
 
 
+def test_pictures_in_work_have_no_more_memory_than_there_is() -> None:
+    """A large one begins when those before it are done, and before those that came later."""
+
+    turns = Turns(4, 10, 10**9, work_bytes=100)
+    order: list[str] = []
+
+    async def enter(name: str, size_bytes: int) -> None:
+        await turns.wait(1, size_bytes)
+        order.append(name)
+
+    async def scene() -> None:
+        await turns.wait(1, 60)
+        waiting = [asyncio.create_task(enter(name, size)) for name, size in (("large", 80), ("small", 30))]
+        await settle()
+        assert order == []
+        turns.end(1, 0.1, 60)
+        await settle()
+        assert order == ["large"]
+        turns.end(1, 0.1, 80)
+        await asyncio.gather(*waiting)
+
+    asyncio.run(scene())
+    assert order == ["large", "small"]
+
+
+def test_a_picture_that_takes_more_memory_than_there_is_is_refused_at_once() -> None:
+    async def scene() -> None:
+        turns = Turns(1, 10, 10**9, work_bytes=500_000_000)
+        with pytest.raises(
+            ImageTooLargeError, match=r"65 megapixels.*about 910 MB.*at most 500 MB are there"
+        ):
+            await turns.wait(65_000_000, 910_000_000)
+        await turns.wait(1, 500_000_000)  # nothing was taken
+
+    asyncio.run(scene())
+
+
 @settings(max_examples=60, deadline=None)
 @given(
     st.lists(st.tuples(st.sampled_from(["come", "end", "leave"]), st.integers(0, 5)), max_size=40),
     st.integers(1, 3),
 )
 def test_no_turn_is_lost_and_none_is_given_twice(events: list[tuple[str, int]], parallel: int) -> None:
-    """Whatever comes, ends and leaves: never more than `parallel` in work, and in the end all are free."""
+    """Whatever comes, ends and leaves: never more than `parallel` in work, nor more bytes than there are, and
+    in the end all are free."""
 
     async def scene() -> None:
-        turns = Turns(parallel, 4, 10**9)
-        tasks: list[asyncio.Task[None]] = []
-        in_work: list[asyncio.Task[None]] = []
+        turns = Turns(parallel, 4, 10**9, work_bytes=6)
+        tasks: dict[asyncio.Task[None], int] = {}  # and their bytes
+        in_work: list[int] = []
 
         def sort_out() -> None:
             for task in [task for task in tasks if task.done()]:
-                tasks.remove(task)
+                size_bytes = tasks.pop(task)
                 if not task.cancelled() and task.exception() is None:
-                    in_work.append(task)
+                    in_work.append(size_bytes)
             assert len(in_work) <= parallel
+            assert sum(in_work) <= 6
 
         for event, which in events:
             if event == "come":
-                tasks.append(asyncio.create_task(turns.wait(which)))
+                tasks[asyncio.create_task(turns.wait(which, which))] = which
             elif event == "end" and in_work:
-                in_work.pop()
-                turns.end(1, 0.1)
+                turns.end(1, 0.1, in_work.pop())
             elif event == "leave" and tasks:
-                tasks[which % len(tasks)].cancel()
+                list(tasks)[which % len(tasks)].cancel()
             if which % 2:
                 await settle()
                 sort_out()
         await settle()
         sort_out()
         while in_work:
-            in_work.pop()
-            turns.end(1, 0.1)
+            turns.end(1, 0.1, in_work.pop())
             await settle()
             sort_out()
         assert not tasks
-        for _ in range(parallel):
-            await asyncio.wait_for(turns.wait(1), 1)
+        for number in range(parallel):
+            await asyncio.wait_for(turns.wait(1, 0 if number else 6), 1)
 
     asyncio.run(scene())
