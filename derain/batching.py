@@ -5,6 +5,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from queue import SimpleQueue
 from threading import Event, Lock
 from typing import Generic, TypeVar
 
@@ -14,6 +15,7 @@ logger = logging.getLogger(__name__)
 
 Job = TypeVar("Job")  # what there is to do of one tile
 Shape = tuple[int, ...]  # height, width, and what else has to be alike in one run
+NoteProgress = Callable[[int, int], object]  # how many tiles are done, and of how many
 
 
 @dataclass(eq=False)
@@ -26,7 +28,7 @@ class _Picture(Generic[Job]):
     in_work: int = 0
     error: BaseException | None = None
     is_given_up: bool = False
-    is_over: Event = field(default_factory=Event)
+    ended: SimpleQueue[bool] = field(default_factory=SimpleQueue)  # of each tile: whether it was the last
 
 
 _Taken = list[tuple[_Picture[Job], Job]]
@@ -52,10 +54,17 @@ class Batcher(Generic[Job]):
         self._lock = Lock()
         self._pictures: list[_Picture[Job]] = []  # those with tiles that wait; it is the first one's turn
 
-    def run_all(self, jobs: Sequence[Job], shape: Shape, given_up: Event | None) -> None:
+    def run_all(
+        self,
+        jobs: Sequence[Job],
+        shape: Shape,
+        given_up: Event | None,
+        note_progress: NoteProgress = lambda done, tiles: None,
+    ) -> None:
         """Returns when all tiles of a picture are done; raises what running one of them raised.
 
-        Raises GivenUpError between two runs once `given_up` is set.
+        Raises GivenUpError between two runs once `given_up` is set. `note_progress` is called before the
+        first tile and after each, in order, by the caller's own thread: what it raises is raised here.
         """
         picture = _Picture(shape, deque(jobs), given_up)
         try:
@@ -63,7 +72,11 @@ class Batcher(Generic[Job]):
                 self._pictures.append(picture)
                 for _ in jobs:  # more calls than runs: those that find nothing do nothing
                     self._pool.submit(self._run_next)
-            picture.is_over.wait()
+            done = 0
+            note_progress(done, len(jobs))
+            while not picture.ended.get():
+                done += 1
+                note_progress(done, len(jobs))
         finally:
             with self._lock:
                 self._drop(picture)
@@ -71,6 +84,7 @@ class Batcher(Generic[Job]):
             raise picture.error
         if picture.is_given_up:
             raise GivenUpError("nobody waits for the picture any more")
+        note_progress(len(jobs), len(jobs))
 
     def close(self) -> None:
         """Returns when all that waited is done."""
@@ -123,22 +137,18 @@ class Batcher(Generic[Job]):
                 if error is not None:
                     picture.error = error
                     self._drop(picture)
-                self._end_if_over(picture)
+                picture.ended.put(not picture.waiting and not picture.in_work)
 
     def _drop_given_up(self) -> None:
         for picture in list(self._pictures):
             if picture.given_up is not None and picture.given_up.is_set():
                 picture.is_given_up = True
                 self._drop(picture)
-                self._end_if_over(picture)
+                if not picture.in_work:  # else the last of those ends it
+                    picture.ended.put(True)
 
     def _drop(self, picture: _Picture[Job]) -> None:
         """What of it still waits; what is in work is let be."""
         if picture.waiting:
             picture.waiting.clear()
             self._pictures.remove(picture)
-
-    @staticmethod
-    def _end_if_over(picture: _Picture[Job]) -> None:
-        if not picture.waiting and not picture.in_work:
-            picture.is_over.set()

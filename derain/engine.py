@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from onnxruntime.capi import onnxruntime_pybind11_state as failures
 
 from derain.arrays import AnyPicture, FloatArray, SamePicture, quantise_to
-from derain.batching import Batcher
+from derain.batching import Batcher, NoteProgress
 from derain.errors import ModelError, ProviderError
 from derain.manifest import InputContract, Overview, load_manifest
 from derain.tiling import Tile, cut, place, spread
@@ -139,11 +139,17 @@ class Engine:
             # What onnxruntime takes first it never gives back, so let that be little.
             self._release_memory()
 
-    def derain(self, picture: SamePicture, given_up: Event | None = None) -> SamePicture:
+    def derain(
+        self,
+        picture: SamePicture,
+        given_up: Event | None = None,
+        note_progress: NoteProgress = lambda done, tiles: None,
+    ) -> SamePicture:
         """The picture without rain, RGB (height, width, 3), any size from 1 x 1 up.
 
         It is of uint8 or of uint16, and comes back in as many bits. Raises GivenUpError between two
         tiles once `given_up` is set. One of no more than 64 x 64 pixels is derained by the calling thread.
+        `note_progress` is told how many tiles are done and how many there are, from 0 on.
         """
         is_known = picture.dtype in (np.uint8, np.uint16)
         if not is_known or picture.ndim != 3 or picture.shape[2] != 3 or not picture.size:
@@ -161,10 +167,12 @@ class Engine:
             # The tiles write to separate parts of the result.
             jobs = [_Job(padded, tile, derained, overview) for tile in tiles]
             if len(jobs) == self.tile_batch == 1 and rows * columns <= _SMALL_PIXELS:
+                note_progress(0, 1)
                 self._run(jobs)
+                note_progress(1, 1)
             else:
                 shape = tiles[0].shape if overview is None else (*tiles[0].shape, *overview.shape[1:])
-                self._batcher.run_all(jobs, shape, given_up)
+                self._batcher.run_all(jobs, shape, given_up, note_progress)
         return cast(SamePicture, np.ascontiguousarray(derained[:height, :width]))
 
     def close(self) -> None:

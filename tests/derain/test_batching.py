@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
-from threading import Event
+from threading import Event, get_ident
 
 import numpy as np
 import onnx
@@ -249,6 +249,48 @@ def test_on_the_cpu_nothing_is_batched_unless_asked_for(model: Path) -> None:
     engine.close()
     assert engine.tile_batch == 1
     assert runs == [1] * 40
+
+
+def test_progress_is_told_in_order_by_the_callers_own_thread() -> None:
+    batcher: Batcher[str] = Batcher(lambda jobs: None, threads=3, most_tiles=2, most_pixels=1000)
+    told: list[tuple[int, int, int]] = []
+    batcher.run_all("abcdefg", SHAPE, None, lambda done, tiles: told.append((done, tiles, get_ident())))
+    assert told == [(done, 7, get_ident()) for done in range(8)]
+    batcher.close()
+
+
+def test_what_telling_progress_raises_is_raised_to_the_caller_and_to_nobody_else() -> None:
+    class DeafError(Exception):
+        pass
+
+    def tell(done: int, tiles: int) -> None:
+        raise DeafError
+
+    with crowd() as callers:
+        deaf = callers._callers.submit(callers.batcher.run_all, "abc", SHAPE, None, tell)
+        with pytest.raises(DeafError):
+            deaf.result(LONGEST_S)
+        well = callers.send("x", "y")
+        callers.begin()
+        well.result(LONGEST_S)
+        assert callers.done == ["x", "y"]
+
+
+def test_no_more_progress_is_told_of_a_picture_that_is_given_up() -> None:
+    given_up = Event()
+    told: list[int] = []
+
+    def tell(done: int, tiles: int) -> None:
+        told.append(done)
+        if done == 2:
+            given_up.set()
+
+    batcher: Batcher[str] = Batcher(lambda jobs: time.sleep(0.01), threads=1, most_tiles=1, most_pixels=1)
+    with pytest.raises(GivenUpError):
+        batcher.run_all("abcdefgh", SHAPE, given_up, tell)
+    assert told[:3] == [0, 1, 2]
+    assert 8 not in told
+    batcher.close()
 
 
 def write_allergic_model(folder: Path) -> Path:

@@ -186,3 +186,19 @@ def test_auto_without_a_gpu_is_the_cpu(model: Path) -> None:
     if Provider.CUDA in available_providers():
         pytest.skip("this onnxruntime may find a GPU")
     assert Engine(model).provider is Provider.CPU
+
+
+def test_progress_is_that_of_the_tiles(engine: Engine) -> None:
+    told: list[tuple[int, int]] = []
+    picture = noise(120, 90)
+    derained = engine.derain(picture, note_progress=lambda done, tiles: told.append((done, tiles)))
+    tiles = told[-1][1]
+    assert tiles > 4
+    assert told == [(done, tiles) for done in range(tiles + 1)]
+    assert np.array_equal(derained, engine.derain(picture))
+
+
+def test_progress_of_a_small_picture(engine: Engine) -> None:
+    told: list[tuple[int, int]] = []
+    engine.derain(noise(8, 8), note_progress=lambda done, tiles: told.append((done, tiles)))
+    assert told == [(0, 1), (1, 1)]
