@@ -4,10 +4,12 @@ from http import HTTPStatus
 from typing import Any
 
 from derain.image import FORMATS
-from serving.batch import MULTIPART, ZIP
 from serving.batch import ROUTE as BATCH_ROUTE
+from serving.batch import ZIP
+from serving.multipart import MULTIPART
 from serving.parameters import Parameters
 from serving.problems import MEDIA_TYPE
+from serving.progress import ROUTE as PROGRESS_ROUTE
 from serving.uploads import ROUTE
 
 Description = dict[str, Any]
@@ -147,6 +149,27 @@ def _derain() -> Description:
     }
 
 
+def _progress() -> Description:
+    derain = _derain()
+    return {
+        "operationId": "derain_with_progress",
+        "summary": "Take the rain out of a picture, and tell how far it is",
+        "description": "As /v1/derain, but the answer begins at once. Its parts are JSON: the stage, queue, "
+        "decode, infer, look or encode, and in infer how many tiles are done, and of how many. The last part "
+        "is the picture with the headers it would have had, or a problem. To hang up is to cancel.",
+        "parameters": derain["parameters"],
+        "requestBody": derain["requestBody"],
+        "responses": {
+            "200": {
+                "description": "Progress, then the picture. Each part has its length.",
+                "headers": _headers(X_Request_ID=_ANSWER_HEADERS["X-Request-ID"]["description"]),
+                "content": {MULTIPART: {"schema": _BINARY}},
+            },
+            **_problems(*_FOR_UPLOADS),
+        },
+    }
+
+
 def _batch() -> Description:
     files = {"type": "array", "items": _BINARY, "minItems": 1}
     form = {"type": "object", "required": ["images"], "properties": {"images": files}}
@@ -207,6 +230,7 @@ def _paths() -> dict[str, Description]:
     )
     return {
         ROUTE: {"post": _derain()},
+        PROGRESS_ROUTE: {"post": _progress()},
         BATCH_ROUTE: {"post": _batch()},
         "/v1/models": {
             "get": _get(
@@ -262,7 +286,8 @@ TEMPLATES = [
     "/docs",
     "/docs.json",
     "/openapi.json",
-    "/example.jpg",
+    "/page/{name}",
+    "/examples/{name}",
     "/healthz",
     "/schema.json",
 ]

@@ -1,0 +1,111 @@
+"""One image and its progress: the answer begins with a word of how far it is, and ends with the image.
+
+All of it is the answer to the caller's own request. So nothing is remembered for anybody to ask after, it
+is the same with several workers, and whoever hangs up ends the work.
+"""
+
+import asyncio
+import json
+import secrets
+from dataclasses import dataclass, field
+
+from starlette.requests import Request as HttpRequest
+from starlette.types import Receive, Scope, Send
+
+from derain.errors import DerainError
+from serving.exchange import Exchange, exchange_of, reject
+from serving.multipart import MULTIPART, end_of, part_of
+from serving.parameters import read_parameters
+from serving.pipeline import Derained, Pipeline, Request
+from serving.uploads import Buffer, Limits, read_picture_bytes, unless_hung_up
+
+ROUTE = "/v1/derain/progress"
+
+
+class Progress:
+    """The route as an ASGI app: parts of JSON as the work goes on, the last one is the image or a problem."""
+
+    def __init__(self, pipeline: Pipeline, limits: Limits, buffer: Buffer) -> None:
+        self._pipeline = pipeline
+        self._limits = limits
+        self._buffer = buffer
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        http, exchange, answer = HttpRequest(scope, receive), exchange_of(scope), _Answer(send)
+        with self._buffer.share() as share:
+            try:
+                request = Request(read_parameters(http.query_params))
+                self._pipeline.models.get(request.parameters.model)
+                body = await read_picture_bytes(http, self._limits, share)
+                derained = await unless_hung_up(self._derain(body, request, exchange, answer), receive)
+                await answer.end(derained.headers(exchange), derained.data)
+            except DerainError as error:
+                problem = reject(error, exchange)
+                if answer.is_begun:
+                    await answer.end(problem.headers, problem.body)
+                else:  # then it can have a status of its own
+                    await problem.response()(scope, receive, send)
+
+    async def _derain(self, body: bytes, request: Request, exchange: Exchange, answer: "_Answer") -> Derained:
+        """Of words that come faster than they can be sent, the latest is sent."""
+        loop, heard = asyncio.get_running_loop(), asyncio.Event()
+        word = _Word("queue")
+
+        def note(stage: str, done: int, tiles: int) -> None:
+            nonlocal word
+            word = _Word(stage, done, tiles)
+            loop.call_soon_threadsafe(heard.set)
+
+        exchange.note_progress = note
+        work = asyncio.create_task(self._pipeline.derain(body, request, exchange))
+        work.add_done_callback(lambda _: heard.set())
+        try:
+            await heard.wait()
+            while not work.done():
+                heard.clear()
+                await answer.say(word)
+                await heard.wait()
+            return work.result()
+        finally:
+            work.cancel()
+            await asyncio.wait((work,))
+
+
+@dataclass(frozen=True)
+class _Word:
+    """How far an image is."""
+
+    stage: str
+    done: int = 0
+    tiles: int = 0  # none outside the network
+
+    @property
+    def body(self) -> bytes:
+        tiles = {"done": self.done, "tiles": self.tiles} if self.tiles else {}
+        return json.dumps({"stage": self.stage, **tiles}).encode()
+
+
+@dataclass
+class _Answer:
+    send: Send
+    is_begun: bool = False
+    _boundary: str = field(default_factory=lambda: secrets.token_hex(16))
+
+    async def say(self, word: _Word) -> None:
+        await self._send(part_of(self._boundary, {"content-type": "application/json"}, word.body))
+
+    async def end(self, headers: dict[str, str], data: bytes) -> None:
+        """With the last part."""
+        await self._send(part_of(self._boundary, headers, data) + end_of(self._boundary), is_last=True)
+
+    async def _send(self, data: bytes, is_last: bool = False) -> None:
+        if not self.is_begun:
+            self.is_begun = True
+            headers = {
+                "content-type": f"{MULTIPART}; boundary={self._boundary}",
+                "cache-control": "no-store",
+                "x-accel-buffering": "no",  # nginx would keep the words until there are enough of them
+            }
+            raw = [(name.encode(), value.encode()) for name, value in headers.items()]
+            await self.send({"type": "http.response.start", "status": 200, "headers": raw})
+        await self.send({"type": "http.response.body", "body": data, "more_body": not is_last})
