@@ -1,4 +1,4 @@
-"""Answers of several parts: multipart/mixed, each part with its length."""
+"""Answers in multipart/mixed; each part states its length."""
 
 from collections.abc import Mapping
 

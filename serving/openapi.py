@@ -153,15 +153,15 @@ def _progress() -> Description:
     derain = _derain()
     return {
         "operationId": "derain_with_progress",
-        "summary": "Take the rain out of a picture, and tell how far it is",
-        "description": "As /v1/derain, but the answer begins at once. Its parts are JSON: the stage, queue, "
-        "decode, infer, look or encode, and in infer how many tiles are done, and of how many. The last part "
-        "is the picture with the headers it would have had, or a problem. To hang up is to cancel.",
+        "summary": "Take the rain out of a picture, with progress reports",
+        "description": "As /v1/derain, but the answer starts at once. JSON parts report the stage (queue, "
+        "decode, infer, look, encode) and, in infer, the tiles done and their total. The last part is the "
+        "picture with the headers of /v1/derain, or a problem. A disconnect cancels the work.",
         "parameters": derain["parameters"],
         "requestBody": derain["requestBody"],
         "responses": {
             "200": {
-                "description": "Progress, then the picture. Each part has its length.",
+                "description": "Progress reports, then the picture. Each part states its length.",
                 "headers": _headers(X_Request_ID=_ANSWER_HEADERS["X-Request-ID"]["description"]),
                 "content": {MULTIPART: {"schema": _BINARY}},
             },

@@ -1,7 +1,7 @@
-"""One image and its progress: the answer begins with a word of how far it is, and ends with the image.
+"""One image with progress reports: a multipart answer that starts at once and ends with the image.
 
-All of it is the answer to the caller's own request. So nothing is remembered for anybody to ask after, it
-is the same with several workers, and whoever hangs up ends the work.
+The reports are part of the answer to the caller's own request. So the service keeps no state to ask for, other
+callers see none of it, it works with several workers and replicas, and a disconnect cancels the work.
 """
 
 import asyncio
@@ -23,7 +23,7 @@ ROUTE = "/v1/derain/progress"
 
 
 class Progress:
-    """The route as an ASGI app: parts of JSON as the work goes on, the last one is the image or a problem."""
+    """The route as an ASGI app: JSON parts report progress, the last part is the image or a problem."""
 
     def __init__(self, pipeline: Pipeline, limits: Limits, buffer: Buffer) -> None:
         self._pipeline = pipeline
@@ -43,28 +43,28 @@ class Progress:
                 problem = reject(error, exchange)
                 if answer.is_begun:
                     await answer.end(problem.headers, problem.body)
-                else:  # then it can have a status of its own
+                else:  # then the status can still say it
                     await problem.response()(scope, receive, send)
 
     async def _derain(self, body: bytes, request: Request, exchange: Exchange, answer: "_Answer") -> Derained:
-        """Of words that come faster than they can be sent, the latest is sent."""
-        loop, heard = asyncio.get_running_loop(), asyncio.Event()
-        word = _Word("queue")
+        """Only the latest report is kept, so a slow reader fills no memory."""
+        loop, changed = asyncio.get_running_loop(), asyncio.Event()
+        report = _Report("queue")
 
         def note(stage: str, done: int, tiles: int) -> None:
-            nonlocal word
-            word = _Word(stage, done, tiles)
-            loop.call_soon_threadsafe(heard.set)
+            nonlocal report
+            report = _Report(stage, done, tiles)
+            loop.call_soon_threadsafe(changed.set)
 
         exchange.note_progress = note
         work = asyncio.create_task(self._pipeline.derain(body, request, exchange))
-        work.add_done_callback(lambda _: heard.set())
+        work.add_done_callback(lambda _: changed.set())
         try:
-            await heard.wait()
+            await changed.wait()
             while not work.done():
-                heard.clear()
-                await answer.say(word)
-                await heard.wait()
+                changed.clear()
+                await answer.report(report)
+                await changed.wait()
             return work.result()
         finally:
             work.cancel()
@@ -72,12 +72,12 @@ class Progress:
 
 
 @dataclass(frozen=True)
-class _Word:
-    """How far an image is."""
+class _Report:
+    """The stage of an image and, during inference, its tiles."""
 
     stage: str
     done: int = 0
-    tiles: int = 0  # none outside the network
+    tiles: int = 0  # 0: not in inference
 
     @property
     def body(self) -> bytes:
@@ -91,8 +91,8 @@ class _Answer:
     is_begun: bool = False
     _boundary: str = field(default_factory=lambda: secrets.token_hex(16))
 
-    async def say(self, word: _Word) -> None:
-        await self._send(part_of(self._boundary, {"content-type": "application/json"}, word.body))
+    async def report(self, report: _Report) -> None:
+        await self._send(part_of(self._boundary, {"content-type": "application/json"}, report.body))
 
     async def end(self, headers: dict[str, str], data: bytes) -> None:
         """With the last part."""
@@ -104,7 +104,7 @@ class _Answer:
             headers = {
                 "content-type": f"{MULTIPART}; boundary={self._boundary}",
                 "cache-control": "no-store",
-                "x-accel-buffering": "no",  # nginx would keep the words until there are enough of them
+                "x-accel-buffering": "no",  # nginx would collect reports and send them late
             }
             raw = [(name.encode(), value.encode()) for name, value in headers.items()]
             await self.send({"type": "http.response.start", "status": 200, "headers": raw})

@@ -10,6 +10,7 @@ const limits = { pixels: Number(document.documentElement.dataset.maxPixels), byt
 const viewer = new Viewer(ui);
 
 const MOST_TRIES = 30; // at a service that is busy
+const STAGES = { queue: 'Waiting', decode: 'Reading', infer: 'Network', look: 'Looking for rain left', encode: 'Writing' };
 
 /** One picture, from the file to the result. */
 class Job {
@@ -42,6 +43,7 @@ class Job {
 let jobs = [];
 let shown = null; // the job on the stage
 let isRunning = false;
+let pace = 0; // milliseconds that a tile took, the last time
 
 // --- The queue ---
 
@@ -82,7 +84,8 @@ async function work(job) {
   }
   if (job === shown) await present(job);
   draw();
-  if (job === shown && job.state === 'done' && [document.body, ui.cancel].includes(document.activeElement)) ui.download.focus({ preventScroll: true });
+  const isNext = job === shown && job.state === 'done' && [document.body, ui.cancel].includes(document.activeElement);
+  if (isNext) ui.download.focus({ preventScroll: true });
 }
 
 function fail(job, error, signal) {
@@ -139,9 +142,10 @@ const pause = (ms, signal) => new Promise((resolve, reject) => {
 });
 
 function note(job, word) {
-  const { stage, since, firstTile } = job.progress;
+  const { stage, since } = job.progress;
   const now = Date.now();
-  job.progress = { ...word, since: word.stage === stage ? since : now, firstTile: word.done ? firstTile ?? now : undefined, at: now };
+  job.progress = { ...word, since: word.stage === stage ? since : now, at: now };
+  if (word.done) pace = (now - job.progress.since) / word.done;
   draw();
 }
 
@@ -220,7 +224,8 @@ function draw() {
 function drawRow(job) {
   const { pick, state, act } = job.row;
   pick.setAttribute('aria-current', job === shown);
-  state.textContent = { waiting: 'Waiting', working: progressWords(job), done: job.isDry ? 'No rain found' : 'Ready' }[job.state] ?? job.words.replace(/^./, (letter) => letter.toUpperCase());
+  const words = { waiting: 'waiting', working: progressWords(job), done: job.isDry ? 'no rain found' : 'ready' }[job.state] ?? job.words;
+  state.textContent = words.replace(/^./, (letter) => letter.toUpperCase());
   state.className = `state ${job.state}`;
   const isOpen = ['waiting', 'working'].includes(job.state);
   act.textContent = isOpen ? 'Cancel' : 'Remove';
@@ -255,12 +260,12 @@ function drawProgress() {
   ui['doing-words'].textContent = shown.state === 'waiting' ? `${shown.name} waits for the others` : `${shown.name}: ${progressWords(shown)}`;
 }
 
-/** Between two tiles the bar creeps on at the pace of those before, and waits at the next one. */
-function shareDone({ stage, done, tiles, firstTile, at, since }) {
+/** Between two tiles the bar creeps on at the pace of those before, and waits at the next one. Null: not known yet. */
+function shareDone({ stage, done, tiles, at, since }) {
   if (stage === 'encode' || stage === 'look') return 1;
-  if (stage !== 'infer' || !tiles) return null;
-  const tileMs = done ? (at - since) / done : Infinity;
-  return (done + Math.min((Date.now() - at) / tileMs, 0.9) * (done < tiles && firstTile ? 1 : 0)) / tiles;
+  if (stage !== 'infer' || !tiles || (!done && !pace)) return null;
+  const tileMs = done ? (at - since) / done : pace;
+  return (done + (done < tiles && Math.min((Date.now() - at) / tileMs, 0.9))) / tiles;
 }
 
 function progressWords({ progress }) {
@@ -311,7 +316,7 @@ function details({ file, result: { headers, blob } }) {
   return [
     ['Size', ui.before.naturalWidth ? `${viewer.size} pixels` : 'not known here'],
     ['File', `${bytes(blob.size)}, ${bytes(file.size)} before`],
-    ...stages.map(([, stage, ms]) => [{ queue: 'Waiting', decode: 'Reading', infer: 'Network', look: 'Looking for rain left', encode: 'Writing' }[stage] ?? stage, duration(Number(ms))]),
+    ...stages.map(([, stage, ms]) => [STAGES[stage] ?? stage, duration(Number(ms))]),
     ...(left === null ? [] : [['Rain left', `${likelihood(Number(left))} (${Math.round(100 * left)} %)`]]),
   ];
 }
@@ -323,22 +328,23 @@ const say = (words) => { ui.status.textContent = words; };
 // --- Downloads ---
 
 /** At less than full strength the service blends: so depth, profile and metadata stay what they were. */
+async function atItsStrength(job) {
+  const { strength, result, atStrength } = job;
+  if (strength === 1) return result.blob;
+  if (!atStrength.has(strength)) atStrength.set(strength, (await derainPatiently(job, { ...job.parameters, strength })).blob);
+  return atStrength.get(strength);
+}
+
 async function download(event) {
   const job = shown;
-  if (job.strength === 1) return;
+  if (job.strength === 1) return; // then it is a link
   event.preventDefault();
-  const { strength } = job;
-  job.complaint = '';
-  job.controller = new AbortController();
-  const { signal } = job.controller;
-  job.state = 'working';
-  job.progress = { since: Date.now() };
+  Object.assign(job, { controller: new AbortController(), state: 'working', complaint: '', progress: { since: Date.now() } });
   draw();
   try {
-    if (!job.atStrength.has(strength)) job.atStrength.set(strength, (await derainPatiently(job, { ...job.parameters, strength })).blob);
-    save(job.atStrength.get(strength), job.resultName);
+    save(await atItsStrength(job), job.resultName);
   } catch (error) {
-    if (!signal.aborted) job.complaint = about(job, inWords(error));
+    if (!job.controller.signal.aborted) job.complaint = about(job, inWords(error));
   }
   job.state = 'done';
   draw();
@@ -347,14 +353,18 @@ async function download(event) {
 async function downloadAll() {
   const done = jobs.filter((job) => job.state === 'done');
   const names = distinct(done.map((job) => job.resultName));
+  const by = shown;
+  Object.assign(by, { complaint: '' });
   ui.zip.disabled = true;
   try {
-    save(await zip(done.map((job, number) => ({ name: names[number], blob: job.result.blob }))), 'derained.zip');
+    const files = [];
+    for (const job of done) files.push({ name: names[files.length], blob: await atItsStrength(job) });
+    save(await zip(files), 'derained.zip');
   } catch (error) {
-    shown.complaint = `There is no zip: ${error.message}. Download the pictures one by one.`;
-    draw();
+    by.complaint = `There is no zip: ${error.message} Download the pictures one by one.`;
   }
   ui.zip.disabled = false;
+  draw();
 }
 
 function save(blob, name) {

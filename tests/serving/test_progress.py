@@ -1,4 +1,4 @@
-"""Progress: words of how far an image is, and then the image, in one answer."""
+"""Progress reports and then the image, in one answer."""
 
 import asyncio
 import io
@@ -73,11 +73,11 @@ def body_of(part: Message) -> bytes:
     return body
 
 
-def test_words_come_in_order_and_the_image_last(service: Service) -> None:
+def test_reports_come_in_order_and_the_image_last(service: Service) -> None:
     picture = png(400, 400)
-    *words, last = parts_of(service.post(picture))
-    said = [json.loads(body_of(word)) for word in words]
-    assert all(word.get_content_type() == "application/json" for word in words)
+    *reports, last = parts_of(service.post(picture))
+    said = [json.loads(body_of(report)) for report in reports]
+    assert all(report.get_content_type() == "application/json" for report in reports)
     stages = [word["stage"] for word in said]
     order = {"queue": 0, "decode": 1, "infer": 2, "look": 3, "encode": 3}  # the last two at the same time
     assert stages == sorted(stages, key=order.__getitem__)
@@ -85,9 +85,9 @@ def test_words_come_in_order_and_the_image_last(service: Service) -> None:
     assert done == sorted(done)
     (tiles,) = {word["tiles"] for word in said if "tiles" in word}
     assert tiles >= TILES
-    assert len(done) > 2  # not all of them need be told: the latest that can be sent is
+    assert len(done) > 2  # of several at once only the latest is sent
 
-    # It is the image that is answered without words, with the same headers.
+    # The image and its headers are those of an answer without reports.
     assert last.get_content_type() == "image/png"
     assert last["x-derain-model"] == "tiny"
     assert "infer;dur=" in last["server-timing"]
@@ -122,8 +122,8 @@ def test_what_is_refused_before_the_work_has_a_status(
 
 def test_what_goes_wrong_in_the_work_is_the_last_part(service: Service) -> None:
     damaged = png(150, 120)[:2000]
-    *words, last = parts_of(service.post(damaged))
-    assert json.loads(body_of(words[-1]))["stage"] == "decode"
+    *reports, last = parts_of(service.post(damaged))
+    assert json.loads(body_of(reports[-1]))["stage"] == "decode"
     assert last.get_content_type() == "application/problem+json"
     problem = json.loads(body_of(last))
     assert problem["status"] == 400
@@ -131,7 +131,7 @@ def test_what_goes_wrong_in_the_work_is_the_last_part(service: Service) -> None:
 
 
 async def _call(app: ASGIApp, body: bytes, hang_up_after: int) -> list[dict[str, Any]]:
-    """What is sent to a caller who hangs up once so many words of tiles have come."""
+    """What is sent to a caller who hangs up after so many reports of tiles."""
     messages: list[dict[str, Any]] = []
     enough = asyncio.Event()
     sent = False
@@ -169,7 +169,7 @@ def test_who_hangs_up_ends_the_work(service: Service) -> None:
 
 
 def test_a_busy_service_says_so_by_its_status(service: Service) -> None:
-    """Before a word is said: a caller who only looks at the status knows when to come again."""
+    """Before any report: a caller who only looks at the status knows when to come again."""
 
     async def crowd() -> httpx.Response:
         first = asyncio.create_task(_call(service.app, png(500, 500), hang_up_after=4))
