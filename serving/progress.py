@@ -1,6 +1,6 @@
 """One image with progress reports: a multipart answer that starts at once and ends with the image.
 
-The reports are part of the answer to the caller's own request. So the service keeps no state to ask for, other
+The reports are part of the answer to the caller's own request. So the service keeps no state, other
 callers see none of it, it works with several workers and replicas, and a disconnect cancels the work.
 """
 
