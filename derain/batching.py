@@ -15,7 +15,7 @@ logger = logging.getLogger(__name__)
 
 Job = TypeVar("Job")  # what there is to do of one tile
 Shape = tuple[int, ...]  # height, width, and what else has to be alike in one run
-NoteProgress = Callable[[int, int], object]  # tiles done, tiles in total
+NoteProgress = Callable[[int, int], object]  # how many tiles are done, and of how many
 
 
 @dataclass(eq=False)

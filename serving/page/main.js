@@ -253,6 +253,7 @@ function cancelOrRemove(job) {
 function drawProgress() {
   const working = jobs.find(({ state }) => state === 'working');
   if (working) drawRow(working);
+  document.title = working ? `${Math.round(100 * shareDone(working.progress))} % – Derain` : 'Derain';
   if (!shown || ui.doing.hidden) return;
   const share = shareDone(shown.progress);
   if (share === null) ui.progress.removeAttribute('value');

@@ -66,6 +66,7 @@ export class Viewer {
   set strength(share) {
     this.#ui.stage.style.setProperty('--strength', share);
     this.#ui.stage.style.setProperty('--gain', REMOVED_GAIN * share);
+    this.#ui.stage.classList.toggle('whole', share === 1);
   }
 
   /** `result` or `removed`. */

@@ -227,6 +227,30 @@ def test_the_strength_is_blended_here_and_downloaded_from_the_service(
         assert (tmp_path / "saved.png").read_bytes() == expected
 
 
+def test_what_is_transparent_stays_so(browser: "Browser", server: Server, tmp_path: Path) -> None:
+    values = np.dstack([noise(300, 450), np.full((300, 450), 128, np.uint8)])
+    Image.fromarray(values).save(tmp_path / "glass.png")
+    with opened(browser, server) as page:
+        derained(page, tmp_path / "glass.png")
+        page.evaluate("document.querySelectorAll('.tag, .handle, .zoom').forEach((each) => each.remove())")
+        split_at(page, 0)
+        shown = seen(page.locator("#stage"))
+        page.evaluate("document.querySelector('.pane.before').remove()")
+        assert np.array_equal(seen(page.locator("#stage")), shown)
+
+
+def test_a_picture_on_its_side_is_upright(browser: "Browser", server: Server, tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.fromarray(scene(300, 450)).save(tmp_path / "turned.jpg", exif=exif)
+    with opened(browser, server) as page:
+        derained(page, tmp_path / "turned.jpg")
+        page.wait_for_selector(".stage.compares")
+        for name in ("before", "after"):
+            size = page.locator(f"#{name}").evaluate("image => [image.naturalWidth, image.naturalHeight]")
+            assert size == [300, 450], name
+
+
 def test_what_was_removed_is_shown_instead(browser: "Browser", server: Server, tmp_path: Path) -> None:
     with opened(browser, server) as page:
         source = picture(tmp_path, "rain.png", size=(400, 640))
@@ -338,6 +362,7 @@ def test_24_megapixels_show_progress_and_can_be_cancelled(
         page.get_by_text(re.compile(r"large\.jpg: [1-9]\d* of \d{3} tiles")).wait_for()
         share = page.locator("#progress").evaluate("bar => bar.value")
         assert 0 < share < 1
+        assert re.fullmatch(r"\d+ % – Derain", page.title())
         page.click("#cancel")
         page.wait_for_selector("#start:not([hidden])")
         # And the service stops: its thread ends long before the tiles do.
