@@ -6,6 +6,7 @@ All files are read once, at the start. The page asks nobody but us: its policy s
 import hashlib
 import mimetypes
 from collections.abc import Awaitable, Callable
+from http import HTTPStatus
 from pathlib import Path
 
 from starlette.requests import Request
@@ -15,6 +16,7 @@ from starlette.routing import BaseRoute, Route
 from serving.openapi import DESCRIPTION
 from serving.settings import Settings
 
+_HTML = "text/html; charset=utf-8"
 _FOLDER = Path(__file__).parent / "page"
 _EXAMPLES = Path(__file__).parent.parent / "examples"
 _OFFERED = ("street", "meadow", "night")
@@ -36,11 +38,10 @@ def page_routes(settings: Settings) -> list[BaseRoute]:
     reports each visit to an analytics service; ours does not.
     """
     docs = _file(_FOLDER / "docs.html", _DOCS_POLICY)
-    page = _file(_FOLDER / "index.html", _POLICY, settings)
     assets = [path for path in sorted(_FOLDER.iterdir()) if path.suffix in (".css", ".js")]
     examples = [_EXAMPLES / f"{name}{size}.jpg" for name in _OFFERED for size in ("", "-small")]
     return [
-        Route("/", page if settings.page else docs),
+        Route("/", _page_with_limits(settings) if settings.page else docs),
         *(Route(f"/page/{path.name}", _file(path)) for path in assets),
         *(Route(f"/examples/{path.name}", _file(path)) for path in examples if settings.page),
         Route("/docs", docs),
@@ -49,30 +50,9 @@ def page_routes(settings: Settings) -> list[BaseRoute]:
     ]
 
 
-def _file(path: Path, policy: str | None = None, settings: Settings | None = None) -> Answer:
-    """A file out of memory; a browser that has it already is told so."""
-    data = path.read_bytes()
-    if settings is not None:
-        data = _with_limits(data.decode(), settings).encode()
-    headers = {
-        "content-type": _media_type(path),
-        "cache-control": "no-cache",  # asked for again each time, for the service may have changed
-        "etag": f'"{hashlib.sha256(data).hexdigest()[:32]}"',
-        "x-content-type-options": "nosniff",
-        "referrer-policy": "no-referrer",
-        **({"content-security-policy": policy} if policy else {}),
-    }
-
-    async def answer(request: Request) -> Response:
-        if request.headers.get("if-none-match") == headers["etag"]:
-            return Response(status_code=304, headers=headers)
-        return Response(data, headers=headers)
-
-    return answer
-
-
-def _with_limits(page: str, settings: Settings) -> str:
-    """People read them before they send anything, and the page looks before it does."""
+def _page_with_limits(settings: Settings) -> Answer:
+    """People read the limits before they send anything, and the page checks a file before it sends it."""
+    page = (_FOLDER / "index.html").read_text(encoding="utf-8")
     limits = {
         "{{max_pixels}}": str(settings.max_pixels),
         "{{max_bytes}}": str(settings.max_bytes),
@@ -82,14 +62,36 @@ def _with_limits(page: str, settings: Settings) -> str:
     for placeholder, value in limits.items():
         assert placeholder in page, placeholder
         page = page.replace(placeholder, value)
-    return page
+    return _in_memory(page.encode(), _HTML, _POLICY)
+
+
+def _file(path: Path, policy: str | None = None) -> Answer:
+    return _in_memory(path.read_bytes(), _media_type(path), policy)
+
+
+def _in_memory(data: bytes, media_type: str, policy: str | None = None) -> Answer:
+    """Answers with the data, or with 304 to a browser that has it already."""
+    headers = {
+        "content-type": media_type,
+        "cache-control": "no-cache",  # asked for again each time, for the service may have changed
+        "etag": f'"{hashlib.sha256(data).hexdigest()[:32]}"',
+        "x-content-type-options": "nosniff",
+        "referrer-policy": "no-referrer",
+        **({"content-security-policy": policy} if policy else {}),
+    }
+
+    async def answer(request: Request) -> Response:
+        if request.headers.get("if-none-match") == headers["etag"]:
+            return Response(status_code=HTTPStatus.NOT_MODIFIED, headers=headers)
+        return Response(data, headers=headers)
+
+    return answer
 
 
 def _media_type(path: Path) -> str:
-    """A browser runs no module of another type than this, and systems differ in what they know of types."""
-    known = {".js": "text/javascript", ".css": "text/css", ".html": "text/html"}
-    name = known.get(path.suffix)
-    return f"{name}; charset=utf-8" if name else mimetypes.types_map[path.suffix]
+    """Not all systems know that of a script, and a browser runs no module of another type."""
+    known = {".js": "text/javascript; charset=utf-8", ".css": "text/css; charset=utf-8", ".html": _HTML}
+    return known.get(path.suffix) or mimetypes.types_map[path.suffix]
 
 
 async def _openapi(_request: Request) -> Response:

@@ -154,6 +154,24 @@ def test_the_pages(client: httpx.Client) -> None:
         assert decode(client.get(f"/examples/{name}").content)[1] == JPEG
 
 
+def test_the_page_may_load_nothing_but_what_is_here(client: httpx.Client) -> None:
+    page = client.get("/")
+    policy = dict(rule.split(" ", 1) for rule in page.headers["content-security-policy"].split("; "))
+    assert policy["default-src"] == "'none'"
+    assert policy["script-src"] == policy["style-src"] == policy["connect-src"] == "'self'"
+    assert not re.search(r"<style|style=|<script(?![^>]*src=)| on\w+=", page.text)
+    assert (
+        client.get("/docs")
+        .headers["content-security-policy"]
+        .startswith("default-src 'none'; script-src 'self'")
+    )
+    # Whoever has it already is not sent it again.
+    for path in ("/", "/page/main.js", "/examples/meadow.jpg"):
+        first = client.get(path)
+        again = client.get(path, headers={"if-none-match": first.headers["etag"]})
+        assert (again.status_code, again.content) == (304, b"")
+
+
 def test_the_description_is_of_this_service(client: httpx.Client) -> None:
     description = client.get("/openapi.json").json()
     assert description["openapi"].startswith("3.")
