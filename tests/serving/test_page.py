@@ -569,4 +569,9 @@ def test_a_key_is_asked_for(browser: "Browser", model: Path, tmp_path: Path) -> 
 def test_the_description_is_as_light_or_dark(browser: "Browser", server: Server, scheme: str) -> None:
     with opened(browser, server, "docs", **DESK, color_scheme=scheme) as page:
         page.wait_for_selector(".opblock")
-        assert (seen(page.locator("body")).mean() < 80) == (scheme == "dark")
+        assert (seen(page.locator("html")).mean() < 80) == (scheme == "dark")
+        page.click("text=Authorize")
+        dialog = page.locator(".modal-ux").bounding_box()
+        assert dialog is not None
+        assert 0 <= dialog["y"] <= DESK["viewport"]["height"] - dialog["height"]
+        assert (pixels(page.screenshot()).mean() < 80) == (scheme == "dark")
