@@ -286,6 +286,7 @@ TEMPLATES = [
     "/docs",
     "/docs.json",
     "/openapi.json",
+    "/example.jpg",
     "/page/{name}",
     "/examples/{name}",
     "/healthz",

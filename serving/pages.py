@@ -42,6 +42,7 @@ def page_routes(settings: Settings) -> list[BaseRoute]:
         Route("/", _page_with_limits(settings) if settings.page else docs),
         *(Route(f"/page/{path.name}", _file(path)) for path in assets),
         *(Route(f"/examples/{path.name}", _file(path)) for path in examples if settings.page),
+        Route("/example.jpg", _file(_EXAMPLES / "rain.jpg")),
         Route("/docs", docs),
         Route("/openapi.json", _openapi),
         Route("/docs.json", _openapi),  # where BentoML's tools look for it

@@ -150,6 +150,7 @@ def test_the_pages(client: httpx.Client) -> None:
             if not address.startswith("data:"):
                 assert client.get(f"/{address.removeprefix('/')}").status_code == 200, address
         assert "http://" not in page.text.replace("http://www.w3.org", "")
+    assert decode(client.get("/example.jpg").content)[1] == JPEG
     for name in re.findall(r'data-example="([^"]+)"', client.get("/").text):
         assert decode(client.get(f"/examples/{name}").content)[1] == JPEG
 
