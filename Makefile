@@ -4,6 +4,7 @@
 # make develop install what training and tests need
 # make check-deploy   image, manifests, alerts, dashboard   make monitoring   renew what is made of them
 # make docs    build the documentation into site/           make package   build wheel and source, and check them
+# make check-page     the page in Chromium, and whether everybody can use it
 # make audit   known weaknesses of the pinned packages       make sbom IMAGE=...   what is in it
 #
 # make retrain train a candidate, gate it and, if it passes, serve it
@@ -32,6 +33,7 @@ SERVE_READY = .venv/ready-serve-$(RUNTIME)
 DEV_READY = .venv/ready-dev
 DEPLOY_READY = .venv/deploy/ready
 RELEASE_READY = .venv/release/ready
+PAGE_READY = tests/serving/node_modules/.package-lock.json
 
 # BentoML keeps its metrics here and clears them when it starts: not to be shared with other services.
 export BENTOML_HOME ?= $(CURDIR)/.venv/bentoml
@@ -43,7 +45,7 @@ CANDIDATE ?= candidate-$(shell date +%Y-%m-%d)
 TRAIN ?=# more options for training/run.py
 GATE ?=# and for the gate
 
-.PHONY: serve develop test quick check lock retrain gate promote rollback check-deploy monitoring audit sbom docs package
+.PHONY: serve develop test quick check lock retrain gate promote rollback check-deploy check-page monitoring audit sbom docs package
 
 serve: $(SERVE_READY)
 	@echo "To try it: curl --data-binary @examples/rain.jpg -o clean.jpg localhost:$(PORT)/v1/derain"
@@ -67,6 +69,10 @@ check: $(DEV_READY)
 # Debian has the rest that these tests use: prometheus and prometheus-alertmanager. What is not there is skipped.
 check-deploy: $(DEV_READY) $(DEPLOY_READY)
 	$(BIN)/python -m pytest tests/deploy
+
+# Debian's chromium and npm are needed.
+check-page: $(DEV_READY) $(PAGE_READY)
+	$(BIN)/python -m pytest tests/serving/test_page.py
 
 monitoring: $(DEV_READY)
 	$(BIN)/python deploy/monitoring/generate.py
@@ -137,6 +143,9 @@ $(RELEASE_READY): requirements/release.txt | .venv/bin/python
 	@$(BIN)/python -m venv .venv/release
 	@.venv/release/bin/python -m pip --disable-pip-version-check --quiet install --require-hashes --requirement $<
 	@touch $@
+
+$(PAGE_READY): tests/serving/package-lock.json
+	npm ci --prefix tests/serving --no-audit --no-fund
 
 COMPILE = $(BIN)/uv pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes --no-header --quiet --upgrade
 lock: $(DEV_READY)

@@ -18,6 +18,7 @@ from starlette.types import Receive, Scope, Send
 from derain.errors import DerainError, EmptyImageError
 from serving.exchange import Exchange, exchange_of, reject
 from serving.forms import File, is_form, read_form
+from serving.multipart import MULTIPART, end_of, part_of
 from serving.negotiation import choose_media_type
 from serving.parameters import read_parameters, with_fields
 from serving.pipeline import Pipeline, Request
@@ -25,7 +26,7 @@ from serving.problems import MEDIA_TYPE, UploadError
 from serving.uploads import Buffer, Limits, read_body, unless_hung_up
 
 ROUTE = "/v1/derain/batch"
-ZIP, MULTIPART = "application/zip", "multipart/mixed"
+ZIP = "application/zip"
 
 
 @dataclass(frozen=True)
@@ -138,12 +139,10 @@ def _mixed(parts: AsyncIterator[Part]) -> StreamingResponse:
 async def _multipart(parts: AsyncIterator[Part], boundary: str) -> AsyncIterator[bytes]:
     async for part in parts:
         name = "".join(" " if letter in '"\\' or ord(letter) < 32 else letter for letter in part.name)
-        head = (
-            f"--{boundary}\r\ncontent-type: {part.media_type}\r\ncontent-length: {len(part.data)}\r\n"
-            f'content-disposition: attachment; filename="{name}"\r\n\r\n'
-        )
-        yield head.encode() + part.data + b"\r\n"
-    yield f"--{boundary}--\r\n".encode()
+        disposition = f'attachment; filename="{name}"'
+        headers = {"content-type": part.media_type, "content-disposition": disposition}
+        yield part_of(boundary, headers, part.data)
+    yield end_of(boundary)
 
 
 class _Drain(io.RawIOBase):

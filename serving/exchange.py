@@ -8,6 +8,7 @@ import logging
 import re
 import time
 import uuid
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import Any
@@ -28,6 +29,9 @@ _FIT_ID = re.compile(r"[\w.:/+=-]{1,128}", re.ASCII)
 _ASKED_ALL_THE_TIME = frozenset(("/livez", "/readyz", "/healthz", "/metrics"))
 _METHODS = frozenset(("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"))
 
+# The stage of an image and, during inference, its tiles: done and in total, else 0 and 0.
+NoteProgress = Callable[[str, int, int], object]
+
 
 @dataclass
 class Exchange:
@@ -38,6 +42,7 @@ class Exchange:
     stages_ms: dict[str, float] = field(default_factory=dict)  # in the order they ended
     facts: dict[str, Any] = field(default_factory=dict)  # for the log
     span: SpanContext = field(default_factory=current_span)  # the request's
+    note_progress: NoteProgress = lambda stage, done, tiles: None  # from any thread; returns at once
 
 
 def exchange_of(scope: Scope) -> Exchange:

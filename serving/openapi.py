@@ -8,10 +8,12 @@ from derain import __version__
 from derain.errors import ImageTooLargeError
 from derain.formats import known_formats
 from derain.image import FORMATS
-from serving.batch import MULTIPART, ZIP
 from serving.batch import ROUTE as BATCH_ROUTE
+from serving.batch import ZIP
+from serving.multipart import MULTIPART
 from serving.parameters import Parameters
 from serving.problems import ALL_TYPES, MEDIA_TYPE, PROBLEM_TYPES
+from serving.progress import ROUTE as PROGRESS_ROUTE
 from serving.uploads import ROUTE
 
 Description = dict[str, Any]
@@ -192,6 +194,27 @@ def _derain() -> Description:
     }
 
 
+def _progress() -> Description:
+    derain = _derain()
+    return {
+        "operationId": "derain_with_progress",
+        "summary": "Take the rain out of a picture, with progress reports",
+        "description": "As /v1/derain, but the answer starts at once. JSON parts report the stage (queue, "
+        "decode, infer, look, encode) and, in infer, the tiles done and their total. The last part is the "
+        "picture with the headers of /v1/derain, or a problem. A disconnect cancels the work.",
+        "parameters": derain["parameters"],
+        "requestBody": derain["requestBody"],
+        "responses": {
+            "200": {
+                "description": "Progress reports, then the picture. Each part states its length.",
+                "headers": _headers(X_Request_ID=ANSWER_HEADERS["X-Request-ID"]["description"]),
+                "content": {MULTIPART: {"schema": _BINARY}},
+            },
+            **_problems(*_FOR_UPLOADS),
+        },
+    }
+
+
 def _batch() -> Description:
     files = {"type": "array", "items": _BINARY, "minItems": 1}
     form = {"type": "object", "required": ["images"], "properties": {"images": files, **_parameters()}}
@@ -253,6 +276,7 @@ def _paths() -> dict[str, Description]:
     )
     return {
         ROUTE: {"post": _derain()},
+        PROGRESS_ROUTE: {"post": _progress()},
         BATCH_ROUTE: {"post": _batch()},
         "/v1/models": {
             "get": _get(
@@ -332,6 +356,8 @@ TEMPLATES = [
     "/docs.json",
     "/openapi.json",
     "/example.jpg",
+    "/page/{name}",
+    "/examples/{name}",
     "/healthz",
     "/schema.json",
 ]

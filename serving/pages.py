@@ -1,33 +1,35 @@
-"""What the service shows people and tools: the demo page, the API description, its reader."""
+"""What the service shows people and tools: the page, the API description, its reader.
 
+All files are read once, at the start. The page asks nobody but us: its policy says so to the browser.
+"""
+
+import hashlib
+import mimetypes
+from collections.abc import Awaitable, Callable
 from dataclasses import asdict
+from http import HTTPStatus
 from pathlib import Path
 
 from starlette.requests import Request
-from starlette.responses import FileResponse, HTMLResponse, JSONResponse, Response
+from starlette.responses import HTMLResponse, JSONResponse, Response
 from starlette.routing import BaseRoute, Route
 
 from derain.places import shipped
 from serving.openapi import DESCRIPTION
 from serving.problems import ALL_TYPES, ERRORS_PAGE
+from serving.settings import Settings
 
-_PAGE = Path(__file__).parent / "page.html"
-_EXAMPLE = shipped("examples") / "rain.jpg"
+_HTML = "text/html; charset=utf-8"
+_FOLDER = Path(__file__).parent / "page"
+_EXAMPLES = shipped("examples")
+_OFFERED = ("street", "meadow", "night")
 
-# Swagger UI comes with BentoML, which serves it at static_content/. BentoML's own page around
-# it reports each visit to an analytics service; this one asks nobody but us.
-_DOCS = """<!doctype html>
-<html lang="en">
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<title>Derain API</title>
-<link rel="icon" href="data:,">
-<link rel="stylesheet" href="static_content/swagger-ui.css">
-<div id="api"></div>
-<script src="static_content/swagger-ui-bundle.js"></script>
-<script>SwaggerUIBundle({ url: "openapi.json", dom_id: "#api", validatorUrl: null })</script>
-</html>
-"""
+_POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob: data:; "
+    "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'self'"
+)
+
+Answer = Callable[[Request], Awaitable[Response]]
 
 _ERRORS = """<!doctype html>
 <html lang="en">
@@ -49,28 +51,69 @@ _ERROR = """<h2 id="{name}">{title}</h2>
 """
 
 
-def page_routes(with_demo: bool) -> list[BaseRoute]:
-    """Without the demo the API's description is at the root."""
+def page_routes(settings: Settings) -> list[BaseRoute]:
+    """Without the page the API's description is at the root.
+
+    Swagger UI comes with BentoML, which serves it at static_content/. BentoML's own page around it
+    reports each visit to an analytics service; ours does not.
+    """
+    docs = _file(_FOLDER / "docs.html", _POLICY)
+    assets = [path for path in sorted(_FOLDER.iterdir()) if path.suffix in (".css", ".js")]
+    examples = [_EXAMPLES / f"{name}{size}.jpg" for name in _OFFERED for size in ("", "-small")]
     return [
-        Route("/", _page if with_demo else _docs),
-        Route("/example.jpg", _example),
-        Route("/docs", _docs),
+        Route("/", _page_with_limits(settings) if settings.page else docs),
+        *(Route(f"/page/{path.name}", _file(path)) for path in assets),
+        *(Route(f"/examples/{path.name}", _file(path)) for path in examples if settings.page),
+        Route("/example.jpg", _file(_EXAMPLES / "rain.jpg")),
+        Route("/docs", docs),
         Route(ERRORS_PAGE, _errors),
         Route("/openapi.json", _openapi),
         Route("/docs.json", _openapi),  # where BentoML's tools look for it
     ]
 
 
-async def _page(_request: Request) -> Response:
-    return FileResponse(_PAGE)
+def _page_with_limits(settings: Settings) -> Answer:
+    """People read the limits before they send anything, and the page checks a file before it sends it."""
+    page = (_FOLDER / "index.html").read_text(encoding="utf-8")
+    limits = {
+        "{{max_pixels}}": str(settings.max_pixels),
+        "{{max_bytes}}": str(settings.max_bytes),
+        "{{megapixels}}": f"{settings.max_pixels / 1e6:.3g}",
+        "{{megabytes}}": f"{settings.max_bytes / 1e6:.3g}",
+    }
+    for placeholder, value in limits.items():
+        assert placeholder in page, placeholder
+        page = page.replace(placeholder, value)
+    return _in_memory(page.encode(), _HTML, _POLICY)
 
 
-async def _example(_request: Request) -> Response:
-    return FileResponse(_EXAMPLE)
+def _file(path: Path, policy: str | None = None) -> Answer:
+    return _in_memory(path.read_bytes(), _media_type(path), policy)
 
 
-async def _docs(_request: Request) -> Response:
-    return HTMLResponse(_DOCS)
+def _in_memory(data: bytes, media_type: str, policy: str | None = None) -> Answer:
+    """Answers with the data, or with 304 to a browser that has it already."""
+    headers = {
+        "content-type": media_type,
+        "cache-control": "no-cache",  # asked for again each time, for the service may have changed
+        "etag": f'"{hashlib.sha256(data).hexdigest()[:32]}"',
+        "x-content-type-options": "nosniff",
+        "referrer-policy": "no-referrer",
+        **({"content-security-policy": policy} if policy else {}),
+    }
+
+    async def answer(request: Request) -> Response:
+        if request.headers.get("if-none-match") == headers["etag"]:
+            return Response(status_code=HTTPStatus.NOT_MODIFIED, headers=headers)
+        return Response(data, headers=headers)
+
+    return answer
+
+
+def _media_type(path: Path) -> str:
+    """Not all systems know that of a script, and a browser runs no module of another type."""
+    known = {".js": "text/javascript; charset=utf-8", ".css": "text/css; charset=utf-8", ".html": _HTML}
+    return known.get(path.suffix) or mimetypes.types_map[path.suffix]
 
 
 async def _errors(_request: Request) -> Response:

@@ -160,10 +160,11 @@ class Pipeline:
         with self.models.use(parameters.model) as served:
             name, engine = served.name, served.engine
             with _measured("infer", exchange):
-                derain = partial(engine.derain, given_up=given_up)
+                note_tiles = partial(exchange.note_progress, "infer")
+                derain = partial(engine.derain, given_up=given_up, note_progress=note_tiles)
                 derained = derain_photo(derain, photo, parameters.strength)
             encode = partial(self._encode, photo, derained, target, parameters, exchange)
-            if self._has_time_to_look():
+            if parameters.strength > 0 and self._has_time_to_look():
                 # Beside one another: a picture alone leaves a core to each.
                 encoding = self._encoders.submit(encode)
                 looked = self._look(photo, derained, engine, exchange)
@@ -215,6 +216,7 @@ class Pipeline:
 @contextmanager
 def _measured(stage: str, exchange: Exchange) -> Iterator[None]:
     started = time.perf_counter()
+    exchange.note_progress(stage, 0, 0)
     with stage_span(stage, exchange.span):
         yield
     seconds = time.perf_counter() - started

@@ -28,6 +28,8 @@ from serving.parameters import read_parameters
 from serving.pipeline import Pipeline, Request
 from serving.private import NotPublic, private_routes, serve_privately
 from serving.problems import ProblemResponses
+from serving.progress import ROUTE as PROGRESS_ROUTE
+from serving.progress import Progress
 from serving.routes import admin_route, metrics_route, model_routes, probe_routes
 from serving.settings import Settings, settings_or_exit
 from serving.traces import set_up_traces
@@ -106,9 +108,10 @@ class DerainService:
         batches = Batches(self._pipeline, _LIMITS, _BUFFER, settings.max_files)
         application.router.routes = [
             Route(BATCH_ROUTE, batches, methods=["POST"]),
+            Route(PROGRESS_ROUTE, Progress(self._pipeline, _LIMITS, _BUFFER), methods=["POST"]),
             *model_routes(self._models),
             *operating,
-            *page_routes(with_demo=settings.page),
+            *page_routes(settings),
         ]
         self._private_app = Starlette(routes=[*private_routes(self._is_alive), *operating])
 

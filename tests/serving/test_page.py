@@ -1,115 +1,577 @@
-"""The page in a real browser: Chromium by Playwright, where both are there."""
+"""The page in a real browser: Chromium by Playwright, where it is there; axe-core by `make check-page`."""
 
+import io
+import re
 import shutil
+import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pytest
+from PIL import Image
 
-from tests.conftest import ROOT
+from derain.arrays import Picture
+from derain.header import read_header
+from tests.conftest import ROOT, noise, scene, write_model
 from tests.serving.server import Server, serving
 
 if TYPE_CHECKING:
-    Page = Any
+    from playwright.sync_api import Browser, Locator, Page, Route
 
-playwright = pytest.importorskip("playwright.sync_api", reason="pip install playwright")
+playwright = pytest.importorskip("playwright.sync_api", reason="make develop installs playwright")
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
+AXE = Path(__file__).parent / "node_modules/axe-core/axe.min.js"
 
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif(CHROMIUM is None, reason="there is no chromium on the PATH"),
 ]
+needs_axe = pytest.mark.skipif(not AXE.exists(), reason="make check-page installs axe-core")
 
-EXAMPLE = ROOT / "examples" / "rain.jpg"
+LONGEST_MS = 60_000
+MAX_PIXELS = 25_000_000
+MAX_BYTES = 20_000_000
 
-
-@pytest.fixture(scope="module")
-def server(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    with serving(model, tmp_path_factory.mktemp("page")) as server:
-        yield server
-
-
-@contextmanager
-def opened(server: Server, **options: Any) -> Iterator["Page"]:
-    """The page, in a browser of its own that may speak to this server alone."""
-    home = f"http://127.0.0.1:{server.port}/"
-    strangers: list[str] = []
-    complaints: list[str] = []
-    with playwright.sync_playwright() as start:
-        browser = start.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"])
-        page = browser.new_page(**options)
-        page.on("request", lambda sent: strangers.append(sent.url))
-        page.on("pageerror", lambda error: complaints.append(str(error)))
-        page.goto(home)
-        yield page
-        browser.close()
-    assert [url for url in strangers if not url.startswith((home, "data:", f"blob:{home}"))] == []
-    assert complaints == []
-
-
-def derained(page: "Page") -> None:
-    page.wait_for_selector("#result:not([hidden])", timeout=30_000)
-
-
+DESK: dict[str, Any] = {"viewport": {"width": 1280, "height": 800}}
+PHONE: dict[str, Any] = {"viewport": {"width": 390, "height": 844}, "is_mobile": True, "has_touch": True}
 SHAPES = [
-    {"viewport": {"width": 1200, "height": 800}},
-    {"viewport": {"width": 360, "height": 640}, "is_mobile": True, "has_touch": True, "color_scheme": "dark"},
+    pytest.param({**size, "color_scheme": scheme}, id=f"{name}-{scheme}")
+    for name, size in (("desk", DESK), ("phone", PHONE))
+    for scheme in ("light", "dark")
 ]
 
 
-@pytest.mark.parametrize("shape", SHAPES, ids=["desk", "phone"])
-def test_a_picture_is_derained_and_compared(server: Server, shape: dict[str, Any], tmp_path: Path) -> None:
-    with opened(server, **shape) as page:
-        page.set_input_files("#file", EXAMPLE)
-        derained(page)
-        assert page.locator("#after").evaluate("image => image.naturalWidth") == 451
-        facts = page.inner_text("#facts")
-        for word in ("Time", "infer", "451 × 300", "tiny", "Rain left"):
-            assert word in facts
-        # The slider by keyboard: from the middle all the way to the rainy side.
-        page.focus("#slider")
-        page.keyboard.press("End")
-        assert page.locator("#frame").evaluate("frame => frame.style.getPropertyValue('--split')") == "100"
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """Two models that change pictures visibly; even small pictures have many tiles."""
+    folder = tmp_path_factory.mktemp("page")
+    for name, channels in (("tiny", 4), ("wide", 8)):
+        write_model(folder / "models" / name, channels)
+    limits = {"max_pixels": MAX_PIXELS, "max_bytes": MAX_BYTES}
+    with serving(folder / "models/tiny", folder, threads=1, tile_pixels=256 * 256, **limits) as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator["Browser"]:
+    with playwright.sync_playwright() as start:
+        browser = start.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"])
+        yield browser
+        browser.close()
+
+
+@contextmanager
+def opened(browser: "Browser", server: Server, path: str = "", **options: Any) -> Iterator["Page"]:
+    """The page, where nothing is shared with others, and all requests go to this server."""
+    home = f"http://127.0.0.1:{server.port}/"
+    asked: list[str] = []
+    complaints: list[str] = []
+    context = browser.new_context(**(options or DESK))
+    context.set_default_timeout(LONGEST_MS)
+    page = context.new_page()
+    page.on("request", lambda sent: asked.append(sent.url))
+    page.on("pageerror", lambda error: complaints.append(str(error)))
+    # Of errors that are shown there is a line for each request; what breaks the policy has others.
+    page.on("console", lambda line: complaints.append(line.text) if "Content Security" in line.text else None)
+    page.goto(home + path)
+    yield page
+    context.close()
+    assert [url for url in asked if not url.startswith((home, "data:", f"blob:{home}"))] == []
+    assert complaints == []
+
+
+def picture(folder: Path, name: str, size: tuple[int, int] = (300, 450), seed: int = 0) -> Path:
+    """A file with a scene of (height, width), grainy so that it is not mistaken for a dry one."""
+    values: Picture = scene(*size) // 2 + noise(*size, seed) // 4
+    Image.fromarray(values).save(folder / name)
+    return folder / name
+
+
+def send(page: "Page", *files: Path) -> None:
+    page.set_input_files("#files" if page.is_visible("#start") else "#more-files", files)
+
+
+def derained(page: "Page", *files: Path) -> None:
+    """The files are sent, and the result of the first one is there."""
+    send(page, *files)
+    page.wait_for_selector("#done:not([hidden])")
+
+
+def states(page: "Page") -> list[str]:
+    return page.locator(".queue .state").all_inner_texts()
+
+
+def pixels(data: bytes) -> Picture:
+    with Image.open(io.BytesIO(data)) as image:
+        return np.asarray(image.convert("RGB"))
+
+
+def seen(area: "Locator") -> Picture:
+    return pixels(area.screenshot())
+
+
+def split_at(page: "Page", percent: int) -> None:
+    page.locator("#split").evaluate(
+        f"slider => {{ slider.value = {percent}; slider.dispatchEvent(new Event('input')); }}"
+    )
+
+
+def is_accessible(page: "Page") -> None:
+    page.evaluate(AXE.read_text())
+    found = page.evaluate("axe.run()")["violations"]
+    assert [(each["id"], [node["html"] for node in each["nodes"]]) for each in found] == []
+
+
+@needs_axe
+@pytest.mark.parametrize("shape", SHAPES)
+def test_everybody_can_use_it(
+    browser: "Browser", server: Server, shape: dict[str, Any], tmp_path: Path
+) -> None:
+    """What axe-core looks at, in each state that the page has."""
+    (tmp_path / "notes.txt").write_text("rain")
+    with opened(browser, server, **shape) as page:
+        is_accessible(page)
+        derained(page, picture(tmp_path, "one.jpg"))
+        page.click("#telemetry summary")
+        is_accessible(page)
+        page.get_by_label("Removed rain").check()
+        is_accessible(page)
+        send(page, tmp_path / "notes.txt", picture(tmp_path, "two.jpg"))
+        page.wait_for_selector("#error:not(:empty)")
+        is_accessible(page)
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_a_picture_is_derained_and_compared(
+    browser: "Browser", server: Server, shape: dict[str, Any], tmp_path: Path
+) -> None:
+    with opened(browser, server, **shape) as page:
+        derained(page, picture(tmp_path, "rain.jpg"))
+        assert page.locator("#after").evaluate("image => image.naturalWidth") == 450
+        # As wide as the window, and Download in sight under it.
+        width = shape["viewport"]["width"]
+        assert page.locator("#stage").bounding_box()["width"] == width  # type: ignore[index]
+        assert page.evaluate("document.documentElement.scrollWidth") == width
+        button = page.locator("#download").bounding_box()
+        assert button is not None
+        assert button["y"] + button["height"] <= shape["viewport"]["height"]
+        assert re.fullmatch(r"[\d.]+ m?s · tiny · \d+ kB", page.inner_text("#facts"))
+        # All else that was measured is folded away.
+        assert page.is_hidden("#details")
+        page.click("#telemetry summary")
+        for word in ("450 × 300", "Network", "Rain left"):
+            assert word in page.inner_text("#details")
         with page.expect_download() as saved:
             page.click("#download")
         assert saved.value.suggested_filename == "rain-derained.jpg"
         saved.value.save_as(tmp_path / "saved.jpg")
         assert (tmp_path / "saved.jpg").read_bytes()[:2] == b"\xff\xd8"
-        # Nothing is wider than the screen.
-        assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
-        page.click("#another")
-        assert page.is_visible("#start")
 
 
-def test_a_file_that_is_no_picture_is_told_so(server: Server, tmp_path: Path) -> None:
-    (tmp_path / "notes.txt").write_text("rain")
-    with opened(server) as page:
-        page.set_input_files("#file", tmp_path / "notes.txt")
+def test_the_slider_and_a_held_key_show_what_was_before(
+    browser: "Browser", server: Server, tmp_path: Path
+) -> None:
+    with opened(browser, server) as page:
+        derained(page, picture(tmp_path, "rain.png"))
+        stage = page.locator("#stage")
+        page.focus("#split")
+        page.keyboard.press("End")
+        page.keyboard.press("ArrowLeft")
+        assert page.get_attribute("#split", "aria-valuetext") == "99 % before, 1 % after"
+        page.evaluate("document.querySelectorAll('.tag, .handle, .zoom').forEach((each) => each.remove())")
+        split_at(page, 100)
+        before = seen(stage)
+        split_at(page, 0)
+        after = seen(stage)
+        assert not np.array_equal(before, after)
+        page.keyboard.down("b")
+        assert np.array_equal(seen(stage), before)
+        page.keyboard.up("b")
+        assert np.array_equal(seen(stage), after)
+        box = page.locator("#peek").bounding_box()
+        assert box is not None
+        page.mouse.move(box["x"] + 5, box["y"] + 5)
+        page.mouse.down()
+        assert np.array_equal(seen(stage), before)
+        page.mouse.up()
+        assert np.array_equal(seen(stage), after)
+
+
+def test_the_strength_is_blended_here_and_downloaded_from_the_service(
+    browser: "Browser", server: Server, tmp_path: Path
+) -> None:
+    with opened(browser, server) as page:
+        source = picture(tmp_path, "rain.png")
+        derained(page, source)
+        stage = page.locator("#stage")
+        page.evaluate("document.querySelectorAll('.tag, .handle, .zoom').forEach((each) => each.remove())")
+        sent: list[str] = []
+        page.on("request", lambda request: sent.append(request.url))
+        split_at(page, 100)
+        before = seen(stage).astype(int)
+        split_at(page, 0)
+        after = seen(stage).astype(int)
+        page.fill("#strength", "40")
+        page.wait_for_timeout(200)  # the change is soft
+        assert np.abs(seen(stage) - (0.6 * before + 0.4 * after)).max() <= 3
+        assert [url for url in sent if url.startswith("http")] == []
+        with page.expect_download() as saved:
+            page.click("text=Download at 40 %")
+        assert saved.value.suggested_filename == "rain-derained.png"
+        saved.value.save_as(tmp_path / "saved.png")
+        with server.client() as client:
+            expected = client.post("/v1/derain?strength=0.4", content=source.read_bytes()).content
+        assert (tmp_path / "saved.png").read_bytes() == expected
+
+
+def test_what_is_transparent_stays_so(browser: "Browser", server: Server, tmp_path: Path) -> None:
+    values = np.dstack([noise(300, 450), np.full((300, 450), 128, np.uint8)])
+    Image.fromarray(values).save(tmp_path / "glass.png")
+    with opened(browser, server) as page:
+        derained(page, tmp_path / "glass.png")
+        page.evaluate("document.querySelectorAll('.tag, .handle, .zoom').forEach((each) => each.remove())")
+        split_at(page, 0)
+        shown = seen(page.locator("#stage"))
+        page.evaluate("document.querySelector('.pane.before').remove()")
+        assert np.array_equal(seen(page.locator("#stage")), shown)
+
+
+def test_a_picture_on_its_side_is_upright(browser: "Browser", server: Server, tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.fromarray(scene(300, 450)).save(tmp_path / "turned.jpg", exif=exif)
+    with opened(browser, server) as page:
+        derained(page, tmp_path / "turned.jpg")
+        page.wait_for_selector(".stage.compares")
+        for name in ("before", "after"):
+            size = page.locator(f"#{name}").evaluate("image => [image.naturalWidth, image.naturalHeight]")
+            assert size == [300, 450], name
+
+
+def test_what_was_removed_is_shown_instead(browser: "Browser", server: Server, tmp_path: Path) -> None:
+    with opened(browser, server) as page:
+        source = picture(tmp_path, "rain.png", size=(400, 640))
+        derained(page, source)
+        with server.client() as client:
+            clean = client.post("/v1/derain", content=source.read_bytes()).content
+        both = [pixels(data).astype(int) for data in (source.read_bytes(), clean)]
+        page.get_by_label("Removed rain").check()
+        page.click("text=100 %")
+        page.evaluate("document.querySelectorAll('.tag, .handle, .zoom').forEach((each) => each.remove())")
+        shown = seen(page.locator("#stage"))
+        top, left = (shown.shape[0] - 400) // 2, (shown.shape[1] - 640) // 2
+        expected = np.minimum(3 * np.abs(both[0] - both[1]), 255)
+        assert expected.max() > 20
+        assert (
+            np.abs(shown[top : top + 400, left : left + 640] - expected).max() <= 6
+        )  # rounded before it is tripled
+
+
+def test_zoom_to_100_percent_and_pan(browser: "Browser", server: Server, tmp_path: Path) -> None:
+    with opened(browser, server) as page:
+        derained(page, picture(tmp_path, "large.jpg", size=(1500, 3000)))
+        image, stage = page.locator("#before"), page.locator("#stage")
+
+        def box() -> dict[str, float]:
+            return image.evaluate("image => image.getBoundingClientRect().toJSON()")  # type: ignore[no-any-return]
+
+        assert box()["width"] == 1280
+        page.click("text=100 %")
+        assert box()["width"] == 3000
+        assert page.get_attribute("#zoom-full", "aria-pressed") == "true"
+        start = box()["left"]
+        page.mouse.move(600, 300)
+        page.mouse.down()
+        page.mouse.move(700, 320)
+        page.mouse.up()
+        assert box()["left"] == start + 100
+        stage.focus()
+        page.keyboard.press("ArrowRight")
+        assert box()["left"] == start + 20
+        page.keyboard.press("0")
+        assert box()["width"] == 1280
+        page.mouse.dblclick(300, 300)
+        assert box()["width"] == 3000
+        page.keyboard.press("-")
+        assert box()["width"] == 2000
+        for _ in range(20):
+            page.keyboard.press("+")
+        assert box()["width"] == 8 * 3000  # and no more
+        for _ in range(20):
+            page.mouse.move(600, 300)
+            page.mouse.down()
+            page.mouse.move(1200, 600)
+            page.mouse.up()
+        assert box()["left"] == 0  # it does not leave the stage
+
+
+def test_five_pictures_one_of_them_bad_and_one_zip(
+    browser: "Browser", server: Server, tmp_path: Path
+) -> None:
+    (tmp_path / "other").mkdir()
+    (tmp_path / "bad.jpg").write_bytes(picture(tmp_path, "whole.jpg").read_bytes()[:5000])
+    files = [
+        picture(tmp_path, "Straße im Regen 雨.png"),
+        picture(tmp_path, "two.jpg", seed=2),
+        tmp_path / "bad.jpg",
+        picture(tmp_path / "other", "two.jpg", seed=3),
+        picture(tmp_path, "five.webp"),
+    ]
+    with opened(browser, server) as page:
+        send(page, *files)
+        page.wait_for_selector(".queue li:nth-child(5) .state.done")
+        told = states(page)
+        assert told[:2] + told[3:] == ["Ready"] * 4
+        assert "damaged or cut short" in told[2]
+        page.click(".queue li:nth-child(3) .pick")
+        assert page.inner_text("#error").startswith("bad.jpg: ")
+        page.click(".queue li:nth-child(4) .pick")
+        assert page.locator(".pick[aria-current=true]").inner_text().startswith("two.jpg")
+        page.wait_for_selector("#done:not([hidden])")
+        page.fill("#strength", "50")
+        with page.expect_download() as saved:
+            page.click("text=Download all 4 (zip)")
+        assert saved.value.suggested_filename == "derained.zip"
+        saved.value.save_as(tmp_path / "all.zip")
+    with zipfile.ZipFile(tmp_path / "all.zip") as archive:
+        assert archive.testzip() is None
+        assert archive.namelist() == [
+            "Straße im Regen 雨-derained.png",
+            "two-derained.jpg",
+            "two-derained-2.jpg",
+            "five-derained.webp",
+        ]
+        with server.client() as client:
+            for name, file in zip(archive.namelist(), files[:2] + files[3:], strict=True):
+                query = "?strength=0.5" if name == "two-derained-2.jpg" else ""
+                expected = client.post(f"/v1/derain{query}", content=file.read_bytes()).content
+                assert archive.read(name) == expected, name
+        assert {entry.compress_type for entry in archive.infolist()} == {zipfile.ZIP_STORED}
+
+
+def test_24_megapixels_show_progress_and_can_be_cancelled(
+    browser: "Browser", server: Server, tmp_path: Path
+) -> None:
+    photograph = tmp_path / "large.jpg"
+    Image.fromarray(scene(4000, 6000)).save(photograph)
+    with opened(browser, server) as page, server.client() as client:
+        send(page, photograph)
+        page.get_by_text(re.compile(r"large\.jpg: [1-9]\d* of \d{3} tiles")).wait_for()
+        share = page.locator("#progress").evaluate("bar => bar.value")
+        assert 0 < share < 1
+        assert re.fullmatch(r"\d+ % – Derain", page.title())
+        page.click("#cancel")
+        page.wait_for_selector("#start:not([hidden])")
+        # And the service stops: its thread ends long before the tiles do.
+        while "derain_work_pictures 0.0" not in (metrics := client.get("/metrics").text):
+            page.wait_for_timeout(50)
+        assert 'derain_rejected_total{reason="HungUpError"} 1.0' in metrics
+        assert 'derain_pixels_total{model="tiny"} 2.4e+07' not in metrics
+        # The page is as good as before.
+        derained(page, picture(tmp_path, "small.jpg"))
+
+
+def test_one_of_the_queue_is_cancelled(browser: "Browser", server: Server, tmp_path: Path) -> None:
+    photograph = tmp_path / "large.jpg"
+    Image.fromarray(scene(2000, 3000)).save(photograph)
+    with opened(browser, server) as page:
+        send(page, photograph, picture(tmp_path, "small.jpg"), picture(tmp_path, "unwanted.jpg"))
+        page.wait_for_selector(".queue li:nth-child(1) .state.working")
+        assert states(page)[1:] == ["Waiting", "Waiting"]
+        page.click("text=Cancel >> nth=-1")  # of the last one, before its turn
+        page.click(".queue li:nth-child(1) >> text=Cancel")
+        page.wait_for_selector(".queue li:nth-child(2) .state.done")
+        assert states(page) == ["Cancelled.", "Ready"]
+        page.click(".queue li:nth-child(1) .pick")
+        page.click("#retry")
+        page.wait_for_selector(".queue li:nth-child(1) .state.done")
+
+
+def test_limits_are_told_before_and_kept(browser: "Browser", server: Server, tmp_path: Path) -> None:
+    Image.new("1", (6000, 5000)).save(tmp_path / "huge.png")
+    (tmp_path / "heavy.jpg").write_bytes(bytes(MAX_BYTES + 1))
+    (tmp_path / "empty.jpg").write_bytes(b"")
+    with opened(browser, server) as page:
+        words = page.inner_text("#limits")
+        assert "up to 25 megapixels and 20 MB each" in words
+        assert "Your picture is not stored" in words
+        sent: list[str] = []
+        page.on("request", lambda request: sent.append(request.method))
+        send(page, tmp_path / "huge.png", tmp_path / "heavy.jpg", tmp_path / "empty.jpg")
+        page.wait_for_selector(".queue li:nth-child(3) .state.failed")
+        assert page.inner_text("#error") == "huge.png has 30 megapixels; this service takes up to 25."
+        page.click(".queue li:nth-child(2) .pick")
+        assert (
+            page.inner_text("#error") == "heavy.jpg has 20.0 MB; this service takes files of up to 20.0 MB."
+        )
+        page.click(".queue li:nth-child(3) .pick")
+        assert page.inner_text("#error") == "empty.jpg is empty."
+        assert "POST" not in sent
+
+
+def test_the_model_is_chosen_on_the_result(browser: "Browser", server: Server, tmp_path: Path) -> None:
+    with opened(browser, server) as page:
+        derained(page, picture(tmp_path, "rain.jpg"))
+        options = page.locator("#model option").all_inner_texts()
+        assert options == ["tiny: a good balance", "wide: as fast"]
+        page.select_option("#model", "wide")
+        page.get_by_text(re.compile(r"· wide ·")).wait_for()
+        assert page.input_value("#model") == "wide"
+
+
+def test_what_browsers_do_not_show_is_shown_and_comes_as_it_was(
+    browser: "Browser", server: Server, tmp_path: Path
+) -> None:
+    deep = tmp_path / "deep.tif"
+    Image.fromarray(scene(200, 300)).save(deep)
+    phone = tmp_path / "IMG_0001.HEIC"
+    shutil.copy(ROOT / "tests/derain/pictures/turned.heic", phone)
+    with opened(browser, server) as page:
+        derained(page, deep)
+        page.wait_for_selector(".stage.compares")
+        assert page.locator("#before").evaluate("image => image.naturalWidth") == 300
+        assert page.locator("#after").evaluate("image => image.naturalWidth") == 300
+        with page.expect_download() as saved:
+            page.click("#download")
+        assert saved.value.suggested_filename == "deep-derained.tif"
+        saved.value.save_as(tmp_path / "saved.tif")
+        assert (tmp_path / "saved.tif").read_bytes()[:4] == b"II*\0"
+        send(page, phone)
+        page.wait_for_selector(".queue li:nth-child(2) .state.done")
+        page.wait_for_selector(".stage.compares")
+        with page.expect_download() as saved:
+            page.click("#download")
+        # The suffix says what is in the file.
+        assert saved.value.suggested_filename == "IMG_0001-derained.jpg"
+
+
+def answer_dry(route: "Route") -> None:
+    """The real answer, with the header by which a service says that it found no rain."""
+    if "force=true" in route.request.url:
+        route.continue_(url=route.request.url.replace("&force=true", "").replace("?force=true", ""))
+        return
+    response = route.fetch()
+    body = response.body().replace(b"\r\netag:", b"\r\nderain-rain: none\r\netag:")
+    route.fulfill(response=response, body=body)
+
+
+def test_a_dry_picture_is_said_to_be_dry(browser: "Browser", server: Server, tmp_path: Path) -> None:
+    with opened(browser, server) as page:
+        page.route("**/v1/derain/progress*", answer_dry)
+        derained(page, picture(tmp_path, "dry.jpg"))
+        assert "No rain found: dry.jpg came back as it was." in page.inner_text("#note")
+        assert page.is_hidden("#handle")
+        with page.expect_request(re.compile("force=true")):
+            page.click("text=Try anyway")
+        page.wait_for_selector(".stage.compares")
+        assert page.is_hidden("#note")
+
+
+def test_a_busy_service_is_asked_again(browser: "Browser", server: Server, tmp_path: Path) -> None:
+    tries: list[str] = []
+
+    def busy_at_first(route: "Route") -> None:
+        tries.append(route.request.url)
+        if len(tries) > 1:
+            route.continue_()
+        else:
+            route.fulfill(
+                status=429, headers={"retry-after": "1"}, content_type="application/problem+json", body="{}"
+            )
+
+    with opened(browser, server) as page:
+        page.route("**/v1/derain/progress*", busy_at_first)
+        send(page, picture(tmp_path, "rain.jpg"))
+        page.get_by_text("rain.jpg: the service is busy, next try in 1 s").wait_for()
+        page.wait_for_selector("#done:not([hidden])")
+
+
+@pytest.mark.parametrize(
+    ("answer", "words"),
+    [
+        ({"status": 413, "body": "<h1>413 Request Entity Too Large</h1>"}, "lets through"),
+        ({"status": 502, "body": "<h1>502 Bad Gateway</h1>"}, "cannot be reached just now"),
+        (
+            {"status": 200, "body": "<h1>Please log in</h1>", "content_type": "text/html"},
+            "replied in its place",
+        ),
+        ({"status": 418, "body": ""}, "the service could not do this"),
+        ({"status": 200, "body": "--x\r\n", "content_type": "multipart/mixed; boundary=x"}, "was cut short"),
+        (None, "there is no answer from the service"),
+    ],
+)
+def test_errors_are_words_with_the_files_name(
+    browser: "Browser", server: Server, tmp_path: Path, answer: dict[str, Any] | None, words: str
+) -> None:
+    with opened(browser, server) as page:
+        page.route(
+            "**/v1/derain/progress*",
+            lambda route: route.fulfill(**answer) if answer else route.abort(),
+        )
+        send(page, picture(tmp_path, "rain.jpg"))
         page.wait_for_selector("#error:not(:empty)")
-        assert "not a picture in a known format" in page.inner_text("#error")
-        page.click("#example")
-        derained(page)
-        assert page.inner_text("#error") == ""
+        said = page.inner_text("#error")
+        assert said.startswith("rain.jpg: ")
+        assert words in said
+        assert not re.search(r"\d{3}|<", said)
+        page.unroute_all()
+        page.click("#retry")
+        page.wait_for_selector("#done:not([hidden])")
 
 
-def test_the_models_are_told_of(server: Server) -> None:
-    with opened(server) as page:
-        page.wait_for_selector("#about:not([hidden])")
-        page.click("#about summary")
-        page.wait_for_selector("#card p")
-        assert "tiny" in page.inner_text("#card")
-        assert page.is_hidden("#choice")  # there is but one
+def test_pictures_are_dropped_and_pasted(browser: "Browser", server: Server, tmp_path: Path) -> None:
+    source = picture(tmp_path, "rain.jpg").read_bytes()
+    with opened(browser, server) as page:
+        give = """([values, kind]) => {
+          const carried = new DataTransfer();
+          carried.items.add(new File([new Uint8Array(values)], `${kind}.jpg`, { type: 'image/jpeg' }));
+          document.body.dispatchEvent(kind === 'drop'
+            ? new DragEvent(kind, { dataTransfer: carried, bubbles: true, cancelable: true })
+            : new ClipboardEvent(kind, { clipboardData: carried, bubbles: true }));
+        }"""
+        page.evaluate(give, [list(source), "drop"])
+        page.wait_for_selector("#done:not([hidden])")
+        page.evaluate(give, [list(source), "paste"])
+        page.wait_for_selector(".queue li:nth-child(2) .state.done")
+        assert page.locator(".queue .name").all_inner_texts() == ["drop.jpg", "paste.jpg"]
 
 
-def test_a_key_is_asked_for(model: Path, tmp_path: Path) -> None:
+def test_the_examples_are_there(browser: "Browser", server: Server) -> None:
+    with opened(browser, server) as page:
+        names = page.locator("[data-example]").evaluate_all("all => all.map((each) => each.dataset.example)")
+        page.click(f"[data-example='{names[0]}']")
+        page.wait_for_selector("#done:not([hidden])")
+    assert len(names) == 3
+    headers = [read_header((ROOT / "examples" / name).read_bytes(), MAX_PIXELS) for name in names]
+    assert max(header.width * header.height for header in headers) >= 12_000_000
+    readme = (ROOT / "examples/README.md").read_text()
+    for name in names:
+        assert f"`{name}`" in readme
+        assert (ROOT / "examples" / name).stat().st_size < 800_000
+
+
+def test_a_key_is_asked_for(browser: "Browser", model: Path, tmp_path: Path) -> None:
     (tmp_path / "keys").write_text("camera 6b1e6d0ffb5ba1a9f4b94ba8a2d3e5d3fd4e7e4b7a1c0dc0f5c9f4c4c3ad8cbb")
-    with serving(model, tmp_path, keys=tmp_path / "keys") as server, opened(server) as page:
+    with serving(model, tmp_path, keys=tmp_path / "keys") as server, opened(browser, server) as page:
         page.wait_for_selector("#keyed:not([hidden])")
-        page.click("#example")
+        send(page, picture(tmp_path, "rain.jpg"))
         page.wait_for_selector("#error:not(:empty)")
         assert "a key is needed" in page.inner_text("#error")
         page.fill("#key", "wrong")
-        page.click("#example")
-        page.wait_for_function("document.querySelector('#error').textContent.includes('not known')")
+        page.click("#retry")
+        page.locator("#error", has_text="this key is not known").wait_for()
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_the_description_is_as_light_or_dark(browser: "Browser", server: Server, scheme: str) -> None:
+    with opened(browser, server, "docs", **DESK, color_scheme=scheme) as page:
+        page.wait_for_selector(".opblock")
+        assert (seen(page.locator("html")).mean() < 80) == (scheme == "dark")
+        page.click("text=Authorize")
+        dialog = page.locator(".modal-ux").bounding_box()
+        assert dialog is not None
+        assert 0 <= dialog["y"] <= DESK["viewport"]["height"] - dialog["height"]
+        assert (pixels(page.screenshot()).mean() < 80) == (scheme == "dark")

@@ -178,6 +178,23 @@ def test_the_pages(client: httpx.Client) -> None:
                 assert client.get(f"/{address.removeprefix('/')}").status_code == 200, address
         assert "http://" not in page.text.replace("http://www.w3.org", "")
     assert decode(client.get("/example.jpg").content)[1] == JPEG
+    for name in re.findall(r'data-example="([^"]+)"', client.get("/").text):
+        assert decode(client.get(f"/examples/{name}").content)[1] == JPEG
+
+
+def test_the_page_may_load_nothing_but_what_is_here(client: httpx.Client) -> None:
+    page = client.get("/")
+    policy = dict(rule.split(" ", 1) for rule in page.headers["content-security-policy"].split("; "))
+    assert policy["default-src"] == "'none'"
+    assert policy["script-src"] == policy["style-src"] == policy["connect-src"] == "'self'"
+    assert not re.search(r"<style|style=|<script(?![^>]*src=)| on\w+=", page.text)
+    docs = client.get("/docs")
+    assert docs.headers["content-security-policy"] == page.headers["content-security-policy"]
+    # Whoever has it already is not sent it again.
+    for path in ("/", "/page/main.js", "/examples/meadow.jpg"):
+        first = client.get(path)
+        again = client.get(path, headers={"if-none-match": first.headers["etag"]})
+        assert (again.status_code, again.content) == (304, b"")
 
 
 def test_a_type_of_error_leads_to_its_page(client: httpx.Client) -> None:

@@ -1,0 +1,2 @@
+// Swagger UI, which asks nobody but us.
+SwaggerUIBundle({ url: 'openapi.json', dom_id: '#api', validatorUrl: null });

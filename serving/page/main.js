@@ -1,0 +1,436 @@
+// The page: a queue of pictures, one of which is shown.
+
+import { Problem, convert, derain, example, models, useKey } from './service.js';
+import { Viewer } from './viewer.js';
+import { bytes, distinct, duration, megapixels, resultName } from './words.js';
+import { zip } from './zip.js';
+
+const ui = Object.fromEntries([...document.querySelectorAll('[id]')].map((element) => [element.id, element]));
+const limits = { pixels: Number(document.documentElement.dataset.maxPixels), bytes: Number(document.documentElement.dataset.maxBytes) };
+const viewer = new Viewer(ui);
+
+const MOST_TRIES = 30; // at a service that is busy
+const STAGES = { queue: 'Waiting', decode: 'Reading', infer: 'Network', look: 'Looking for rain left', encode: 'Writing' };
+
+/** One picture, from the file to the result. */
+class Job {
+  state = 'waiting'; // then `working`, then `done`, `failed` or `cancelled`
+  file = null;
+  words = ''; // what went wrong
+  progress = {}; // the service's last word, and when it came
+  result = null; // { blob, headers, ms }
+  strength = 1;
+  parameters = ui.model.value ? { model: ui.model.value } : {};
+  atStrength = new Map(); // results of other strengths
+  visible = new Map(); // for what this browser cannot show, what is shown instead
+  controller = new AbortController();
+
+  constructor(name, get) {
+    this.name = name;
+    this.get = get;
+    this.row = rowOf(this);
+  }
+
+  get isDry() {
+    return this.result?.headers.get('Derain-Rain') === 'none';
+  }
+
+  get resultName() {
+    return resultName(this.name, this.result.blob.type);
+  }
+}
+
+let jobs = [];
+let shown = null; // the job on the stage
+let isRunning = false;
+let pace = 0; // milliseconds that a tile took, the last time
+
+// --- The queue ---
+
+function add(added) {
+  if (!added.length) return;
+  const isFirst = !jobs.length;
+  jobs.push(...added);
+  ui.queue.append(...added.map((job) => job.row.item));
+  present(added[0]);
+  if (isFirst) ui.cancel.focus({ preventScroll: true });
+  run();
+}
+
+const addFiles = (files) => add([...files].map((file) => new Job(file.name, () => file)));
+
+async function run() {
+  if (isRunning) return;
+  isRunning = true;
+  for (let job; (job = jobs.find(({ state }) => state === 'waiting'));) await work(job);
+  isRunning = false;
+  if (jobs.length > 1) say(`All done: ${jobs.filter(({ state }) => state === 'done').length} of ${jobs.length} pictures.`);
+}
+
+async function work(job) {
+  const { signal } = job.controller = new AbortController();
+  job.state = 'working';
+  job.progress = { since: Date.now() };
+  draw();
+  try {
+    job.file ??= await job.get(signal);
+    await check(job);
+    if (job === shown) await present(job);
+    job.result = await derainPatiently(job, job.parameters);
+    job.state = 'done';
+    say(job.isDry ? `No rain found in ${job.name}.` : `${job.name} is ready.`);
+  } catch (error) {
+    fail(job, error, signal);
+  }
+  if (job === shown) await present(job);
+  draw();
+  const isNext = job === shown && job.state === 'done' && [document.body, ui.cancel].includes(document.activeElement);
+  if (isNext) ui.download.focus({ preventScroll: true });
+}
+
+function fail(job, error, signal) {
+  job.state = signal.aborted ? 'cancelled' : 'failed';
+  job.words = signal.aborted ? 'cancelled.' : inWords(error);
+  if (error.status === 401) ui.keyed.hidden = false;
+  if (job !== shown || signal.aborted) say(about(job, job.words));
+  if (signal.aborted && jobs.length === 1) remove(job);
+}
+
+const inWords = (error) => (error instanceof Problem ? error.message : `something went wrong on this page (${error.message}).`);
+
+/** "a.jpg is empty.", "a.jpg: the service is busy." */
+const about = ({ name }, words) => `${name}${/^(is|has|cannot) /.test(words) ? '' : ':'} ${words}`;
+
+/** What the service would refuse is not sent. Throws Problem. */
+async function check({ file }) {
+  if (file.size > limits.bytes) throw new Problem(`has ${bytes(file.size)}; this service takes files of up to ${bytes(limits.bytes)}.`);
+  await file.slice(0, 1).arrayBuffer().catch(() => { throw new Problem('cannot be read. Is it a folder, or has it been moved?'); });
+  if (!file.size) throw new Problem('is empty.');
+  const pixels = await countPixels(file);
+  if (pixels > limits.pixels) throw new Problem(`has ${megapixels(pixels)}; this service takes up to ${limits.pixels / 1e6}.`);
+}
+
+/** 0 where the browser cannot tell. */
+function countPixels(file) {
+  const image = new Image();
+  image.src = URL.createObjectURL(file);
+  return new Promise((resolve) => {
+    image.onload = () => resolve(image.naturalWidth * image.naturalHeight);
+    image.onerror = () => resolve(0);
+  }).finally(() => URL.revokeObjectURL(image.src));
+}
+
+/** A busy service is asked again when it said, for as long as the user waits. */
+async function derainPatiently(job, parameters) {
+  const { signal } = job.controller;
+  for (let tries = 1; ; tries += 1) {
+    const started = performance.now();
+    try {
+      const answer = await derain(job.file, parameters, { signal, note: (word) => note(job, word) });
+      return { ...answer, ms: performance.now() - started };
+    } catch (error) {
+      if (!error.retryAfter || tries === MOST_TRIES) throw error;
+      note(job, { stage: 'busy', until: Date.now() + 1000 * error.retryAfter });
+      await pause(1000 * error.retryAfter, signal);
+    }
+  }
+}
+
+const pause = (ms, signal) => new Promise((resolve, reject) => {
+  const timer = setTimeout(resolve, ms);
+  signal.addEventListener('abort', () => { clearTimeout(timer); reject(signal.reason); }, { once: true });
+});
+
+function note(job, word) {
+  const { stage, since } = job.progress;
+  const now = Date.now();
+  job.progress = { ...word, since: word.stage === stage ? since : now, at: now };
+  if (word.done) pace = (now - job.progress.since) / word.done;
+  draw();
+}
+
+function again(job, parameters = job.parameters) {
+  Object.assign(job, { parameters, state: 'waiting', result: null, words: '', progress: {}, strength: 1 });
+  job.atStrength.clear();
+  present(job);
+  run();
+}
+
+function remove(job) {
+  job.controller.abort();
+  job.row.item.remove();
+  const at = jobs.indexOf(job);
+  jobs = jobs.filter((other) => other !== job);
+  if (job === shown) present(jobs[Math.min(at, jobs.length - 1)] ?? null);
+  draw();
+}
+
+// --- The picture on the stage ---
+
+/** Shows the job: its picture, its result beside it where there is one. */
+async function present(job) {
+  const isOther = job !== shown;
+  shown = job;
+  draw();
+  if (isOther || !job?.file) viewer.clear();
+  if (!job?.file) {
+    if (!job) ui.files.focus({ preventScroll: true });
+    return;
+  }
+  const { result } = job;
+  const current = () => shown === job && job.result === result;
+  const isThere = await showSomehow(job, job.file, (blob) => viewer.show(blob), current);
+  const compares = isThere && result && !job.isDry && current();
+  if (compares) await showSomehow(job, result.blob, (blob) => viewer.compare(blob), current);
+  if (!current()) return;
+  job.isVisible = isThere;
+  draw();
+}
+
+/** As it is, or else as the service converts it. */
+async function showSomehow(job, blob, show, current) {
+  if (await show(job.visible.get(blob) ?? blob)) return true;
+  if (!current() || job.state === 'failed') return false;
+  try {
+    job.visible.set(blob, await convert(blob, job.controller.signal));
+  } catch {
+    return false; // why, the derained picture's own request will tell
+  }
+  return current() && show(job.visible.get(blob));
+}
+
+// --- What is drawn ---
+
+function draw() {
+  ui.start.hidden = jobs.length > 0;
+  ui.work.hidden = ui.more.hidden = !jobs.length;
+  ui.queue.hidden = jobs.length < 2;
+  jobs.forEach(drawRow);
+  const done = jobs.filter((job) => job.state === 'done');
+  ui.zip.hidden = done.length < 2;
+  ui.zip.textContent = `Download all ${done.length} (zip)`;
+  if (!shown) return;
+  ui.doing.hidden = !['waiting', 'working'].includes(shown.state);
+  ui.done.hidden = shown.state !== 'done';
+  ui.failed.hidden = !['failed', 'cancelled'].includes(shown.state);
+  ui.error.textContent = shown.words && about(shown, shown.words);
+  ui.controls.hidden = shown.state !== 'done' || shown.isDry;
+  ui.telemetry.hidden = shown.state !== 'done';
+  drawProgress();
+  drawNote();
+  if (shown.state === 'done') drawResult();
+}
+
+function drawRow(job) {
+  const { pick, state, act } = job.row;
+  pick.setAttribute('aria-current', job === shown);
+  const words = { waiting: 'waiting', working: progressWords(job), done: job.isDry ? 'no rain found' : 'ready' }[job.state] ?? job.words;
+  state.textContent = words.replace(/^./, (letter) => letter.toUpperCase());
+  state.className = `state ${job.state}`;
+  const isOpen = ['waiting', 'working'].includes(job.state);
+  act.textContent = isOpen ? 'Cancel' : 'Remove';
+  act.setAttribute('aria-label', `${act.textContent} ${job.name}`);
+}
+
+function rowOf(job) {
+  const item = document.createElement('li');
+  const pick = Object.assign(document.createElement('button'), { type: 'button', className: 'pick' });
+  const name = Object.assign(document.createElement('span'), { className: 'name', textContent: job.name });
+  const state = document.createElement('span');
+  const act = Object.assign(document.createElement('button'), { type: 'button' });
+  pick.append(name, state);
+  item.append(pick, act);
+  pick.addEventListener('click', () => present(job));
+  act.addEventListener('click', () => cancelOrRemove(job));
+  return { item, pick, state, act };
+}
+
+function cancelOrRemove(job) {
+  if (job.state === 'working') job.controller.abort();
+  else remove(job);
+}
+
+function drawProgress() {
+  const working = jobs.find(({ state }) => state === 'working');
+  if (working) drawRow(working);
+  document.title = working ? `${Math.round(100 * shareDone(working.progress))} % – Derain` : 'Derain';
+  if (!shown || ui.doing.hidden) return;
+  const share = shareDone(shown.progress);
+  if (share === null) ui.progress.removeAttribute('value');
+  else ui.progress.value = share;
+  ui['doing-words'].textContent = shown.state === 'waiting' ? `${shown.name} waits for the others` : `${shown.name}: ${progressWords(shown)}`;
+}
+
+/** Between two tiles the bar creeps on at the pace of those before, and waits at the next one. Null: not known yet. */
+function shareDone({ stage, done, tiles, at, since }) {
+  if (stage === 'encode' || stage === 'look') return 1;
+  if (stage !== 'infer' || !tiles || (!done && !pace)) return null;
+  const tileMs = done ? (at - since) / done : pace;
+  return (done + (done < tiles && Math.min((Date.now() - at) / tileMs, 0.9))) / tiles;
+}
+
+function progressWords({ progress }) {
+  const { stage, done, tiles, since, at, until } = progress;
+  const seconds = Math.floor((Date.now() - since) / 1000);
+  const spent = seconds > 1 ? ` · ${seconds} s` : '';
+  if (stage === 'busy') return `the service is busy, next try in ${Math.max(0, Math.ceil((until - Date.now()) / 1000))} s`;
+  if (stage === 'queue') return `waiting for its turn${spent}`;
+  if (stage === 'decode') return 'reading';
+  if (stage === 'encode' || stage === 'look') return 'writing the result';
+  if (stage !== 'infer') return `sending${spent}`;
+  if (!tiles) return 'taking the rain out';
+  const left = done ? ((at - since) / done) * tiles - (Date.now() - since) : 0;
+  return `${done} of ${tiles} ${tiles > 1 ? 'tiles' : 'tile'}${left > 2000 ? `, about ${duration(left).replace(/\.\d/, '')} left` : spent}`;
+}
+
+function drawNote() {
+  const isUnseen = shown.state === 'done' && shown.isVisible === false;
+  const words = shown.complaint ? [shown.complaint] : [];
+  if (shown.isDry) words.push(`No rain found: ${shown.name} came back as it was.`);
+  if (isUnseen) words.push('This picture cannot be shown here. The result is ready to download.');
+  ui['note-words'].textContent = words.join(' ');
+  ui.note.hidden = !words.length;
+  ui.anyway.hidden = !shown.isDry;
+}
+
+function drawResult() {
+  const { result, strength } = shown;
+  const model = result.headers.get('X-Derain-Model');
+  ui.facts.textContent = [duration(result.ms), model, bytes(result.blob.size), shown.isDry && 'no rain found'].filter(Boolean).join(' · ');
+  const percent = Math.round(100 * strength);
+  ui.download.textContent = percent === 100 ? 'Download' : `Download at ${percent} %`;
+  ui.download.download = shown.resultName;
+  if (ui.download.blob !== result.blob) {
+    URL.revokeObjectURL(ui.download.href);
+    Object.assign(ui.download, { blob: result.blob, href: URL.createObjectURL(result.blob) });
+  }
+  ui.strength.value = percent;
+  ui['strength-value'].textContent = `${percent} %`;
+  viewer.strength = strength;
+  if (model) ui.model.value = model;
+  ui.details.replaceChildren(...details(shown).flatMap(([term, value]) => [cell('dt', term), cell('dd', value)]));
+}
+
+function details({ file, result: { headers, blob } }) {
+  const stages = [...(headers.get('Server-Timing') ?? '').matchAll(/(\w+);dur=([\d.]+)/g)];
+  const left = headers.get('X-Derain-Slacking');
+  return [
+    ['Size', ui.before.naturalWidth ? `${viewer.size} pixels` : 'not known here'],
+    ['File', `${bytes(blob.size)}, ${bytes(file.size)} before`],
+    ...stages.map(([, stage, ms]) => [STAGES[stage] ?? stage, duration(Number(ms))]),
+    ...(left === null ? [] : [['Rain left', `${likelihood(Number(left))} (${Math.round(100 * left)} %)`]]),
+  ];
+}
+
+const cell = (tag, textContent) => Object.assign(document.createElement(tag), { textContent });
+const likelihood = (share) => (share < 0.35 ? 'unlikely' : share < 0.65 ? 'possibly' : 'likely');
+const say = (words) => { ui.status.textContent = words; };
+
+// --- Downloads ---
+
+/** At less than full strength the service blends: so depth, profile and metadata stay what they were. */
+async function atItsStrength(job) {
+  const { strength, result, atStrength } = job;
+  if (strength === 1) return result.blob;
+  if (!atStrength.has(strength)) atStrength.set(strength, (await derainPatiently(job, { ...job.parameters, strength })).blob);
+  return atStrength.get(strength);
+}
+
+async function download(event) {
+  const job = shown;
+  if (job.strength === 1) return; // then it is a link
+  event.preventDefault();
+  Object.assign(job, { controller: new AbortController(), state: 'working', complaint: '', progress: { since: Date.now() } });
+  draw();
+  try {
+    save(await atItsStrength(job), job.resultName);
+  } catch (error) {
+    if (!job.controller.signal.aborted) job.complaint = about(job, inWords(error));
+  }
+  job.state = 'done';
+  draw();
+}
+
+async function downloadAll() {
+  const done = jobs.filter((job) => job.state === 'done');
+  const names = distinct(done.map((job) => job.resultName));
+  const by = shown;
+  Object.assign(by, { complaint: '' });
+  ui.zip.disabled = true;
+  try {
+    const files = [];
+    for (const job of done) files.push({ name: names[files.length], blob: await atItsStrength(job) });
+    save(await zip(files), 'derained.zip');
+  } catch (error) {
+    by.complaint = `There is no zip: ${error.message} Download the pictures one by one.`;
+  }
+  ui.zip.disabled = false;
+  draw();
+}
+
+function save(blob, name) {
+  const link = Object.assign(document.createElement('a'), { href: URL.createObjectURL(blob), download: name });
+  link.click();
+  setTimeout(() => URL.revokeObjectURL(link.href), 60_000);
+}
+
+// --- The models ---
+
+async function showModels() {
+  try {
+    const found = await models();
+    ui.model.replaceChildren(...found.map(({ name, phrase }) => new Option(phrase ? `${name}: ${phrase}` : name, name)));
+    ui.choice.hidden = found.length < 2;
+  } catch (error) {
+    ui.keyed.hidden &&= error.status !== 401; // what else is wrong, the first picture will tell
+  }
+}
+
+// --- Wiring ---
+
+for (const input of [ui.files, ui['more-files']]) {
+  input.addEventListener('change', () => {
+    addFiles(input.files);
+    input.value = ''; // so that choosing the same file again is a change
+  });
+}
+for (const button of document.querySelectorAll('[data-example]')) {
+  const name = button.dataset.example;
+  button.addEventListener('click', () => add([new Job(name, (signal) => example(name, signal))]));
+}
+ui.cancel.addEventListener('click', () => cancelOrRemove(shown));
+ui.retry.addEventListener('click', () => again(shown));
+ui.anyway.addEventListener('click', () => again(shown, { ...shown.parameters, force: true }));
+ui.download.addEventListener('click', download);
+ui.zip.addEventListener('click', downloadAll);
+ui.controls.addEventListener('submit', (event) => event.preventDefault());
+ui.controls.addEventListener('change', (event) => { if (event.target.name === 'view') viewer.view = event.target.value; });
+ui.strength.addEventListener('input', () => {
+  shown.strength = ui.strength.value / 100;
+  drawResult();
+});
+ui.model.addEventListener('change', () => again(shown, { ...shown.parameters, model: ui.model.value }));
+ui.key.addEventListener('change', () => {
+  useKey(ui.key.value);
+  showModels();
+});
+document.addEventListener('paste', (event) => addFiles(event.clipboardData?.files ?? []));
+
+// The whole window takes drops: a near miss must not make the browser leave the page.
+const carriesFiles = (event) => event.dataTransfer?.types.includes('Files');
+addEventListener('dragover', (event) => {
+  if (!carriesFiles(event)) return;
+  event.preventDefault();
+  document.body.classList.add('dragging');
+});
+addEventListener('dragleave', (event) => { if (!event.relatedTarget) document.body.classList.remove('dragging'); });
+addEventListener('drop', (event) => {
+  if (!carriesFiles(event)) return;
+  event.preventDefault();
+  document.body.classList.remove('dragging');
+  addFiles(event.dataTransfer.files);
+});
+
+setInterval(drawProgress, 250);
+showModels();
+ui.curl.textContent = ui.curl.textContent.replace('ORIGIN/v1/derain', new URL('v1/derain', document.baseURI));

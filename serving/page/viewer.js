@@ -1,0 +1,253 @@
+// The picture on the screen: before and after beside one another, zoom, strength, what was removed.
+
+const REMOVED_GAIN = 3; // as the service shows it
+const MOST_ZOOM = 8; // screen pixels for one of the picture
+const MOST_FIT = 2; // a small picture is not blown up beyond
+
+const clamp = (value, least, most) => Math.min(Math.max(value, least), most);
+
+/** Resolves to whether the browser can show the picture. */
+const shows = (image, url) => new Promise((resolve) => {
+  image.onload = () => resolve(true);
+  image.onerror = () => resolve(false);
+  image.src = url;
+});
+
+export class Viewer {
+  #ui;
+  #urls = [];
+  #scale = 1; // CSS pixels for one of the picture
+  #isFitting = true;
+  #x = 0; // where the picture's left top corner is
+  #y = 0;
+  #pointers = new Map();
+
+  constructor(ui) {
+    this.#ui = ui;
+    this.#wire();
+  }
+
+  /** Whether the browser can show this kind of picture. The result, if there is one, comes by `compare`. */
+  async show(blob) {
+    this.clear();
+    const url = this.#url(blob);
+    if (!await shows(this.#ui.before, url)) return false;
+    this.#ui['removed-before'].src = url;
+    const { naturalWidth: width, naturalHeight: height } = this.#ui.before;
+    const style = this.#ui.stage.style;
+    style.setProperty('--ratio', width / height);
+    style.setProperty('--natural-width', width);
+    this.#ui.stage.classList.add('shows');
+    this.#ui.stage.classList.toggle('tall', height > width);
+    this.fit();
+    return true;
+  }
+
+  async compare(blob) {
+    const url = this.#url(blob);
+    if (!await shows(this.#ui.after, url)) return false;
+    this.#ui['removed-after'].src = url;
+    this.#ui.stage.classList.add('compares');
+    return true;
+  }
+
+  clear() {
+    for (const name of ['before', 'after', 'removed-before', 'removed-after']) this.#ui[name].removeAttribute('src');
+    this.#urls.forEach((url) => URL.revokeObjectURL(url));
+    this.#urls = [];
+    this.#ui.stage.classList.remove('shows', 'compares', 'peeks');
+  }
+
+  get size() {
+    return `${this.#ui.before.naturalWidth} × ${this.#ui.before.naturalHeight}`;
+  }
+
+  /** From 0, the picture as it came, to 1. */
+  set strength(share) {
+    this.#ui.stage.style.setProperty('--strength', share);
+    this.#ui.stage.style.setProperty('--gain', REMOVED_GAIN * share);
+    this.#ui.stage.classList.toggle('whole', share === 1);
+  }
+
+  /** `result` or `removed`. */
+  set view(name) {
+    this.#ui.stage.classList.toggle('removes', name === 'removed');
+  }
+
+  set peeks(on) {
+    this.#ui.stage.classList.toggle('peeks', on);
+    this.#ui.peek.setAttribute('aria-pressed', on);
+  }
+
+  fit() {
+    this.#isFitting = true;
+    this.#scale = this.#fitting();
+    this.#place(0, 0);
+  }
+
+  /** One pixel of the picture is one of the screen; around a point of the stage, or its middle. */
+  full(point) {
+    this.#zoomTo(1 / devicePixelRatio, point);
+  }
+
+  // --- Zoom and pan ---
+
+  #fitting() {
+    const { clientWidth, clientHeight } = this.#ui.stage;
+    const { naturalWidth, naturalHeight } = this.#ui.before;
+    return Math.min(clientWidth / naturalWidth, clientHeight / naturalHeight, MOST_FIT) || 1;
+  }
+
+  #zoomTo(scale, point = this.#middle()) {
+    const fitting = this.#fitting();
+    const before = this.#scale;
+    this.#scale = clamp(scale, Math.min(fitting, 1 / devicePixelRatio), MOST_ZOOM / devicePixelRatio);
+    this.#isFitting = Math.abs(this.#scale / fitting - 1) < 0.001;
+    const grown = this.#scale / before;
+    this.#place(point.x - (point.x - this.#x) * grown, point.y - (point.y - this.#y) * grown);
+  }
+
+  #middle() {
+    return { x: this.#ui.stage.clientWidth / 2, y: this.#ui.stage.clientHeight / 2 };
+  }
+
+  /** The picture does not leave the stage: where it is smaller it is in the middle. */
+  #place(x, y) {
+    const { clientWidth, clientHeight } = this.#ui.stage;
+    const width = this.#ui.before.naturalWidth * this.#scale;
+    const height = this.#ui.before.naturalHeight * this.#scale;
+    this.#x = width <= clientWidth ? (clientWidth - width) / 2 : clamp(x, clientWidth - width, 0);
+    this.#y = height <= clientHeight ? (clientHeight - height) / 2 : clamp(y, clientHeight - height, 0);
+    const style = this.#ui.stage.style;
+    style.setProperty('--x', `${this.#x}px`);
+    style.setProperty('--y', `${this.#y}px`);
+    style.setProperty('--width', `${width}px`);
+    style.setProperty('--height', `${height}px`);
+    const isFull = Math.abs(this.#scale * devicePixelRatio - 1) < 0.001;
+    this.#ui.stage.classList.toggle('zoomed', width > clientWidth + 1 || height > clientHeight + 1);
+    this.#ui.stage.classList.toggle('magnified', this.#scale * devicePixelRatio > 2);
+    this.#ui['zoom-fit'].setAttribute('aria-pressed', this.#isFitting);
+    this.#ui['zoom-full'].setAttribute('aria-pressed', isFull);
+  }
+
+  // --- Hands and keys ---
+
+  #wire() {
+    const { stage, split, handle } = this.#ui;
+    split.addEventListener('input', () => this.#moveSplit(Number(split.value)));
+    handle.addEventListener('pointerdown', (event) => this.#dragSplit(event));
+    stage.addEventListener('pointerdown', (event) => this.#press(event));
+    stage.addEventListener('pointermove', (event) => this.#drag(event));
+    for (const name of ['pointerup', 'pointercancel']) stage.addEventListener(name, (event) => this.#pointers.delete(event.pointerId));
+    stage.addEventListener('dblclick', (event) => this.#toggle(event));
+    stage.addEventListener('wheel', (event) => this.#wheel(event), { passive: false });
+    this.#ui['zoom-in'].addEventListener('click', () => this.#zoomTo(this.#scale * 1.5));
+    this.#ui['zoom-out'].addEventListener('click', () => this.#zoomTo(this.#scale / 1.5));
+    this.#ui['zoom-fit'].addEventListener('click', () => this.fit());
+    this.#ui['zoom-full'].addEventListener('click', () => this.full());
+    new ResizeObserver(() => (this.#isFitting ? this.fit() : this.#place(this.#x, this.#y))).observe(stage);
+    this.#wirePeeking();
+    document.addEventListener('keydown', (event) => this.#keyDown(event));
+    this.#moveSplit(Number(split.value));
+  }
+
+  #wirePeeking() {
+    const { peek } = this.#ui;
+    peek.addEventListener('pointerdown', () => { this.peeks = true; });
+    for (const name of ['pointerup', 'pointerleave', 'pointercancel', 'blur']) peek.addEventListener(name, () => { this.peeks = false; });
+    peek.addEventListener('contextmenu', (event) => event.preventDefault()); // of a long touch
+    peek.addEventListener('keydown', (event) => { if (event.key === ' ' || event.key === 'Enter') this.peeks = true; });
+    document.addEventListener('keyup', () => { this.peeks = false; });
+    addEventListener('blur', () => { this.peeks = false; });
+  }
+
+  #keyDown(event) {
+    const isTyping = event.target.closest('input:not([type=radio], [type=range]), select, textarea');
+    if (isTyping || event.ctrlKey || event.metaKey || event.altKey || this.#ui.work.hidden) return;
+    const pan = { ArrowLeft: [80, 0], ArrowRight: [-80, 0], ArrowUp: [0, 80], ArrowDown: [0, -80] }[event.key];
+    const act = {
+      b: () => { this.peeks = true; },
+      B: () => { this.peeks = true; },
+      '+': () => this.#zoomTo(this.#scale * 1.5),
+      '=': () => this.#zoomTo(this.#scale * 1.5),
+      '-': () => this.#zoomTo(this.#scale / 1.5),
+      0: () => this.fit(),
+      1: () => this.full(),
+    }[event.key] ?? (pan && event.target === this.#ui.stage && this.#ui.stage.classList.contains('zoomed')
+      ? () => this.#place(this.#x + pan[0], this.#y + pan[1]) : null);
+    if (!act) return;
+    event.preventDefault();
+    act();
+  }
+
+  #moveSplit(percent) {
+    this.#ui.stage.style.setProperty('--split', `${percent}%`);
+    this.#ui.split.value = percent;
+    this.#ui.split.setAttribute('aria-valuetext', `${Math.round(percent)} % before, ${100 - Math.round(percent)} % after`);
+  }
+
+  #at(event) {
+    const box = this.#ui.stage.getBoundingClientRect();
+    return { x: event.clientX - box.left, y: event.clientY - box.top };
+  }
+
+  #splitTo(event) {
+    this.#moveSplit(clamp(100 * this.#at(event).x / this.#ui.stage.clientWidth, 0, 100));
+  }
+
+  #dragSplit(event) {
+    event.stopPropagation();
+    const { handle } = this.#ui;
+    handle.setPointerCapture(event.pointerId);
+    const move = (moved) => this.#splitTo(moved);
+    handle.addEventListener('pointermove', move);
+    const end = () => handle.removeEventListener('pointermove', move);
+    for (const name of ['pointerup', 'pointercancel']) handle.addEventListener(name, end, { once: true });
+  }
+
+  #press(event) {
+    if (event.button !== 0 || event.target.closest('button')) return;
+    this.#pointers.set(event.pointerId, this.#at(event));
+    if (this.#isPanned || this.#pointers.size > 1) this.#ui.stage.setPointerCapture(event.pointerId);
+    else if (event.pointerType === 'mouse') this.#splitTo(event);
+  }
+
+  get #isPanned() {
+    return this.#ui.stage.classList.contains('zoomed');
+  }
+
+  #drag(event) {
+    const before = this.#pointers.get(event.pointerId);
+    if (!before) return;
+    const now = this.#at(event);
+    this.#pointers.set(event.pointerId, now);
+    if (this.#pointers.size > 1) this.#pinch(event.pointerId, before, now);
+    else if (this.#isPanned) this.#place(this.#x + now.x - before.x, this.#y + now.y - before.y);
+    else this.#splitTo(event);
+  }
+
+  /** Two fingers: the picture grows as their distance does, around the one that stays. */
+  #pinch(moved, before, now) {
+    const [, other] = [...this.#pointers].find(([id]) => id !== moved);
+    const distance = (point) => Math.hypot(point.x - other.x, point.y - other.y);
+    this.#zoomTo(this.#scale * distance(now) / Math.max(distance(before), 1), other);
+  }
+
+  #toggle(event) {
+    if (event.target.closest('button')) return;
+    if (this.#isFitting) this.full(this.#at(event));
+    else this.fit();
+  }
+
+  #wheel(event) {
+    if (!event.ctrlKey && !event.metaKey) return; // then the page moves, as everywhere
+    event.preventDefault();
+    this.#zoomTo(this.#scale * Math.exp(-event.deltaY / 200), this.#at(event));
+  }
+
+  #url(blob) {
+    const url = URL.createObjectURL(blob);
+    this.#urls.push(url);
+    return url;
+  }
+}

@@ -1,0 +1,38 @@
+// How things are said: sizes, times, names of files.
+
+export const bytes = (count) => (count < 1e6 ? `${Math.ceil(count / 1e3)} kB` : `${(count / 1e6).toFixed(1)} MB`);
+
+export const megapixels = (pixels) => `${Number((pixels / 1e6).toPrecision(pixels < 1e8 ? 2 : 3))} megapixels`;
+
+export function duration(ms) {
+  if (ms < 1000) return `${ms.toFixed(ms < 10 ? 1 : 0)} ms`;
+  return ms < 60_000 ? `${(ms / 1000).toFixed(1)} s` : `${Math.floor(ms / 60_000)} min ${Math.round(ms / 1000) % 60} s`;
+}
+
+const SUFFIXES = {
+  'image/jpeg': ['.jpg', '.jpeg', '.jpe', '.jfif'],
+  'image/png': ['.png'],
+  'image/webp': ['.webp'],
+  'image/tiff': ['.tif', '.tiff'],
+  'image/bmp': ['.bmp', '.dib'],
+  'image/avif': ['.avif'],
+};
+
+/** The name of a result. Its suffix says what is in the file, which may be another kind than came in. */
+export function resultName(name, type) {
+  const [, stem, suffix] = /^(.*?)(\.[^.]*)?$/s.exec(name);
+  const fitting = SUFFIXES[type] ?? [suffix ?? ''];
+  return `${stem || 'picture'}-derained${fitting.includes((suffix ?? '').toLowerCase()) ? suffix : fitting[0]}`;
+}
+
+/** Of several files, names that differ from one another, on systems too where capitals make no difference. */
+export function distinct(names) {
+  const taken = new Set();
+  return names.map((name) => {
+    const [, stem, suffix] = /^(.*?)(\.[^.]*)?$/s.exec(name);
+    let free = name;
+    for (let number = 2; taken.has(free.toLowerCase()); number += 1) free = `${stem}-${number}${suffix ?? ''}`;
+    taken.add(free.toLowerCase());
+    return free;
+  });
+}
