@@ -149,6 +149,7 @@ def _result_options(options: argparse.Namespace) -> ResultOptions:
     return ResultOptions(
         max_pixels=options.max_pixels or affordable_pixels(),
         strength=options.strength,
+        forces=options.force,
         explains=options.explain,
         quality=options.quality,
         is_lossless=options.lossless,

@@ -9,7 +9,7 @@ from enum import StrEnum
 from functools import partial
 from pathlib import Path
 from threading import Event, Lock, Timer
-from typing import Any, Generic, cast
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from derain.arrays import AnyPicture, FloatArray, SamePicture, quantise_to
 from derain.batching import Batcher, NoteProgress
 from derain.context import context_windows
+from derain.derained import Derained
 from derain.errors import GivenUpError, ModelError, ProviderError
 from derain.manifest import Estimator, load_manifest
 from derain.places import shipped
@@ -100,14 +101,6 @@ class _Job:
     tile: Tile
     derained: AnyPicture
     descriptor: FloatArray | None  # of the picture's rain, (numbers,), where the network takes one
-
-
-@dataclass(frozen=True)
-class Derained(Generic[SamePicture]):
-    """What became of a picture."""
-
-    picture: SamePicture
-    rain_found: bool  # if not, it is the picture that was given
 
 
 class Engine:

@@ -5,7 +5,8 @@ the highest number that the type has, (height, width) or (height, width, channel
 """
 
 import os
-from functools import cache
+from dataclasses import dataclass
+from functools import cache, partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, Self, TypeAlias, TypeVar, overload
@@ -28,7 +29,15 @@ from derain.formats import FORMAT_OF, PNG, ImageFormat
 from derain.header import read_header
 from derain.image import write_atomically
 from derain.metadata import read_exif
-from derain.photo import Photo, Samples, decode_photo, derain_photo, encode_photo, to_8_bits
+from derain.photo import (
+    DerainedPhoto,
+    Photo,
+    Samples,
+    decode_photo,
+    derain_photo,
+    encode_photo,
+    to_8_bits,
+)
 from derain.registry import find_model
 
 ImagePath: TypeAlias = str | os.PathLike[str]
@@ -66,8 +75,14 @@ class DerainedImage:
     (height, width, 3) if it was in colour, and with one channel more if it had transparency.
     """
 
-    def __init__(self, photo: Photo) -> None:
-        self._photo = photo
+    def __init__(self, derained: DerainedPhoto) -> None:
+        self._photo = derained.photo
+        self._rain_found = derained.rain_found
+
+    @property
+    def rain_found(self) -> bool | None:
+        """Whether any rain was found; if not, the pixels are those of the file. None at a strength of 0."""
+        return self._rain_found
 
     @property
     def size(self) -> tuple[int, int]:
@@ -139,6 +154,14 @@ class DerainedImage:
         return f"<{type(self).__name__} {self.format} {width}x{height}>"
 
 
+@dataclass(frozen=True)
+class _How:
+    """How an image is to be derained."""
+
+    strength: float
+    force: bool  # whether rain is found or not
+
+
 class Derainer:
     """A model, loaded once for many images. Safe to call from several threads at once, one image each.
 
@@ -161,33 +184,36 @@ class Derainer:
         self._engine = Engine(_model_folder(model), _provider(provider), threads)
 
     @overload
-    def derain(self, image: ImagePath, *, strength: float = 1.0) -> DerainedImage: ...
+    def derain(self, image: ImagePath, *, strength: float = 1.0, force: bool = False) -> DerainedImage: ...
     @overload
-    def derain(self, image: ImageBytes, *, strength: float = 1.0) -> bytes: ...
+    def derain(self, image: ImageBytes, *, strength: float = 1.0, force: bool = False) -> bytes: ...
     @overload
-    def derain(self, image: Image.Image, *, strength: float = 1.0) -> Image.Image: ...
+    def derain(self, image: Image.Image, *, strength: float = 1.0, force: bool = False) -> Image.Image: ...
     @overload
-    def derain(self, image: NDArray[Levels], *, strength: float = 1.0) -> NDArray[Levels]: ...
+    def derain(
+        self, image: NDArray[Levels], *, strength: float = 1.0, force: bool = False
+    ) -> NDArray[Levels]: ...
 
     def derain(
         self,
         image: ImagePath | ImageBytes | Image.Image | NDArray[Any],
         *,
         strength: float = 1.0,
+        force: bool = False,
     ) -> DerainedImage | bytes | Image.Image | NDArray[Any]:
         """The image without rain, of the kind that was given: the rules are those of `derain.derain`."""
         if not (isinstance(strength, int | float | np.number) and 0 <= strength <= 1):
             raise OptionError(f"the strength is a number from 0 to 1, not {strength!r}")
-        strength = float(strength)
+        how = _How(float(strength), force)
         if isinstance(image, str | os.PathLike):
-            return DerainedImage(self._derain_photo(_read(Path(image)), strength))
+            return DerainedImage(self._derain_photo(_read(Path(image)), how))
         if isinstance(image, bytes | bytearray | memoryview):
-            photo = self._derain_photo(_decode(bytes(image)), strength)
+            photo = self._derain_photo(_decode(bytes(image)), how).photo
             return encode_photo(photo, photo.format.answer_format)
         if isinstance(image, Image.Image):
-            return self._derain_pillow(image, strength)
+            return self._derain_pillow(image, how)
         if isinstance(image, np.ndarray):
-            return self._derain_array(_checked(image), strength)
+            return self._derain_array(_checked(image), how)
         raise UnsupportedFormatError(
             f"{type(image).__name__} is no image: give a path, bytes, a Pillow image or a NumPy array"
         )
@@ -209,19 +235,19 @@ class Derainer:
     ) -> None:
         self.close()
 
-    def _derain_photo(self, photo: Photo, strength: float) -> Photo:
-        return derain_photo(self._engine.derain, photo, strength)
+    def _derain_photo(self, photo: Photo, how: "_How") -> DerainedPhoto:
+        return derain_photo(partial(self._engine.examine, force=how.force), photo, how.strength)
 
-    def _derain_array(self, samples: Samples, strength: float) -> Samples:
-        return _samples(self._derain_photo(_photo(samples), strength)).reshape(samples.shape)
+    def _derain_array(self, samples: Samples, how: "_How") -> Samples:
+        return _samples(self._derain_photo(_photo(samples), how).photo).reshape(samples.shape)
 
-    def _derain_pillow(self, image: Image.Image, strength: float) -> Image.Image:
+    def _derain_pillow(self, image: Image.Image, how: "_How") -> Image.Image:
         """Upright, as the network learnt rain, and turned back, so that size and EXIF stay true."""
         _load(image)  # which may turn a TIFF, and then says so in its EXIF
         exif = read_exif(image.info.get("exif"))
         turns = _TURNS.get(exif.orientation) if exif else None
         upright = image.transpose(turns[0]) if turns else image
-        derained = Image.fromarray(self._derain_array(_pillow_samples(upright), strength))
+        derained = Image.fromarray(self._derain_array(_pillow_samples(upright), how))
         if turns:
             derained = derained.transpose(turns[1])
         derained.info = {name: value for name, value in image.info.items() if name != "transparency"}
@@ -256,6 +282,7 @@ def derain(
     model: ImagePath = "base",
     strength: float = 1.0,
     provider: ProviderName = "auto",
+    force: bool = False,
 ) -> DerainedImage | bytes | Image.Image | NDArray[Any]:
     """Takes the rain out of an image, and returns one of the same kind.
 
@@ -267,6 +294,8 @@ def derain(
       (height, width, 1), gray and alpha (height, width, 2), RGB (height, width, 3), RGB and alpha
       (height, width, 4). OpenCV's order is BGR: turn it round before and after.
 
+    An image in which the model finds no rain comes back as it was, unless `force` says otherwise.
+
     `model` is `base`, `fast`, `best` or a model folder. `strength` goes from 0, the image as it was given, to
     1, the derained one. `provider` is `auto`, `cpu`, `cuda` or `tensorrt`. Alpha stays what it was, and so do
     colours that are wholly transparent. A model is loaded at its first use and kept.
@@ -275,7 +304,7 @@ def derain(
     FileNotFoundError as well), EmptyImageError, UnsupportedFormatError, CorruptImageError,
     ImageTooLargeError, ModelError, ProviderError and OptionError.
     """
-    return _shared(_model_folder(model), _provider(provider)).derain(image, strength=strength)
+    return _shared(_model_folder(model), _provider(provider)).derain(image, strength=strength, force=force)
 
 
 @cache

@@ -19,6 +19,7 @@ from derain import av1, bmp, boxes, jpeg, png, tiff, webp
 from derain.arrays import AnyPicture
 from derain.captions import MOST_XMP_BYTES, Captions, iptc_in_photoshop, read_iptc, read_xmp
 from derain.colour import gray_to_srgb
+from derain.derained import Derained
 from derain.errors import CorruptImageError, ImageError, UnsupportedFormatError
 from derain.formats import AVIF, BMP, HEIC, JPEG, PNG, TIFF, WEBP, ImageFormat, check_size, check_writable
 from derain.header import Header, check_target
@@ -202,7 +203,17 @@ def _profile_lasts(photo: Photo, target: ImageFormat) -> bool:
     return gray_to_srgb(np.zeros((1, 1), np.uint8), photo.profile) is not None
 
 
-def derain_photo(derain: Callable[[AnyPicture], AnyPicture], photo: Photo, strength: float = 1.0) -> Photo:
+@dataclass(frozen=True)
+class DerainedPhoto:
+    """What became of a photo."""
+
+    photo: Photo
+    rain_found: bool | None  # None: nobody looked, at a strength of 0
+
+
+def derain_photo(
+    examine: Callable[[AnyPicture], Derained[AnyPicture]], photo: Photo, strength: float = 1.0
+) -> DerainedPhoto:
     """The photo without rain. Strength, 0 to 1, goes linearly from what came in to the result.
 
     Where it is wholly transparent, the colours stay what they were; transparency stays what it was.
@@ -210,8 +221,9 @@ def derain_photo(derain: Callable[[AnyPicture], AnyPicture], photo: Photo, stren
     if not 0 <= strength <= 1:
         raise ValueError(f"the strength is between 0 and 1, not {strength}")
     if strength == 0:
-        return photo
-    derained: NDArray[Any] = derain(photo.picture)
+        return DerainedPhoto(photo, None)
+    examined = examine(photo.picture)
+    derained: NDArray[Any] = examined.picture
     if photo.is_gray:
         gray = cv2.cvtColor(derained, cv2.COLOR_RGB2GRAY)
         derained = np.repeat(gray[..., None], 3, axis=2)
@@ -219,7 +231,7 @@ def derain_photo(derain: Callable[[AnyPicture], AnyPicture], photo: Photo, stren
         derained = cv2.addWeighted(derained, strength, photo.picture, 1 - strength, 0)
     if photo.alpha is not None:
         derained = np.where(photo.alpha[..., None] == 0, photo.picture, derained)
-    return replace(photo, picture=derained)
+    return DerainedPhoto(replace(photo, picture=derained), examined.rain_found)
 
 
 def encode_photo(

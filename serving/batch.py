@@ -103,6 +103,8 @@ class Batches:
                     "status": HTTPStatus.OK.value,
                     "model": derained.model,
                 }
+                if derained.rain_found is not None:
+                    summary["rain"] = "found" if derained.rain_found else "none"
                 if derained.dropped:
                     summary["dropped"] = ", ".join(derained.dropped)
                 yield Part(

@@ -26,6 +26,9 @@ STAGE_SECONDS = Histogram(
 )
 RUN_TILES = Histogram("derain_run_tiles", "Tiles in one run of the network", buckets=_TILES)
 PIXELS = Counter("derain_pixels_total", "Pixels derained", ["model"])
+EXAMINED = Counter(
+    "derain_examined_total", "Pictures examined, by whether rain was found in them", ["model", "rain"]
+)
 REJECTED = Counter("derain_rejected_total", "Pictures not derained, by reason", ["reason"])
 
 # Of all workers together.

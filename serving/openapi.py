@@ -157,6 +157,8 @@ ANSWER_HEADERS = _headers(
     Server_Timing="Milliseconds in queue, decode, infer, look and encode.",
     X_Derain_Model="The model that did it.",
     X_Derain_Slacking="Probability, 0 to 1, that rain was left in the picture.",
+    Derain_Rain="found, or none: then the picture comes back as it was, unless force=true; absent at "
+    "strength=0.",
     Derain_Dropped="What the file held and the answer does not: gain-map, gps, video ...; absent if nothing.",
     ETag="Of the answer's bytes.",
 )

@@ -37,6 +37,9 @@ class Parameters(BaseModel):
     metadata: Literal["keep", "strip"] = Field(
         "keep", description="EXIF without place, maker's notes and thumbnail, or none at all."
     )
+    force: bool = Field(
+        False, description="Derain even where no rain is found, and the picture would come back as it was."
+    )
     explain: bool = Field(False, description="Answer with what was taken away, as a picture.")
 
     @model_validator(mode="after")

@@ -23,6 +23,7 @@ from derain.photo import Photo, decode_photo, derain_photo, dropped, encode_phot
 from derain.slacking import Look, look, rain_layer
 from serving.exchange import Exchange
 from serving.metrics import (
+    EXAMINED,
     PIXELS,
     QUEUE_LIMIT_PICTURES,
     QUEUE_LIMIT_PIXELS,
@@ -58,6 +59,7 @@ class Derained:
     format: ImageFormat
     model: str
     look: Look | None
+    rain_found: bool | None  # None: nobody looked for any
     dropped: tuple[str, ...] = ()  # what the file held and the answer does not
 
     def headers(self, exchange: Exchange) -> dict[str, str]:
@@ -70,6 +72,8 @@ class Derained:
             "x-derain-model": self.model,
             "etag": self.etag,
         }
+        if self.rain_found is not None:
+            headers["derain-rain"] = "found" if self.rain_found else "none"
         if self.dropped:
             headers["derain-dropped"] = ", ".join(self.dropped)
         if self.look is not None:
@@ -161,22 +165,27 @@ class Pipeline:
             name, engine = served.name, served.engine
             with _measured("infer", exchange):
                 note_tiles = partial(exchange.note_progress, "infer")
-                derain = partial(engine.derain, given_up=given_up, note_progress=note_tiles)
-                derained = derain_photo(derain, photo, parameters.strength)
-            encode = partial(self._encode, photo, derained, target, parameters, exchange)
+                examine = partial(
+                    engine.examine, force=parameters.force, given_up=given_up, note_progress=note_tiles
+                )
+                derained = derain_photo(examine, photo, parameters.strength)
+            encode = partial(self._encode, photo, derained.photo, target, parameters, exchange)
             if parameters.strength > 0 and self._has_time_to_look():
                 # Beside one another: a picture alone leaves a core to each.
                 encoding = self._encoders.submit(encode)
-                looked = self._look(photo, derained, engine, exchange)
+                looked = self._look(photo, derained.photo, engine, exchange)
                 encoded, etag = encoding.result()
             else:
                 looked, (encoded, etag) = None, encode()
         PIXELS.labels(name).inc(header.width * header.height)
         exchange.facts["model"] = name
+        if derained.rain_found is not None:
+            exchange.facts["rain"] = "found" if derained.rain_found else "none"
+            EXAMINED.labels(name, exchange.facts["rain"]).inc()
         left_out = dropped(photo, target, parameters.metadata == "keep")
         if left_out:
             exchange.facts["dropped"] = list(left_out)
-        return Derained(encoded, etag, target, name, looked, left_out)
+        return Derained(encoded, etag, target, name, looked, derained.rain_found, left_out)
 
     @staticmethod
     def _encode(

@@ -114,6 +114,9 @@ def _add_result_options(parser: argparse.ArgumentParser) -> None:
         "--strength", type=_strength, default=1.0, metavar="0..1", help="how much of the rain to take out"
     )
     results.add_argument(
+        "--force", action="store_true", help="derain also where no rain is found, and nothing would change"
+    )
+    results.add_argument(
         "--explain", action="store_true", help="show what is taken away, in the place of what is left"
     )
     results.add_argument(

@@ -57,6 +57,8 @@ class Progress:
         self._pixels, self._is_begun = 0, False
         if outcome.status is Status.FAILED:
             self.complain(f"{shown_name(outcome.source)}: {outcome.reason}")
+        elif outcome.status is Status.DRY and (self._count == 1 or self._has_lines):
+            self.say(f"{shown_name(outcome.source)}: {outcome.status}; --force derains it all the same")
         elif self._has_lines:
             self.say(f"{shown_name(outcome.source)}: {outcome.status} in {outcome.seconds:.1f} s")
 

@@ -23,6 +23,7 @@ class Status(StrEnum):
     """What became of a file."""
 
     DERAINED = "derained"
+    DRY = "no rain found, left as it was"
     THERE = "already there"
     FAILED = "failed"
     LEFT_OUT = "left out"
@@ -44,7 +45,7 @@ class Outcome:
 
     def row(self) -> dict[str, Any]:
         """As the report has it; what there is not is None."""
-        has_target = self.status in (Status.DERAINED, Status.THERE)
+        has_target = self.status in (Status.DERAINED, Status.DRY, Status.THERE)
         target = os.fspath(self.target) if self.target else STANDARD_OUTPUT
         return {
             "source": source_name(self.source),
@@ -84,7 +85,8 @@ class Report:
 
     def summary(self, where: str) -> str:
         shown = [Status.DERAINED, Status.THERE, Status.FAILED]
-        shown += [status for status in (Status.LEFT_OUT, Status.NOT_TRIED) if self.count(status)]
+        others = (Status.DRY, Status.LEFT_OUT, Status.NOT_TRIED)
+        shown += [status for status in others if self.count(status)]
         return ", ".join(f"{self.count(status)} {status}" for status in shown) + f"; in {where}"
 
     def write(self) -> None:

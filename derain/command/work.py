@@ -17,7 +17,7 @@ from derain.errors import DerainError, ImageTooLargeError
 from derain.formats import ImageFormat
 from derain.header import Header, read_header
 from derain.image import write_atomically
-from derain.photo import Photo, decode_photo, derain_photo, encode_photo, to_8_bits
+from derain.photo import DerainedPhoto, Photo, decode_photo, derain_photo, encode_photo, to_8_bits
 from derain.slacking import rain_layer
 
 # After these, the next file would fare no better.
@@ -34,6 +34,7 @@ class ResultOptions:
 
     max_pixels: int
     strength: float = 1.0
+    forces: bool = False  # images without rain too
     explains: bool = False  # what was taken away, in the place of what is left
     quality: int | None = None
     is_lossless: bool = False
@@ -67,10 +68,11 @@ def derain_file(engine: Engine, job: Job, wanted: ResultOptions, progress: Progr
     photo = decode_photo(data, header)
     derained = _derain(engine, photo, wanted, progress.note)
     target = job.format or photo.format.answer_format
-    _write(job, _encode(derained, target, wanted))
+    _write(job, _encode(_shown(photo, derained.photo, wanted), target, wanted))
     height, width = photo.picture.shape[:2]
     seconds = time.monotonic() - started
-    return Outcome(job.source, Status.DERAINED, job.target, width=width, height=height, seconds=seconds)
+    status = Status.DRY if derained.rain_found is False else Status.DERAINED
+    return Outcome(job.source, status, job.target, width=width, height=height, seconds=seconds)
 
 
 def _try(engine: Engine, job: Job, wanted: ResultOptions, progress: Progress) -> tuple[Outcome, bool]:
@@ -93,14 +95,20 @@ def _read_header(data: bytes, max_pixels: int) -> Header:
         raise ImageTooLargeError(f"{error}; --max-pixels may allow more, which takes more memory") from error
 
 
-def _derain(engine: Engine, photo: Photo, wanted: ResultOptions, note_progress: NoteProgress) -> Photo:
-    derain = partial(engine.derain, note_progress=note_progress)
+def _derain(
+    engine: Engine, photo: Photo, wanted: ResultOptions, note_progress: NoteProgress
+) -> DerainedPhoto:
+    examine = partial(engine.examine, force=wanted.forces, note_progress=note_progress)
     try:
-        derained = derain_photo(derain, photo, wanted.strength)
+        return derain_photo(examine, photo, wanted.strength)
     except (DerainError, OSError, MemoryError):
         raise
     except Exception as error:  # whatever onnxruntime raises, such as of a GPU without memory
         raise WorkError(f"the model failed: {error}") from error
+
+
+def _shown(photo: Photo, derained: Photo, wanted: ResultOptions) -> Photo:
+    """What is left, or what was taken away."""
     if not wanted.explains:
         return derained
     removed = rain_layer(to_8_bits(photo.picture), to_8_bits(derained.picture))
