@@ -189,6 +189,8 @@ def dropped(photo: Photo, target: ImageFormat, keep_metadata: bool = True) -> tu
     keeps = keep_metadata and target != BMP
     if photo.profile and (target == BMP or not _profile_lasts(photo, target)):
         names.add("profile")
+    if target != PNG and not photo.profile and png.tells_gamma(photo.png_colour):
+        names.add("gamma")
     for name, block in {"exif": photo.exif, "iptc": photo.captions.iptc, "xmp": photo.captions.xmp}.items():
         if block and not keeps:
             names.add(name)

@@ -19,6 +19,12 @@ GRAY, RGB, PALETTE, GRAY_ALPHA, RGB_ALPHA = 0, 2, 3, 4, 6  # colour types
 # How the values are to be understood, besides a profile.
 COLOUR_CHUNKS = (b"cICP", b"gAMA", b"cHRM", b"sRGB")
 
+_USUAL_COLOURS = {
+    b"gAMA": (45_455,),
+    b"cHRM": (31_270, 32_900, 64_000, 33_000, 30_000, 60_000, 15_000, 6_000),
+}
+_UNSEEN = 1_000  # of 100 000: what writers round
+
 _PIXEL_CHUNKS = (b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND")
 
 _XMP_KEYWORD = b"XML:com.adobe.xmp"
@@ -82,6 +88,20 @@ def code_points(data: bytes) -> tuple[int, int] | None:
     except CorruptImageError:
         pass  # it is said when the pixels are read
     return found
+
+
+def tells_gamma(colour_chunks: bytes) -> bool:
+    """Whether colours are told that nobody takes for granted: another gamma or white than sRGB's."""
+    found = dict(chunks(SIGNATURE + colour_chunks))
+    if b"sRGB" in found:
+        return False
+    for name, usual in _USUAL_COLOURS.items():
+        content = found.get(name, b"")
+        if len(content) == 4 * len(usual):
+            told = struct.unpack(f">{len(usual)}I", content)
+            if any(abs(one - other) > _UNSEEN for one, other in zip(told, usual, strict=True)):
+                return True
+    return False
 
 
 def read_texts(data: bytes, most: int) -> tuple[bytes | None, set[str]]:

@@ -20,7 +20,12 @@ _SIGNATURES = {
     b"\0MRM": "Minolta's MRW",
 }
 # Behind the header of a TIFF.
-_MARKS = {b"CR\x02\0": "Canon's CR2", b"IIIITwaR": "Phase One's IIQ", b"MMMMRawT": "Phase One's IIQ"}
+_MARKS = {
+    b"CR\x02\0": "Canon's CR2",
+    b"IIIITwaR": "Phase One's IIQ",
+    b"IIIICwaR": "Phase One's IIQ",
+    b"MMMMRawT": "Phase One's IIQ",
+}
 _CANON_BRAND = b"crx "
 
 # By the first word of the maker's name.
@@ -40,7 +45,9 @@ _KINDS = {
 }
 
 _SUBFILE, _OLD_SUBFILE, _COMPRESSION, _PHOTOMETRIC, _MAKE = 254, 255, 259, 262, 271
-_SUB_DIRECTORIES, _TIFF_EP, _DNG_VERSION = 330, 37398, 50706
+_SUB_DIRECTORIES, _DNG_VERSION = 330, 50706
+# Only raw files have these: Leaf's own, the version of TIFF/EP, what DNG and Sony keep to themselves.
+_RAW_TAGS = {34310, 37398, 50740}
 _COLOUR_FILTER_ARRAY, _LINEAR_RAW = 32803, 34892
 # Of sensors alone: Sony, packed, Samsung, Nikon, lossy DNG, Kodak, Kodak, Pentax.
 _RAW_COMPRESSIONS = {32767, 32769, 32770, 34713, 34892, 65000, 65024, 65535}
@@ -63,7 +70,7 @@ def refuse_raw_tiff(file: TagFile, first: Directory, following: int) -> None:
             raise _unsupported(kind)
     if _DNG_VERSION in first:
         raise _unsupported("DNG")
-    if _TIFF_EP in first or any(_is_of_sensor(each) for each in _directories(file, first, following)):
+    if _RAW_TAGS & first.keys() or any(_is_of_sensor(each) for each in _directories(file, first, following)):
         raise _unsupported(_kind_of(first))
     if numbers(first, _SUBFILE, [0])[0] & 1 or numbers(first, _OLD_SUBFILE, [0])[0] == 2:
         raise UnsupportedFormatError(

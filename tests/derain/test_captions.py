@@ -256,6 +256,26 @@ def test_what_is_dropped_is_named(kind: str) -> None:
     assert found == set(names)
 
 
+@pytest.mark.parametrize(
+    ("chunks", "names"),
+    [
+        ({"gAMA": struct.pack(">I", 45_455)}, ()),
+        ({"gAMA": struct.pack(">I", 45_454), "sRGB": b"\0"}, ()),
+        ({"gAMA": struct.pack(">I", 100_000)}, ("gamma",)),
+        ({"cHRM": struct.pack(">8I", 31_270, 32_900, 64_000, 33_000, 30_000, 60_000, 15_000, 6_000)}, ()),
+        (
+            {"cHRM": struct.pack(">8I", 31_270, 32_900, 68_000, 32_000, 26_500, 69_000, 15_000, 6_000)},
+            ("gamma",),
+        ),
+        ({"gAMA": b""}, ()),
+    ],
+)
+def test_what_a_png_tells_of_its_colours(chunks: dict[str, bytes], names: tuple[str, ...]) -> None:
+    photo = photo_of(png_with(**chunks))
+    assert dropped(photo, PNG) == ()
+    assert dropped(photo, JPEG) == names
+
+
 def test_what_bmp_has_no_place_for_is_named() -> None:
     wide = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
     exif = Image.Exif()

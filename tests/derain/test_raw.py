@@ -72,6 +72,8 @@ RAWS = {
     "Hasselblad's 3FR": raw(made_by("Hasselblad"), photometric="linear_raw"),
     "Pentax's PEF": as_written(raw(made_by("PENTAX Corporation"), photometric="minisblack"), 259, 1, 65535),
     "Kodak's DCR": raw(made_by("EASTMAN KODAK COMPANY"), photometric="minisblack"),
+    "Sony's ARW, an old one": raw(made_by("SONY"), (50740, "I", 1, 8, True), photometric="minisblack"),
+    "Leaf's MOS": raw(made_by("Leaf"), (34310, "B", 4, (1, 2, 3, 4), True), is_marked=False),
     "of Imaginary": raw(made_by("Imaginary"), (TIFF_EP, "B", 4, (1, 0, 0, 0), True), is_marked=False),
     "Canon's CR2": with_mark(b"CR\x02\0"),
     "Phase One's IIQ": with_mark(b"IIIITwaR"),
