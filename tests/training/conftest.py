@@ -119,6 +119,7 @@ def conditioned_recipe(tiny_recipe: Recipe) -> Recipe:
         name="conditioned",
         model=CONDITIONED_MODEL,
         longest_px=64,
+        dry_below=-0.25,
         rain=TOLD_RAIN,
         dry_share=1 / 3,
     )

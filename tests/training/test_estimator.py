@@ -40,7 +40,8 @@ def of(layers: list[Layer] | None, scale: float = 1.0) -> Tensor:
 def test_facts_are_shares_of_angles_measures_and_whether_there_is_rain() -> None:
     known = facts([STEEP], WET, DRY)
     shares, measures = known[:ANGLES], known[ANGLES : ANGLES + MEASURES]
-    assert (known.shape, known.dtype) == ((FACTS,), np.float32)
+    assert known.shape == (FACTS,)
+    assert known.dtype == np.float32
     assert shares.sum() == pytest.approx(1)
     assert abs(ANGLES_DEG[shares.argmax()]) == min(abs(ANGLES_DEG)), "straight down"
     assert measures[0] == pytest.approx(np.log(2))

@@ -42,6 +42,7 @@ def test_another_size_is_the_same_picture(side_px: int) -> None:
     """By means over areas where it is reduced; where it is enlarged it can be reduced again."""
     image = np.repeat(np.repeat(noise(8, 8) // 2 + 60, 3, axis=0), 3, axis=1)
     other = resized(image, side_px)
-    assert (other.shape, other.dtype) == ((side_px, side_px, 3), np.uint8)
+    assert other.shape == (side_px, side_px, 3)
+    assert other.dtype == np.uint8
     cells = other.reshape(8, side_px // 8, 8, side_px // 8, 3).mean(axis=(1, 3))
     np.testing.assert_allclose(cells, image[1::3, 1::3], atol=0.5 if side_px == 8 else 12)

@@ -3,6 +3,7 @@
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,6 +17,11 @@ from training.estimator import ANGLES_DEG, FACTS
 from training.recipes import RECIPES, Recipe
 from training.resampling import draw_scale
 from training.samples import Samples
+
+
+def with_share(recipe: Recipe, name: str, share: float) -> Recipe:
+    changed: dict[str, Any] = {name: share}
+    return replace(recipe, **changed)
 
 
 def places_of(patch: Tensor, scene: Tensor) -> list[tuple[int, int]]:
@@ -78,7 +84,7 @@ def test_dry_samples_are_their_clean_ones(mixed_recipe: Recipe, share: float) ->
 
     Of dense rain on what is no white page, where nobody could see it.
     """
-    shares = {"dry_share": share, "lookalike_dry_share": share, "document_share": 0.0}
+    shares: dict[str, Any] = {"dry_share": share, "lookalike_dry_share": share, "document_share": 0.0}
     samples = Samples(replace(mixed_recipe, rain=RAIN, late_share=0.0, steps=50, **shares))
     made = [samples[index] for index in range(len(samples))]
     is_dry = np.array([bool(torch.equal(rainy, clean)) for rainy, clean, _, _ in made])
@@ -91,7 +97,7 @@ def test_lookalikes_are_dry_more_often(mixed_recipe: Recipe) -> None:
     """As often as it says of them, and the others as often as it says of those."""
     alone = replace(mixed_recipe, steps=25, line_share=0.0, facade_share=0.0, document_share=0.0)
     for share in ("line_share", "facade_share", "document_share"):
-        recipe = replace(alone, **{share: 1.0}, lookalike_dry_share=1.0, dry_share=0.0)
+        recipe = replace(with_share(alone, share, 1.0), lookalike_dry_share=1.0, dry_share=0.0)
         samples = Samples(recipe)
         assert all(torch.equal(*samples[index][:2]) for index in range(len(samples)))
     others = Samples(replace(alone, lookalike_dry_share=1.0, dry_share=0.0))
@@ -163,7 +169,7 @@ def test_a_patch_larger_than_the_context_is_the_scene(conditioned_recipe: Recipe
 def test_tone_lookalikes_and_the_camera_change_rainy_and_clean_alike(tiny_recipe: Recipe) -> None:
     plain = Samples(replace(tiny_recipe, dry_share=1.0, lookalike_dry_share=1.0))
     for name in ("tone_share", "line_share", "facade_share", "document_share", "camera_share"):
-        changed = Samples(replace(plain.recipe, **{name: 1.0}))
+        changed = Samples(with_share(plain.recipe, name, 1.0))
         pairs = [changed[index] for index in range(len(plain))]
         assert all(torch.equal(*pair) for pair in pairs)
         # Some lines run beside the patch, and some cameras take no notice.
