@@ -20,7 +20,7 @@ from starlette.types import ASGIApp
 
 from derain.arrays import Picture
 from derain.engine import Engine
-from derain.manifest import MANIFEST_NAME, InputContract, Manifest, Parity, describe_file
+from derain.manifest import MANIFEST_NAME, Estimator, InputContract, Manifest, Parity, describe_file
 
 ROOT = Path(__file__).parent.parent
 
@@ -100,13 +100,15 @@ def write_model(folder: Path, channels: int = 4) -> Path:
     return folder
 
 
-def describe_model(folder: Path) -> None:
-    """The manifest of what is in `model.onnx`, whatever that is."""
+def describe_model(folder: Path, estimator: Estimator | None = None, longest_px: int | None = None) -> None:
+    """The manifest of what is in `model.onnx`, whatever that is, and of an estimator beside it."""
     manifest = Manifest(
         name="tiny",
         created=datetime(2026, 1, 1, tzinfo=UTC),
         file=describe_file(folder / "model.onnx", _OPSET),
         input=InputContract(alignment_px=ALIGNMENT_PX),
+        estimator=estimator,
+        longest_px=longest_px,
         overlap_px=RECEPTIVE_RADIUS_PX,
         parameters=0,
         kmac_per_pixel=0,

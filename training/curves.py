@@ -42,12 +42,13 @@ from training.charts import (
 )
 from training.progress import STATS
 
-TRAINING = ("loss", "gradient_norm", "learning_rate", "patches_per_second")
+TRAINING = ("loss", "estimator_loss", "gradient_norm", "learning_rate", "samples_per_second")
 VALIDATION = ("psnr", "input_psnr", "removal", "background_error", "clean_psnr")
 COLUMNS = ("run", "step", "hours", *TRAINING, *VALIDATION)
 
 _PANELS = {
     "loss": "loss",
+    "estimator_loss": "loss of the rain estimator",
     "learning_rate": "learning rate",
     "psnr": "PSNR in unseen rain, dB (dotted: of the input)",
     "removal": "rain removal η, in unseen rain",

@@ -1,8 +1,9 @@
-"""What the training tests share: a picture, a tiny recipe and a tiny exported model."""
+"""What the training tests share: a picture, tiny recipes and tiny exported models."""
 
 import re
 import xml.etree.ElementTree as ElementTree
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
 
@@ -10,43 +11,63 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
-from training.survey import Look, Survey, SurveyShape
 
 from derain.arrays import Picture
 from derain.manifest import Manifest
 from training.backgrounds import Leaves
 from training.card import write_model_texts
+from training.estimator import EstimatorShape, RainEstimator
 from training.export import export
-from training.network import DerainNetwork, MeanNetwork, NetworkShape, SurveyedNetwork
+from training.model import DerainModel, ModelShape
+from training.network import NetworkShape
+from training.processes import Processes
 from training.rain.streaks import RainRange
-from training.recipes import Recipe, Surveying
+from training.rain.varied import VariedRain
+from training.recipes import Recipe
 
 Trained = TypeVar("Trained", bound=nn.Module)
 
 TINY_SHAPE = NetworkShape(width=4, blocks=(1,), dilations=(1,))
-TOLD_SHAPE = NetworkShape(width=4, blocks=(1,), dilations=(1,), is_told=True)
-SURVEYED = Surveying(
-    SurveyShape(widths=(4, 8), blocks=(1, 1), seen=4, hidden=(8, 8)),
-    steps=4,
-    noticing_steps=4,
-    batch=4,
-    window_px=32,
-    scene_px=48,
+CONDITIONED_SHAPE = replace(TINY_SHAPE, conditioned=True)
+TINY_ESTIMATOR = EstimatorShape(widths=(4, 8), blocks=(1, 1), pooled=4, hidden=(8, 8))
+CONDITIONED_MODEL = ModelShape(CONDITIONED_SHAPE, members=2, estimator=TINY_ESTIMATOR, context_px=32)
+
+RAIN = RainRange("test", (0.03, 0.05), (1, 2), (6, 10), angle_deg=20, brightness=(0.3, 0.5))
+# That says what it was drawn with, which an estimator is to find: streaks that lean far to either side.
+TOLD_RAIN = VariedRain(
+    "told",
+    layers=1,
+    angle_deg=50,
+    tilt_spread_deg=0,
+    length_px=(12, 16),
+    sigma_px=(0.6, 0.9),
+    brightness=(0.7, 0.95),
+    density=(5e-3, 1e-2),
+    hard_share=0,
+    sheet_share=0,
+    veil_share=0,
+    gust_share=0,
+    fan_share=0,
+    lit_share=0,
 )
 
 
 @dataclass(frozen=True)
 class ExportedModel:
-    """A model folder, and the network that it was exported from."""
+    """A model folder, and the model that it was exported from."""
 
-    network: DerainNetwork
+    model: DerainModel
     folder: Path
     manifest: Manifest
 
 
 @pytest.fixture(autouse=True, scope="session")
-def one_thread() -> None:
-    torch.set_num_threads(1)
+def one_core() -> Iterator[None]:
+    """Whatever the machine has: threads that share so little work wait for one another in a spin."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Processes, "cores", 1)
+        torch.set_num_threads(1)
+        yield
 
 
 @pytest.fixture
@@ -55,33 +76,32 @@ def picture() -> Picture:
     return np.random.default_rng(0).integers(0, 256, (40, 56, 3), dtype=np.uint8)
 
 
-RAIN = RainRange("test", (0.03, 0.05), (1, 2), (6, 10), angle_deg=20, brightness=(0.3, 0.5))
-
-
 @pytest.fixture(scope="session")
 def tiny_recipe() -> Recipe:
-    """Trains in a second or two, on flat leaves in dense rain."""
+    """Trains in a second or two, on flat leaves in dense rain; without an estimator."""
     return Recipe(
         name="tiny",
-        network=TINY_SHAPE,
-        survey=None,
-        members=1,
+        model=ModelShape(TINY_SHAPE),
+        dry_below=0.0,
+        longest_px=None,
         rain=RAIN,
-        early_rain=RAIN,
         photographs=None,
         photograph_count=None,
         leaves=Leaves(complexity=0.0, size_px=112),
         leaves_count=4,
         leaves_share=1.0,
-        clean_share=0.0,
-        tone_share=0.0,
         line_share=0.0,
         facade_share=0.0,
+        document_share=0.0,
+        lookalike_dry_share=0.0,
+        dry_share=0.0,
+        tone_share=0.0,
         camera_share=0.0,
+        enlarged_share=0.0,
+        reduced_share=0.0,
         steps=6,
         batch=4,
         patch_px=16,
-        early_share=0.0,
         late_patch_px=16,
         late_share=0.0,
         warmup_steps=2,
@@ -92,29 +112,70 @@ def tiny_recipe() -> Recipe:
 
 
 @pytest.fixture(scope="session")
+def conditioned_recipe(tiny_recipe: Recipe) -> Recipe:
+    """The same with an estimator and two derainers; a third of the samples are dry."""
+    return replace(
+        tiny_recipe,
+        name="conditioned",
+        model=CONDITIONED_MODEL,
+        longest_px=64,
+        dry_below=-0.25,
+        rain=TOLD_RAIN,
+        dry_share=1 / 3,
+    )
+
+
+@pytest.fixture(scope="session")
+def mixed_recipe(conditioned_recipe: Recipe) -> Recipe:
+    """Some of everything that a sample may be."""
+    return replace(
+        conditioned_recipe,
+        line_share=0.2,
+        facade_share=0.2,
+        document_share=0.2,
+        lookalike_dry_share=0.5,
+        tone_share=0.5,
+        camera_share=0.5,
+        enlarged_share=0.4,
+        reduced_share=0.2,
+        late_patch_px=24,
+        late_share=1 / 3,
+    )
+
+
+@pytest.fixture(scope="session")
 def exported(tiny_recipe: Recipe, tmp_path_factory: pytest.TempPathFactory) -> ExportedModel:
-    """A tiny network that does something, as a model folder. Copy the folder before changing it."""
-    network = with_random_weights(DerainNetwork(tiny_recipe.network), seed=1)
-    folder = tmp_path_factory.mktemp("models") / "tiny"
+    """A tiny model that does something, without an estimator. Copy the folder before changing it."""
+    return export_tiny(tiny_recipe, tmp_path_factory.mktemp("models") / "tiny")
+
+
+@pytest.fixture(scope="session")
+def exported_pair(conditioned_recipe: Recipe, tmp_path_factory: pytest.TempPathFactory) -> ExportedModel:
+    """The same with an estimator, so of two files, which finds rain on every picture."""
+    return export_tiny(conditioned_recipe, tmp_path_factory.mktemp("models") / "pair")
+
+
+def export_tiny(recipe: Recipe, folder: Path) -> ExportedModel:
+    model = random_model(recipe.model)
     folder.mkdir()
-    manifest = export(network, tiny_recipe, commit="0" * 40, folder=folder, name="tiny")
+    manifest = export(model, recipe, commit="0" * 40, folder=folder, name=folder.name)
     write_model_texts(folder, manifest)
-    return ExportedModel(network, folder, manifest)
+    return ExportedModel(model, folder, manifest)
 
 
-def surveyed_network(members: int = 2, windows: int = 1) -> SurveyedNetwork:
-    """Tiny, and as if it had been trained."""
-    networks = [with_random_weights(DerainNetwork(TOLD_SHAPE), seed) for seed in range(members)]
-    survey = with_random_weights(Survey(SURVEYED.shape), 9)
-    set_log_odds(survey, 1.0)
-    return SurveyedNetwork(survey, MeanNetwork(networks), Look(windows)).eval()
+def random_model(shape: ModelShape, seed: int = 1) -> DerainModel:
+    """As if it had been trained: no layer is zero. An estimator says that there is rain, whatever it sees."""
+    model = with_random_weights(DerainModel(shape), seed)
+    if model.estimator is not None:
+        set_log_odds(model.estimator, 1.0)
+    return model
 
 
-def set_log_odds(survey: Survey, log_odds: float) -> None:
-    """The survey says so of whether there is rain, whatever it sees."""
+def set_log_odds(estimator: RainEstimator, log_odds: float) -> None:
+    """The estimator says so of whether there is rain, whatever it sees."""
     with torch.no_grad():
-        survey.notice.weight.zero_()
-        survey.notice.bias.fill_(log_odds)
+        estimator.out.weight[-1] = 0
+        estimator.out.bias[-1] = log_odds
 
 
 def with_random_weights(network: Trained, seed: int) -> Trained:

@@ -22,14 +22,14 @@ def steps_of(recipe: Recipe, steps: range, processes: Processes, workers: int) -
 @pytest.mark.parametrize("workers", [0, 1, 2])
 @pytest.mark.parametrize("count", [1, 2, 4])
 def test_samples_of_a_step_are_the_same_on_any_number_of_processes(
-    tiny_recipe: Recipe, count: int, workers: int
+    mixed_recipe: Recipe, count: int, workers: int
 ) -> None:
-    """Those of the recipe, in order; also when a run goes on from step 2."""
-    samples = Samples(tiny_recipe)
-    shares = [steps_of(tiny_recipe, range(2, 5), Processes(rank, count), workers) for rank in range(count)]
+    """Those of the recipe, in order; also when a run goes on from step 2. Scenes and facts as well."""
+    samples = Samples(mixed_recipe)
+    shares = [steps_of(mixed_recipe, range(2, 5), Processes(rank, count), workers) for rank in range(count)]
     for step, parts in zip(range(2, 5), zip(*shares, strict=True), strict=True):
-        expected = [samples[step * tiny_recipe.batch + place] for place in range(tiny_recipe.batch)]
-        for which in (0, 1):
+        expected = [samples[step * mixed_recipe.batch + place] for place in range(mixed_recipe.batch)]
+        for which in range(4):
             together = torch.cat([part[which] for part in parts])
             assert torch.equal(together, torch.stack([sample[which] for sample in expected]))
 

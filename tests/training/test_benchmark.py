@@ -22,9 +22,14 @@ def test_rate_counts_calls_a_second_of_processor_time() -> None:
 def test_the_command_prints_a_line_for_each(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("training.benchmark.TRAINABLE", ("wide", "murky"))  # a second each
+    monkeypatch.setattr("training.benchmark.TRAINABLE", ("wide", "dense"))  # a second each
     assert main(["--seconds", "1"]) == 0
     lines = capsys.readouterr().out.splitlines()
     rates = {line[10:]: float(line[:8]) for line in lines if line[:8].strip().isdecimal()}
-    assert {"rain: wide", "backgrounds: dead leaves of complexity 1.0"} < set(rates)
+    assert {
+        "rain: wide",
+        "backgrounds: dead leaves of complexity 1.0",
+        "samples of the recipe base",
+        "samples that its networks learn from",
+    } < set(rates)
     assert all(value > 0 for value in rates.values())

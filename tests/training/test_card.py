@@ -122,10 +122,10 @@ def test_the_command_draws_the_pictures_and_writes_the_card(
 def test_a_recipe_of_an_earlier_version_has_no_card(exported: ExportedModel, tmp_path: Path) -> None:
     folder = copy(exported, tmp_path / "model")
     manifest = json.loads((folder / "manifest.json").read_text())
-    del manifest["recipe"]["members"]
+    del manifest["recipe"]["model"]
     (folder / "manifest.json").write_text(json.dumps(manifest))
     before = {path.name: path.read_bytes() for path in folder.iterdir()}
-    with pytest.raises(CardError, match="the recipe of tiny has no 'members': no card can be written of it"):
+    with pytest.raises(CardError, match="the recipe of tiny has no 'model': no card can be written of it"):
         write_model_texts(folder, load_manifest(folder))
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
 

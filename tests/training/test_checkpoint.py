@@ -9,10 +9,12 @@ import torch
 
 from training.checkpoint import Checkpoint, CheckpointError, load_checkpoint, previous, save_checkpoint
 
+UNLOGGED = [{"loss": 0.5, "gradient_norm": 1.5}]
+
 
 def numbered(step: int) -> Checkpoint:
     weights = {"weight": torch.arange(5000, dtype=torch.float32) * step}
-    return Checkpoint(step, {"name": "tiny"}, "", weights, weights, {"step": step}, [(0.5, 1.5)])
+    return Checkpoint(step, {"name": "tiny"}, "", weights, weights, {"step": step}, UNLOGGED)
 
 
 @pytest.fixture
@@ -43,8 +45,8 @@ def emptied(data: bytes) -> bytes:
 
 def test_comes_back_as_it_was(path: Path) -> None:
     checkpoint = load_checkpoint(path, {"name": "tiny"})
-    assert torch.equal(checkpoint.network["weight"], numbered(2).network["weight"])
-    assert (checkpoint.step, checkpoint.optimiser, checkpoint.unlogged) == (2, {"step": 2}, [(0.5, 1.5)])
+    assert torch.equal(checkpoint.model["weight"], numbered(2).model["weight"])
+    assert (checkpoint.step, checkpoint.optimiser, checkpoint.unlogged) == (2, {"step": 2}, UNLOGGED)
 
 
 @pytest.mark.parametrize("damage", [cut_short, with_a_bit_flipped, noise, emptied])

@@ -1,170 +1,250 @@
-"""Export: the file computes what the network computes, and the manifest says what it is."""
+"""Export: the files compute what the model computes, and the manifest says what they are."""
 
+import json
+import shutil
 import sys
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-import onnx
 import onnxruntime as ort
 import pytest
 import torch
 
+from derain.arrays import FloatArray
 from derain.engine import Engine
 from derain.manifest import load_manifest
-from derain.tiling import QUARTERS
-from tests.training.conftest import TINY_SHAPE, ExportedModel, surveyed_network, with_random_weights
+from tests.conftest import files_in, noise
+from tests.training.conftest import (
+    CONDITIONED_MODEL,
+    CONDITIONED_SHAPE,
+    TINY_ESTIMATOR,
+    TINY_SHAPE,
+    ExportedModel,
+    random_model,
+)
 from training.card import model_card
+from training.estimator import DESCRIPTOR, describe
 from training.export import (
     PARITY_CELLS,
     PARITY_TOLERANCE,
+    Graph,
     ParityError,
     current_commit,
+    derainer_graph,
+    estimator_graph,
     export,
-    kmac_of_graph,
     kmac_per_pixel,
     measure_parity,
-    write_onnx,
 )
-from training.network import DerainNetwork, NetworkShape
-from training.recipes import RECIPES, ROOT, Recipe, Surveying, describe
+from training.model import DerainModel, ModelShape, to_network
+from training.network import NetworkShape
+from training.recipes import RECIPES, ROOT, Recipe
+from training.recipes import describe as describe_recipe
+
+
+@pytest.fixture(params=["exported", "exported_pair"])
+def each(request: pytest.FixtureRequest) -> ExportedModel:
+    model: ExportedModel = request.getfixturevalue(request.param)
+    return model
+
+
+def run(path: Path, *inputs: FloatArray) -> list[FloatArray]:
+    session = ort.InferenceSession(path, providers=["CPUExecutionProvider"])
+    names = [given.name for given in session.get_inputs()]
+    return [np.asarray(one) for one in session.run(None, dict(zip(names, inputs, strict=True)))]
 
 
 @pytest.mark.parametrize("shape", [(1, 3, 4, 4), (1, 3, 8, 100), (3, 3, 64, 44), (5, 3, 4, 4)])
-def test_file_agrees_at_any_batch_and_size(exported: ExportedModel, shape: tuple[int, ...]) -> None:
-    session = ort.InferenceSession(exported.folder / "model.onnx", providers=["CPUExecutionProvider"])
-    rainy = np.random.default_rng(0).random(shape, dtype=np.float32)
-    (clean,) = session.run(["clean"], {"rainy": rainy})
+def test_file_agrees_at_any_batch_and_size(each: ExportedModel, shape: tuple[int, ...]) -> None:
+    rng = np.random.default_rng(0)
+    given = [rng.random(shape, dtype=np.float32)]
+    if each.manifest.estimator is not None:
+        given.append(rng.normal(size=(shape[0], DESCRIPTOR)).astype(np.float32))
+    (clean,) = run(each.folder / "model.onnx", *given)
     with torch.inference_mode():
-        expected = exported.network(torch.from_numpy(rainy)).numpy()
-    np.testing.assert_allclose(np.asarray(clean), expected, rtol=0, atol=PARITY_TOLERANCE)
-    assert np.abs(expected - rainy).max() > 100 * PARITY_TOLERANCE, "the network does something"
+        expected = each.model.derainer(*map(torch.from_numpy, given)).numpy()
+    np.testing.assert_allclose(clean, expected, rtol=0, atol=PARITY_TOLERANCE)
+    assert np.abs(expected - given[0]).max() > 100 * PARITY_TOLERANCE, "the network does something"
 
 
-def test_manifest_describes_the_model(exported: ExportedModel, tiny_recipe: Recipe) -> None:
-    manifest = load_manifest(exported.folder)  # verifies the hash
-    assert manifest.model_dump_json() == exported.manifest.model_dump_json()
+@pytest.mark.parametrize("shape", [(1, 3, 4, 4), (9, 3, 32, 32), (2, 3, 20, 48)])
+def test_the_estimator_s_file_agrees_at_any_batch_and_size(
+    exported_pair: ExportedModel, shape: tuple[int, ...]
+) -> None:
+    """Descriptors as the derainers take them, and log-odds of rain."""
+    images = np.random.default_rng(0).random(shape, dtype=np.float32)
+    descriptor, log_odds = run(exported_pair.folder / "estimator.onnx", images)
+    assert exported_pair.model.estimator is not None
+    with torch.inference_mode():
+        raw = exported_pair.model.estimator(torch.from_numpy(images))
+    np.testing.assert_allclose(descriptor, describe(raw), rtol=0, atol=PARITY_TOLERANCE)
+    np.testing.assert_allclose(log_odds, raw[:, -1], rtol=0, atol=PARITY_TOLERANCE)
+    assert (descriptor.shape, log_odds.shape) == ((shape[0], DESCRIPTOR), (shape[0],))
+
+
+def test_manifest_describes_the_model(each: ExportedModel) -> None:
+    manifest = load_manifest(each.folder)  # verifies the hashes
+    assert manifest.model_dump_json() == each.manifest.model_dump_json()
     assert manifest.parity.sizes == [(4 * rows, 4 * columns) for rows, columns in PARITY_CELLS]
     assert 0 < manifest.parity.max_difference <= PARITY_TOLERANCE
     assert (manifest.overlap_px, manifest.input.alignment_px) == (TINY_SHAPE.receptive_radius_px, 4)
-    assert manifest.parameters == sum(p.numel() for p in exported.network.parameters())
-    assert manifest.recipe["rain"]["name"] == tiny_recipe.rain.name
-    assert [path.name for path in sorted(exported.folder.iterdir())] == [
-        "README.md",
-        "manifest.json",
-        "model.onnx",
+    assert manifest.parameters == sum(p.numel() for p in each.model.parameters())
+    assert files_in(each.folder) == {"README.md", "manifest.json", *(file.name for file in manifest.files)}
+
+
+def test_manifest_says_what_the_recipe_says(exported: ExportedModel, exported_pair: ExportedModel) -> None:
+    assert (exported.manifest.estimator, exported.manifest.longest_px) == (None, None)
+    assert exported.manifest.recipe["rain"]["name"] == "test"
+    estimator = exported_pair.manifest.estimator
+    assert estimator is not None
+    assert [file.name for file in exported_pair.manifest.files] == ["model.onnx", "estimator.onnx"]
+    assert (estimator.alignment_px, estimator.context_px, estimator.numbers) == (4, 32, DESCRIPTOR)
+    assert (estimator.dry_below, exported_pair.manifest.longest_px) == (-0.25, 64)
+
+
+def test_parity_is_of_both_files(exported_pair: ExportedModel) -> None:
+    """Each is refused where it is another network's; what is written down is the larger difference."""
+    model, other = exported_pair.model, random_model(CONDITIONED_MODEL, seed=2)
+    assert model.estimator is not None and other.estimator is not None
+    pairs: list[tuple[Graph, Graph, str]] = [
+        (derainer_graph(model.derainer), derainer_graph(other.derainer), "model.onnx"),
+        (estimator_graph(model.estimator), estimator_graph(other.estimator), "estimator.onnx"),
     ]
+    differences = []
+    for graph, another, name in pairs:
+        path = exported_pair.folder / name
+        differences.append(measure_parity(graph, path).max_difference)
+        with pytest.raises(ParityError, match=rf"{name} differs from the network by .*, allowed: 1e-04"):
+            measure_parity(another, path)
+    assert exported_pair.manifest.parity.max_difference == max(differences)
 
 
-@pytest.mark.parametrize("windows", [1, QUARTERS])
-def test_a_survey_s_means_and_maxima_are_poolings(tmp_path: Path, windows: int) -> None:
-    """Which onnxruntime does in the blocked layout of convolutions; parity says that they are the same."""
-    network = surveyed_network(windows=windows)
-    write_onnx(network, tmp_path / "model.onnx")
-    made = [node.op_type for node in onnx.load(tmp_path / "model.onnx").graph.node]
-    scales = len(network.survey.shape.widths)
-    assert (made.count("GlobalAveragePool"), made.count("GlobalMaxPool")) == (2 * scales, scales)
-    assert made.count("ReduceMean") == 2 * (windows > 1)  # of the windows' findings and log-odds
-    assert not {"ReduceMax", "Pow"} & set(made)
-    measure_parity(network, tmp_path / "model.onnx")
-
-
-def test_file_does_not_tell_where_it_was_made(exported: ExportedModel) -> None:
+def test_files_do_not_tell_where_they_were_made(exported_pair: ExportedModel) -> None:
     """Nor where Python was, nor any source file."""
-    data = (exported.folder / "model.onnx").read_bytes()
-    for path in (str(ROOT), sys.prefix, sys.base_prefix + "/lib", "site-packages", "network.py"):
-        assert path.encode() not in data
-    shipped = (ROOT / "models" / "base" / "model.onnx").read_bytes()
-    assert b"network.py" not in shipped
+    for file in exported_pair.manifest.files:
+        data = (exported_pair.folder / file.name).read_bytes()
+        for path in (str(ROOT), sys.prefix, sys.base_prefix + "/lib", "site-packages"):
+            assert path.encode() not in data
+        for module in ("network", "estimator", "export"):
+            assert f"{module}.py".encode() not in data
 
 
 def test_engine_computes_what_the_network_computes(exported: ExportedModel) -> None:
     """Through tiles, from bytes to bytes."""
-    picture = np.random.default_rng(0).integers(0, 256, (96, 120, 3), dtype=np.uint8)
+    picture = noise(96, 120)
     engine = Engine(exported.folder, threads=1, tile_pixels=72 * 72)
     derained = engine.derain(picture)
     engine.close()
     with torch.inference_mode():
-        whole = exported.network(torch.from_numpy(picture.transpose(2, 0, 1)[None] / np.float32(255)))
+        whole = exported.model.derainer(to_network(torch.from_numpy(picture[None]).permute(0, 3, 1, 2)))
     expected = whole[0].permute(1, 2, 0).clamp(0, 1).mul(255).numpy()
     np.testing.assert_allclose(derained, expected, rtol=0, atol=0.52)
 
 
-@pytest.mark.parametrize(
-    "recipe", [pytest.param(name, marks=[] if name == "smoke" else pytest.mark.slow) for name in RECIPES]
-)
-def test_networks_of_every_recipe_export(recipe: str, tmp_path: Path) -> None:
+def test_engine_derains_as_training_was_watched(exported_pair: ExportedModel) -> None:
+    """An image of one scale, by the same windows: two roundings to whole levels apart at most."""
+    picture = noise(56, 61)  # `longest_px` is 64
+    engine = Engine(exported_pair.folder, threads=1)
+    found = engine.examine(picture)
+    engine.close()
+    assert found.rain_found
+    ours = exported_pair.model.derain(picture)
+    assert np.abs(found.picture.astype(int) - ours).max() <= 1
+    assert (found.picture == ours).mean() > 0.99
+    assert np.abs(ours.astype(int) - picture).max() > 3
+
+
+@pytest.mark.parametrize(("dry_below", "comes_back"), [(0.99, False), (1.01, True)])
+def test_what_looks_dry_to_the_estimator_comes_back(
+    exported_pair: ExportedModel, tmp_path: Path, dry_below: float, comes_back: bool
+) -> None:
+    """It says 1 of whatever it sees."""
+    folder = shutil.copytree(exported_pair.folder, tmp_path / "model")
+    manifest = json.loads((folder / "manifest.json").read_text())
+    manifest["estimator"]["dry_below"] = dry_below
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    engine = Engine(folder, threads=1)
+    picture = noise(40, 40)
+    assert np.array_equal(engine.derain(picture), picture) is comes_back
+    assert not np.array_equal(engine.examine(picture, force=True).picture, picture)
+    engine.close()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", RECIPES)
+def test_models_of_every_recipe_export(name: str, tmp_path: Path) -> None:
     """Down to the smallest picture that each takes, a cell of its own size."""
-    network = DerainNetwork(RECIPES[recipe]().network)
-    torch.nn.init.normal_(network.tail.weight, std=0.1)
-    write_onnx(network, tmp_path / "model.onnx")
-    assert measure_parity(network, tmp_path / "model.onnx").sizes[0][0] == network.shape.alignment_px
+    recipe = RECIPES[name]()
+    model = DerainModel(replace(recipe.model, members=min(2, recipe.model.members)))
+    for network in model.derainer.networks:
+        torch.nn.init.normal_(network.tail.weight, std=0.1)
+    manifest = export(model.eval(), recipe, "unknown", tmp_path, name)
+    assert manifest.parity.sizes[0][0] == recipe.model.network.alignment_px
+    assert (manifest.estimator is None) == (recipe.model.estimator is None)
+    (tmp_path / "manifest.json").write_text(manifest.model_dump_json())
+    engine = Engine(tmp_path, threads=1)
+    assert engine.examine(noise(5, 7), force=True).picture.shape == (5, 7, 3)
+    engine.close()
 
 
-def test_another_networks_file_is_refused(exported: ExportedModel) -> None:
-    other = with_random_weights(DerainNetwork(TINY_SHAPE), seed=2)
-    with pytest.raises(ParityError, match=r"model\.onnx differs from the network by .*, allowed: 1e-04"):
-        measure_parity(other, exported.folder / "model.onnx")
+def test_an_ensemble_costs_what_its_members_do() -> None:
+    one, three = (random_model(ModelShape(TINY_SHAPE, members=count)) for count in (1, 3))
+    assert kmac_per_pixel(three) == pytest.approx(3 * kmac_per_pixel(one))
 
 
 def test_multiply_adds_counted_by_hand() -> None:
-    network = DerainNetwork(NetworkShape(width=4, blocks=(1,), dilations=(3,)))
+    shape = ModelShape(NetworkShape(width=4, blocks=(1,), dilations=(3,)))
     per_fine_cell = 6 * 6 * 3 * 4 + 2 * (2 * 3 * 3 * 4 * 4) + 3 * 3 * 4 * 12  # head, two blocks, tail
     per_coarse_cell = 2 * 2 * 4 * 8 + 2 * 3 * 3 * 8 * 8 + 8 * 4  # down, one block, up
-    assert kmac_per_pixel(network) == pytest.approx((per_fine_cell / 4 + per_coarse_cell / 16) / 1000)
+    expected = (per_fine_cell / 4 + per_coarse_cell / 16) / 1000
+    assert kmac_per_pixel(DerainModel(shape)) == pytest.approx(expected)
 
 
-@pytest.mark.parametrize("name", ["fast", "base"])
-def test_multiply_adds_of_a_stored_graph_are_its_networks(name: str) -> None:
-    """Of a shipped model: a survey that sees a part of the picture, and networks that see all of it."""
-    folder = ROOT / "models" / name
-    manifest = load_manifest(folder)
-    counted = kmac_of_graph(onnx.load(folder / "model.onnx"), manifest.input)
-    assert counted == pytest.approx(manifest.kmac_per_pixel, abs=0.051)
+def test_the_estimator_s_multiply_adds_are_those_of_its_windows() -> None:
+    """Of 480 x 320 pixels two windows of 256: as many more where it sees more of the image."""
 
+    def of_estimator(context_px: int) -> float:
+        with_one = ModelShape(CONDITIONED_SHAPE, estimator=TINY_ESTIMATOR, context_px=context_px)
+        without = replace(with_one, estimator=None)
+        return kmac_per_pixel(DerainModel(with_one)) - kmac_per_pixel(DerainModel(without))
 
-def test_each_window_of_a_survey_costs(tmp_path: Path, tiny_recipe: Recipe) -> None:
-    one, four = surveyed_network(windows=1), surveyed_network(windows=QUARTERS)
-    of_survey = kmac_per_pixel(four) - kmac_per_pixel(one)
-    assert of_survey > 0.3
-    manifest = export(four, tiny_recipe, "unknown", tmp_path, "told")
-    assert manifest.input.overview is not None
-    assert manifest.input.overview.windows == QUARTERS
-    counted = kmac_of_graph(onnx.load(tmp_path / "model.onnx"), manifest.input)
-    assert counted == pytest.approx(kmac_per_pixel(one) + of_survey)
+    per_fine_cell = 6 * 6 * 3 * 4 + 2 * 3 * 3 * 4 * 4 + 4 * 4  # head, a block, what is pooled
+    per_coarse_cell = 2 * 2 * 4 * 8 + 2 * 3 * 3 * 8 * 8 + 8 * 4
+    cost = (per_fine_cell / 4 + per_coarse_cell / 16) / 1000
+    assert of_estimator(256) == pytest.approx(cost * 2 * 256**2 / (480 * 320))
+    assert of_estimator(64) == pytest.approx(cost * 9 * 64**2 / (480 * 320))
 
 
 def test_recipe_is_described_for_json(tiny_recipe: Recipe, tmp_path: Path) -> None:
-    assert describe(tiny_recipe)["photographs"] is None
-    assert describe(replace(tiny_recipe, photographs=tmp_path))["photographs"] == str(tmp_path)
+    assert describe_recipe(tiny_recipe)["photographs"] is None
+    assert describe_recipe(replace(tiny_recipe, photographs=tmp_path))["photographs"] == str(tmp_path)
     for recipe in (make() for make in RECIPES.values()):
-        assert describe(recipe)["photographs"] == "training/photographs/train"
+        assert describe_recipe(recipe)["photographs"] == "training/photographs/train"
 
 
-def test_card_says_what_the_manifest_says(exported: ExportedModel) -> None:
-    card = (exported.folder / "README.md").read_text()
-    manifest = exported.manifest
+def test_card_says_what_the_manifest_says(each: ExportedModel) -> None:
+    card = (each.folder / "README.md").read_text()
+    manifest = each.manifest
     assert card == model_card(manifest)
-    for said in (manifest.file.sha256, f"{manifest.parameters:,} parameters", "no photographs"):
-        assert said in card
+    for file in manifest.files:
+        assert f"`{file.name}`" in card and file.sha256 in card
+    assert f"{manifest.parameters:,} parameters" in card
+    assert "no photographs" in card
 
 
-def test_card_says_how_the_course_began(exported: ExportedModel, tiny_recipe: Recipe) -> None:
-    early = describe(replace(tiny_recipe, steps=4000, early_share=0.5))
-    card = model_card(exported.manifest.model_copy(update={"recipe": early}))
-    assert "4,000\n  steps of 4 patches of 16 px, seed 0; rain" in card
-    assert "in the first 2,000 steps of `test`" in card
-
-
-def test_card_says_how_the_survey_was_trained(exported: ExportedModel, tiny_recipe: Recipe) -> None:
-    def card(recipe: Recipe) -> str:
-        return model_card(exported.manifest.model_copy(update={"recipe": describe(recipe)}))
-
-    surveyed = replace(tiny_recipe, survey=Surveying(steps=3000, batch=8, window_px=96))
-    steps = "trained before, in 3,000 steps of 8 windows of 96 px."
-    assert f"The survey was {steps}" in card(surveyed)
-    assert "it learnt last, of 7,200 windows, half of them dry" in card(surveyed)
-    assert "survey" not in card(tiny_recipe)
+def test_card_says_how_the_model_was_trained(
+    exported: ExportedModel, exported_pair: ExportedModel, tiny_recipe: Recipe
+) -> None:
+    longer = describe_recipe(replace(tiny_recipe, steps=4000))
+    card = model_card(exported.manifest.model_copy(update={"recipe": longer}))
+    assert "4,000\n  steps, of 4 patches of 16 px, seed 0; rain" in card
+    assert "Estimator" not in card
+    of_two = (exported_pair.folder / "README.md").read_text()
+    assert "steps of 2 networks side by side, whose mean it returns, of 4 patches" in of_two
+    assert f"{DESCRIPTOR} numbers that the network is conditioned on" in of_two
+    assert "From windows of 32 px it estimates the rain" in of_two
+    assert "Below\n  -0.25 the image comes back as it was." in of_two
 
 
 def test_commit_is_a_hash_or_unknown() -> None:

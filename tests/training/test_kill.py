@@ -15,7 +15,8 @@ from tests.training.test_loop import read_stats, same
 from tests.training.trainee import Task, Trainee, first_weight, grey
 from training.checkpoint import Checkpoint, load_checkpoint
 from training.loop import Execution, train
-from training.network import DerainNetwork, NetworkShape
+from training.model import DerainModel, ModelShape
+from training.network import NetworkShape
 from training.recipes import Recipe, describe
 
 pytestmark = pytest.mark.slow
@@ -53,7 +54,7 @@ def end_of(folder: Path, recipe: Recipe) -> Checkpoint:
 
 def record_of(folder: Path) -> list[dict[str, float]]:
     """`stats.jsonl` without what the clock decides."""
-    timed = {"time", "steps_per_second", "patches_per_second", "waiting_share"}
+    timed = {"time", "steps_per_second", "samples_per_second", "waiting_share"}
     return [{k: v for k, v in entry.items() if k not in timed} for entry in read_stats(folder)]
 
 
@@ -88,8 +89,8 @@ def assert_agrees(folder: Path, other: Path, recipe: Recipe) -> None:
     assert [e["loss"] for e in ours] == pytest.approx([e["loss"] for e in theirs], rel=5e-3)
     assert ours[0]["gradient_norm"] == pytest.approx(theirs[0]["gradient_norm"], rel=1e-3)
     torch.manual_seed(recipe.seed)
-    start = flat(DerainNetwork(recipe.network).state_dict())
-    our_end, their_end = (flat(end_of(run, recipe).network) for run in (folder, other))
+    start = flat(DerainModel(recipe.model).state_dict())
+    our_end, their_end = (flat(end_of(run, recipe).model) for run in (folder, other))
     assert (our_end - their_end).norm() < 0.25 * (their_end - start).norm()
 
 
@@ -129,7 +130,7 @@ def test_killed_while_a_checkpoint_is_written(recipe: Recipe, tmp_path: Path) ->
 
     On a busy machine it may be whole by then: that changes nothing in how the run ends.
     """
-    large = replace(recipe, network=NetworkShape(), steps=8, checkpoint_every=1)
+    large = replace(recipe, model=ModelShape(NetworkShape()), steps=8, checkpoint_every=1)
     train(large, tmp_path / "unbroken", first_weight)
     task = Task(large, tmp_path / "killed", Execution())
     checkpoint, half = task.run_folder / "checkpoint.pt", task.run_folder / "checkpoint.unfinished"

@@ -4,7 +4,6 @@ import json
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,27 +12,24 @@ import pytest
 import torch
 from torch import Tensor, nn
 from torch.utils.data import default_collate
-from training.tasks import Deraining, patch_errors
 
 from derain.errors import DerainError
 from derain.image import PNG, encode
-from tests.training.conftest import with_random_weights
+from tests.training.conftest import random_model
 from tests.training.trainee import Task, Trainee
+from training.batches import Batch
 from training.checkpoint import Checkpoint, CheckpointError, load_checkpoint, save_checkpoint
-from training.loop import (
-    DivergedError,
-    Execution,
-    add_gradients,
-    learning_rate,
-    train,
-)
-from training.network import DerainNetwork
+from training.loop import DivergedError, Execution, add_gradients, convolving, learning_rate, train
+from training.losses import patch_errors
+from training.model import DerainModel
 from training.processes import ProcessError, Processes
 from training.rain.rainmix import RainMix
 from training.rain.streaks import RainRange
 from training.rain.textures import TextureRain
 from training.recipes import Recipe, describe
 from training.samples import Samples
+
+HERE = Execution(workers=0)
 
 
 def no_scores(network: nn.Module) -> dict[str, float]:
@@ -67,17 +63,25 @@ def unbroken(tiny_recipe: Recipe, tmp_path_factory: pytest.TempPathFactory) -> P
     return folder
 
 
+@pytest.fixture(scope="module")
+def unbroken_pair(conditioned_recipe: Recipe, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The run folder of an estimator and two derainers, trained in one go."""
+    folder = tmp_path_factory.mktemp("unbroken-pair")
+    train(conditioned_recipe, folder, no_scores, execution=HERE)
+    return folder
+
+
 def test_loss_falls_on_an_easy_task(tiny_recipe: Recipe, tmp_path: Path) -> None:
     """Faint streaks in such numbers that taking the same grey off every pixel is most of the answer."""
     fog = RainRange("fog", (0.2, 0.2), (3,), (40, 50), angle_deg=5, brightness=(0.012, 0.012))
     easy = replace(tiny_recipe, rain=fog, steps=60, log_every=20, learning_rate=5e-3)
-    network = train(easy, tmp_path, lambda network: {"is_training": network.training})
+    model = train(easy, tmp_path, lambda model: {"is_training": model.training})
     rainy, clean = default_collate([Samples(replace(easy, seed=1))[index] for index in range(64)])
     rainy, clean = rainy.float() / 255, clean.float() / 255
     with torch.inference_mode():
-        error = patch_errors(network(rainy), clean).mean()
+        error = patch_errors(model.derainer(rainy), clean).mean()
     assert error < 0.5 * patch_errors(rainy, clean).mean()
-    assert not network.training
+    assert not model.training
     assert not any(entry.get("is_training") for entry in read_stats(tmp_path))
 
 
@@ -91,27 +95,91 @@ def test_run_folder_tells_how_it_went(unbroken: Path, tiny_recipe: Recipe) -> No
     assert checkpoint.optimiser["muon"]["param_groups"][0]["lr"] == learning_rate(tiny_recipe, 5)
 
 
-def test_resumed_run_equals_an_unbroken_one(unbroken: Path, tiny_recipe: Recipe, tmp_path: Path) -> None:
+def test_resumed_run_equals_an_unbroken_one(
+    unbroken_pair: Path, conditioned_recipe: Recipe, tmp_path: Path
+) -> None:
+    """Estimator and derainers, their optimiser and what was to be logged of them."""
+    recipe = conditioned_recipe
     with pytest.raises(KeyboardInterrupt):
-        train(tiny_recipe, tmp_path, interrupt)  # at step 4, one after the checkpoint
+        train(recipe, tmp_path, interrupt)  # at step 4, one after the checkpoint
     # Killed while it wrote the next checkpoint, too: half of one lies beside the good one.
     good = (tmp_path / "checkpoint.pt").read_bytes()
     (tmp_path / "checkpoint.unfinished").write_bytes(good[: len(good) // 2])
-    assert load_checkpoint(tmp_path / "checkpoint.pt", describe(tiny_recipe)).step == 3
+    assert load_checkpoint(tmp_path / "checkpoint.pt", describe(recipe)).step == 3
 
-    network = train(tiny_recipe, tmp_path, no_scores)
+    model = train(recipe, tmp_path, no_scores)
     resumed, whole = (
-        load_checkpoint(f / "checkpoint.pt", describe(tiny_recipe)) for f in (tmp_path, unbroken)
+        load_checkpoint(f / "checkpoint.pt", describe(recipe)) for f in (tmp_path, unbroken_pair)
     )
     assert same(vars(resumed), vars(whole))
-    assert same(dict(network.state_dict()), whole.average)
-    assert not same(whole.network, whole.average)
+    assert same(dict(model.state_dict()), whole.average)
+    assert not same(whole.model, whole.average)
+
+
+def test_one_derainer_trains_as_the_first_of_several(
+    unbroken_pair: Path, conditioned_recipe: Recipe, tmp_path: Path
+) -> None:
+    """To the last bit, and so does the estimator: neither is told how many there are beside it."""
+    shape = replace(conditioned_recipe.model, members=1)
+    alone = replace(conditioned_recipe, name="alone", model=shape)
+    train(alone, tmp_path, no_scores, execution=HERE)
+    one = load_checkpoint(tmp_path / "checkpoint.pt", describe(alone))
+    several = load_checkpoint(unbroken_pair / "checkpoint.pt", describe(conditioned_recipe))
+    for ours, theirs in ((one.model, several.model), (one.average, several.average)):
+        others = {name for name in theirs if name.startswith("derainer.members.1.")}
+        assert others and theirs.keys() - ours.keys() == others
+        assert [name for name, weight in ours.items() if not torch.equal(weight, theirs[name])] == []
+    torch.manual_seed(alone.seed)
+    untrained = DerainModel(shape).state_dict()
+    for part in ("estimator.head.weight", "derainer.members.0.tail.weight"):
+        assert not torch.equal(one.model[part], untrained[part]), "both have learnt"
+
+
+def test_each_part_has_its_own_loss_and_clips_its_own_gradient(
+    conditioned_recipe: Recipe, tmp_path: Path
+) -> None:
+    """Of the first step, computed anew: the estimator's, and the mean of the derainers'."""
+    recipe = replace(conditioned_recipe, steps=1, log_every=1)
+    train(recipe, tmp_path, no_scores, execution=HERE)
+    torch.manual_seed(recipe.seed)
+    model = DerainModel(recipe.model)
+    samples = Samples(recipe)
+    with convolving(torch.device("cpu")):
+        losses = model.errors(collated(samples, recipe.batch), recipe.loss).mean(dim=0)
+    losses.sum().backward()
+    of_estimator, *of_derainers = losses.tolist()
+    estimator, *derainers = (
+        float(torch.cat([p.grad.flatten() for p in part.parameters() if p.grad is not None]).norm())
+        for part in model.parts
+    )
+    (entry, *_) = read_stats(tmp_path)
+    expected = {
+        "estimator_loss": of_estimator,
+        "loss": float(np.mean(of_derainers)),
+        "estimator_gradient_norm": estimator,
+        "gradient_norm": float(np.mean(derainers)),
+    }
+    assert {name: entry[name] for name in expected} == pytest.approx(expected, rel=0.02)
+    assert estimator > 2 * recipe.gradient_clip, "which would have left the derainers little"
+
+
+def test_threads_are_those_asked_for(tiny_recipe: Recipe, tmp_path: Path) -> None:
+    """On a machine of one core, 1 unless more are asked for."""
+    recipe = replace(tiny_recipe, steps=1)
+    try:
+        for threads in (None, 2):
+            folder = tmp_path / str(threads)
+            execution = Execution(workers=0, threads=threads)
+            train(recipe, folder, lambda _: {"threads": torch.get_num_threads()}, execution=execution)
+            assert read_stats(folder)[-1]["threads"] == (threads or 1)
+    finally:
+        torch.set_num_threads(1)
 
 
 def test_finished_run_is_not_trained_again(unbroken: Path, tiny_recipe: Recipe) -> None:
-    network = train(tiny_recipe, unbroken, interrupt)
+    model = train(tiny_recipe, unbroken, interrupt)
     assert same(
-        dict(network.state_dict()), load_checkpoint(unbroken / "checkpoint.pt", describe(tiny_recipe)).average
+        dict(model.state_dict()), load_checkpoint(unbroken / "checkpoint.pt", describe(tiny_recipe)).average
     )
 
 
@@ -131,8 +199,8 @@ def test_failed_save_leaves_the_last_checkpoint(tmp_path: Path) -> None:
 
 
 def poisoned(checkpoint: Checkpoint) -> Checkpoint:
-    network = {name: torch.full_like(weight, torch.nan) for name, weight in checkpoint.network.items()}
-    return replace(checkpoint, network=network)
+    model = {name: torch.full_like(weight, torch.nan) for name, weight in checkpoint.model.items()}
+    return replace(checkpoint, model=model)
 
 
 def test_poisoned_weights_stop_the_run(tiny_recipe: Recipe, tmp_path: Path) -> None:
@@ -263,37 +331,37 @@ def test_a_folder_is_trained_in_by_one_process(tiny_recipe: Recipe, tmp_path: Pa
         train(tiny_recipe, tmp_path, no_scores)
 
 
-def exactly(network: nn.Module) -> Callable[[Tensor], Tensor]:
-    """The network in float32, whatever surrounds it."""
-
-    def forward(rainy: Tensor) -> Tensor:
-        with torch.autocast("cpu", enabled=False):
-            derained: Tensor = network(rainy)
-        return derained
-
-    return forward
+def collated(samples: Samples, count: int) -> Batch:
+    return tuple(default_collate([samples[index] for index in range(count)]))
 
 
 @pytest.mark.parametrize("micro_batch", [1, 2, 3, 6, 100])
 @pytest.mark.parametrize("count", [1, 2, 3])
-def test_gradient_of_a_batch_is_that_of_its_parts(tiny_recipe: Recipe, count: int, micro_batch: int) -> None:
-    """Of parts of unequal sizes too, and with the weights that make it the mean over patches."""
-    samples = Samples(tiny_recipe)
-    rainy, clean = default_collate([samples[index] for index in range(6)])
-    device = torch.device("cpu")
-    network = with_random_weights(DerainNetwork(tiny_recipe.network), seed=1)
-    patch_errors(network(rainy / 255), clean / 255).mean().backward()
-    expected = [p.grad.clone() for p in network.parameters() if p.grad is not None]
-    network.zero_grad()
-    loss = 0.0
+def test_gradient_of_a_batch_is_that_of_its_parts(
+    conditioned_recipe: Recipe, count: int, micro_batch: int
+) -> None:
+    """Of parts of unequal sizes too, and with the weights that make each loss a mean over samples."""
+    whole = collated(Samples(conditioned_recipe), 6)
+    model = random_model(conditioned_recipe.model)
+
+    def errors(batch: Batch) -> Tensor:
+        with torch.autocast("cpu", enabled=False):
+            return model.errors(batch, "rmse")
+
+    def gradients() -> list[Tensor]:
+        return [p.grad.clone() for p in model.parameters() if p.grad is not None]
+
+    expected_losses = errors(whole).mean(dim=0)
+    expected_losses.sum().backward()
+    expected = gradients()
+    model.zero_grad()
+    losses = torch.zeros(3)
     for rank in range(count):
         share = Processes(rank, count).share_of(6)
-        part = (rainy[share.start : share.stop], clean[share.start : share.stop])
-        errors = partial(Deraining().errors, exactly(network), recipe=tiny_recipe)
-        loss += add_gradients(errors, part, micro_batch, 6, device).item()
-    got = [p.grad for p in network.parameters() if p.grad is not None]
-    assert loss == pytest.approx(patch_errors(network(rainy / 255), clean / 255).mean().item(), rel=1e-5)
-    for ours, theirs in zip(got, expected, strict=True):
+        part = tuple(each[share.start : share.stop] for each in whole)
+        losses += add_gradients(errors, part, micro_batch, 6, torch.device("cpu"))
+    torch.testing.assert_close(losses, expected_losses.detach(), rtol=1e-4, atol=1e-6)
+    for ours, theirs in zip(gradients(), expected, strict=True):
         np.testing.assert_allclose(ours, theirs, rtol=1e-3, atol=1e-5 * float(theirs.abs().max()))
 
 
@@ -363,5 +431,5 @@ def test_log_entries_are_means_over_all_steps_between_them(tiny_recipe: Recipe, 
         steps = [entry[name] for entry in read_stats(each) if "loss" in entry][:5]
         assert entry[name] == pytest.approx(sum(steps) / 5, rel=1e-9)
     assert entry["learning_rate"] == learning_rate(recipe, 4)
-    assert entry["patches_per_second"] == pytest.approx(4 * entry["steps_per_second"])
+    assert entry["samples_per_second"] == pytest.approx(4 * entry["steps_per_second"])
     assert 0 <= entry["waiting_share"] <= 1

@@ -1,38 +1,65 @@
-"""The optimiser: Muon on the inner weights, AdamW on the others, on the network's own memory."""
+"""The optimiser: Muon on the inner weights, AdamW on the others, on the model's own memory."""
 
 from copy import deepcopy
+from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
 
-from training.network import DerainNetwork, NetworkShape
+from tests.training.conftest import CONDITIONED_MODEL, CONDITIONED_SHAPE
+from training.model import DerainModel
 from training.optimiser import Optimiser
 
 RATE, DECAY = 1e-2, 0.1
+SHAPE = replace(CONDITIONED_MODEL, network=replace(CONDITIONED_SHAPE, dilations=(1, 2)))
 
 
-def network() -> DerainNetwork:
+def network() -> DerainModel:
     torch.manual_seed(0)
-    made = DerainNetwork(NetworkShape(width=4, blocks=(1,), dilations=(1, 2)))
+    made = DerainModel(SHAPE)
     return made.to(memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]  # as in loop.py
 
 
-def give_gradients(made: DerainNetwork, seed: int) -> None:
+def give_gradients(made: DerainModel, seed: int) -> None:
     generator = torch.Generator().manual_seed(seed)
     for weight in made.parameters():
         weight.grad = torch.randn(weight.shape, generator=generator)
 
 
-def stepped(made: DerainNetwork, optimiser: Optimiser, seed: int) -> list[Tensor]:
+def stepped(made: DerainModel, optimiser: Optimiser, seed: int) -> list[Tensor]:
     give_gradients(made, seed)
     optimiser.step(RATE)
     return [weight.detach().clone() for weight in made.parameters()]
 
 
-def test_biases_and_ends_take_steps_of_adamw() -> None:
+def inner_weights(made: DerainModel) -> list[Tensor]:
+    """Of the convolutions between features: neither of heads and tails, nor of what conditions and pools."""
+    kinds = ("widen", "refine", "down", "up")
+    return [
+        weight
+        for name, weight in made.named_parameters()
+        if weight.ndim == 4 and any(kind in name.split(".") for kind in kinds)
+    ]
+
+
+def test_muon_has_the_inner_weights_of_estimator_and_derainers() -> None:
     made = network()
-    others = [*made.head.parameters(), *made.tail.parameters()]
-    others += [weight for weight in made.context.parameters() if weight.ndim == 1]
+    state = Optimiser(made, RATE, DECAY).state_dict()
+    inner = inner_weights(made)
+    assert len(state["muon"]["param_groups"][0]["params"]) == len(inner)
+    assert len(state["adamw"]["param_groups"][0]["params"]) == len(list(made.parameters())) - len(inner)
+    before = [weight.detach().clone() for weight in inner]
+    give_gradients(made, 0)
+    Optimiser(made, RATE, DECAY).step(RATE)
+    steps = [weight.detach() - was for weight, was in zip(inner, before, strict=True)]
+    # Adam's first step is as large for every weight; Muon's is not.
+    assert all(step.abs().std() > 0.1 * step.abs().mean() for step in steps)
+
+
+def test_biases_ends_and_conditions_take_steps_of_adamw() -> None:
+    made = network()
+    inner = {id(weight) for weight in inner_weights(made)}
+    others = [weight for weight in made.parameters() if id(weight) not in inner]
     expected = deepcopy(others)
     reference = torch.optim.AdamW(expected, lr=RATE, weight_decay=DECAY)
     optimiser = Optimiser(made, RATE, DECAY)
@@ -66,7 +93,7 @@ def test_all_takes_steps_of_adamw_where_the_inner_weights_are_left_to_it() -> No
 def test_inner_weights_move_alike_in_all_directions() -> None:
     """However uneven the gradient: all singular values of a step are alike, and as large as AdamW's step."""
     made = network()
-    convolution = next(iter(made.context)).widen
+    convolution = next(iter(made.derainer.networks[1].context)).widen
     assert isinstance(convolution, nn.Conv2d)
     before = convolution.weight.detach().clone()
     give_gradients(made, 0)

@@ -9,7 +9,7 @@ from torch.distributed.run import get_args_parser
 
 from training.backgrounds import BackgroundError
 from training.loop import Execution
-from training.options import SurveyError, read_options
+from training.options import read_options
 from training.rain.streaks import SMALL
 from training.recipes import base, best, fast, smoke, study
 
@@ -24,15 +24,13 @@ def test_nothing_said_is_the_recipe() -> None:
 def test_each_option_changes_what_it_says() -> None:
     words = (
         "smoke --name mine --backgrounds photographs --count 16 --leaves-complexity 0.25 --rain small "
-        "--steps 10 --survey-steps 5 --notice-steps 0 --batch 6 --patch 48 --learning-rate 1e-4 --seed 7 "
-        "--workers 0 --micro-batch 3 --compile"
+        "--steps 10 --batch 6 --patch 48 --learning-rate 1e-4 --seed 7 --members 3 "
+        "--workers 0 --threads 2 --micro-batch 3 --compile"
     )
     options = read_options(words.split())
-    survey = smoke().survey
-    assert survey is not None
     assert options.recipe == replace(
         smoke(),
-        survey=replace(survey, steps=5, noticing_steps=0),
+        model=replace(smoke().model, members=3),
         photographs=Path("photographs"),
         photograph_count=16,
         leaves=replace(smoke().leaves, complexity=0.25),
@@ -44,7 +42,7 @@ def test_each_option_changes_what_it_says() -> None:
         seed=7,
     )
     assert options.name == "mine"
-    assert options.execution == Execution(workers=0, micro_batch=3, compile=True)
+    assert options.execution == Execution(workers=0, threads=2, micro_batch=3, compile=True)
 
 
 def test_count_is_of_the_leaves_where_there_are_leaves_alone() -> None:
@@ -69,18 +67,18 @@ def test_complexity_of_leaves_that_there_are_none_of_is_an_error() -> None:
         read_options(["study", "--leaves-complexity", "0.5"])
 
 
-def test_a_survey_that_there_is_none_of_is_an_error() -> None:
-    with pytest.raises(SurveyError, match="--survey-steps is of no use: the recipe study has no survey"):
-        read_options(["study", "--survey-steps", "5"])
-    with pytest.raises(SurveyError, match="--notice-steps is of no use"):
-        read_options(["study", "--notice-steps", "5"])
+def test_members_are_of_the_model_and_change_nothing_else() -> None:
+    """So `base` of one member is `fast`, but for its name."""
+    assert replace(read_options(["base", "--members", "1"]).recipe, name="fast") == fast()
+    assert read_options(["study", "--members", "2"]).recipe.model.members == 2
 
 
-def test_scenes_are_no_smaller_than_the_patches_cut_from_them() -> None:
-    for patch_px, scene_px in ((224, 336), (344, 352), (384, 384)):
-        survey = read_options(["base", "--patch", str(patch_px)]).recipe.survey
-        assert survey is not None
-        assert survey.scene_px == scene_px
+@pytest.mark.parametrize("gone", ["--survey-steps", "--notice-steps", "--windows"])
+def test_what_there_is_no_longer_is_refused(gone: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as exit_:
+        read_options(["base", gone, "4"])
+    assert exit_.value.code == 2
+    assert f"unrecognized arguments: {gone} 4" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -93,6 +91,8 @@ def test_scenes_are_no_smaller_than_the_patches_cut_from_them() -> None:
         (["--learning-rate", "0"], "--learning-rate: '0' is not a number between 0 and 1"),
         (["--learning-rate", "nan"], "--learning-rate: 'nan' is not"),
         (["--leaves-complexity", "1.5"], "--leaves-complexity: '1.5' is not a number from 0 to 1"),
+        (["--members", "0"], "--members: '0' is no whole number of 1 or more"),
+        (["--threads", "0"], "--threads: '0' is no whole number of 1 or more"),
         (["--workers", "-1"], "--workers: '-1' is no whole number of 0 or more"),
         (["--micro-batch", "many"], "--micro-batch: 'many' is no whole number"),
     ],
@@ -114,6 +114,7 @@ def test_help_gives_the_defaults_of_the_recipes(capsys: pytest.CaptureFixture[st
         f"(default: base {base().steps}, fast {fast().steps}, best {best().steps}, smoke {smoke().steps}",
         f"(default: base all, fast all, best all, smoke {smoke().photograph_count}",
         f"(default: {base().learning_rate})",
+        f"(default: base {base().model.members}, fast 1, best {best().model.members}, smoke 1",
         "E_R",
         "Not trained on: drizzle",
     ):

@@ -18,12 +18,13 @@ from training.progress import Pace, Progress, Row, side_by_side
 
 def logged(folder: Path, first_step: int, last_step: int, loss: float) -> None:
     """Part of a run: an entry a step."""
+    averages = {"loss": loss, "gradient_norm": 2.0, "estimator_loss": 8 * loss}
     with Progress(folder, first_step, 10) as progress:
         for step in range(first_step + 1, last_step + 1):
             pace = Pace()
             pace.add(0.0, 0.25, 1.0)
             progress.stepped()
-            progress.log(step, 1e-3, [(loss, 2.0)], pace, batch=8)
+            progress.log(step, 1e-3, [averages], pace, batch=8)
 
 
 def points(folder: Path, tag: str) -> list[tuple[int, float]]:
@@ -44,9 +45,10 @@ def test_an_entry_says_how_fast_and_how_well(tmp_path: Path) -> None:
         "step": 1,
         "loss": 0.5,
         "gradient_norm": 2.0,
+        "estimator_loss": 4.0,
         "learning_rate": 1e-3,
         "steps_per_second": 1.0,
-        "patches_per_second": 8.0,
+        "samples_per_second": 8.0,
         "waiting_share": 0.25,
     }
 

@@ -7,16 +7,16 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-import onnxruntime as ort
 import pytest
 
-from derain.arrays import FloatArray
 from derain.engine import Engine
 from derain.manifest import load_manifest
-from tests.conftest import files_in
+from tests.conftest import files_in, noise
+from training import recipes
 from training.card import write_model_texts
 from training.recipes import ROOT
 from training.run import main
@@ -24,6 +24,7 @@ from training.run import main
 pytestmark = pytest.mark.slow
 
 SMOKE = ["smoke", "--steps", "4", "--count", "2"]
+FILES = {"model.onnx", "estimator.onnx", "manifest.json", "README.md"}
 
 
 @pytest.fixture(scope="module")
@@ -59,6 +60,29 @@ def test_run_leaves_a_model_that_can_be_served(base: Path) -> None:
     assert [path.name for path in (base / "models").iterdir()] == ["smoke"], "nothing unfinished is left"
 
 
+def test_a_hundredth_of_the_shipped_training_runs_whole(tmp_path: Path) -> None:
+    """The command that made `models/base`, of its own networks, rain and pictures; of smaller batches."""
+    steps = recipes.base().steps // 100
+    arguments = ["--steps", str(steps), "--batch", "2", "--name", "hundredth"]
+    assert main(["base", *arguments, *in_folder(tmp_path)]) == 0
+    folder, run_folder = tmp_path / "models" / "hundredth", tmp_path / "runs" / "hundredth"
+    assert files_in(folder) == FILES
+    manifest = load_manifest(folder)
+    expected = replace(recipes.base(), steps=steps, batch=2)
+    assert manifest.recipe == json.loads(json.dumps(recipes.describe(expected)))
+    assert len(manifest.evaluations) == 4
+    assert manifest.estimator is not None
+    assert "of 4 networks side by side" in (folder / "README.md").read_text()
+    assert list((run_folder / "samples").glob("*.jpg"))
+    entries = [json.loads(line) for line in (run_folder / "stats.jsonl").read_text().splitlines()]
+    assert entries[-1]["step"] == steps
+    assert entries[-1]["removal"] is not None
+    engine = Engine(folder, threads=1)
+    picture = noise(300, 1400)  # at two scales
+    assert not np.array_equal(engine.examine(picture, force=True).picture, picture)
+    engine.close()
+
+
 def test_run_folder_says_what_was_run(base: Path) -> None:
     about = json.loads((base / "runs" / "smoke" / "run.json").read_text())
     manifest = load_manifest(base / "models" / "smoke")
@@ -76,11 +100,13 @@ def test_same_command_again_does_not_train_again_and_keeps_what_was_measured_sin
     (folder / "clean.jpg").write_bytes(b"a picture")
     write_model_texts(folder, manifest.model_copy(update={"evaluations": [*manifest.evaluations, mine]}))
     folder.rename(base / "models" / ".smoke.replaced")
-    paths = [base / "models" / ".smoke.replaced" / "model.onnx"]
+    networks = ("model.onnx", "estimator.onnx")
+    paths = [base / "models" / ".smoke.replaced" / name for name in networks]
     paths += [run_folder / name for name in ("checkpoint.pt", "stats.jsonl", "run.json")]
     before = [path.read_bytes() for path in paths]
     assert main([*SMOKE, *in_folder(base)]) == 0
-    assert [path.read_bytes() for path in (folder / "model.onnx", *paths[1:])] == before
+    made = [folder / name for name in networks]
+    assert [path.read_bytes() for path in (*made, *paths[2:])] == before
     assert load_manifest(folder).evaluations == [*manifest.evaluations, mine]
     card = (folder / "README.md").read_text()
     assert "## Known failures\n\nBlinds are taken for rain.\n" in card
@@ -92,18 +118,19 @@ def test_same_command_again_does_not_train_again_and_keeps_what_was_measured_sin
 def test_damaged_model_is_replaced_and_a_damaged_record_is_said(
     base: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    """Either of its files may be the one that is damaged."""
     folder, record = base / "models" / "smoke", base / "runs" / "smoke" / "run.json"
-    model, about = (folder / "model.onnx").read_bytes(), json.loads(record.read_text())
-    (folder / "model.onnx").write_bytes(b"damaged")
+    estimator, about = (folder / "estimator.onnx").read_bytes(), json.loads(record.read_text())
+    (folder / "estimator.onnx").write_bytes(b"damaged")
     record.write_text('{"commit": "0')
     assert main([*SMOKE, *in_folder(base)]) == 0
     assert f"{record} is missing or damaged: written anew, its commit unknown" in capsys.readouterr().err
     assert json.loads(record.read_text()) == about | {"commit": "unknown"}
     manifest = load_manifest(folder)
-    assert (folder / "model.onnx").read_bytes() == model
+    assert (folder / "estimator.onnx").read_bytes() == estimator
     assert manifest.commit == "unknown"
     assert len(manifest.evaluations) == 4, "what was recorded of a damaged model is forgotten"
-    assert files_in(folder) == {"model.onnx", "manifest.json", "README.md"}, "and what was said of it"
+    assert files_in(folder) == FILES, "and what was said of it"
 
 
 @pytest.mark.parametrize("option", ["--models", "--runs"])
@@ -251,31 +278,3 @@ def test_help_as_a_module() -> None:
     )
     assert "torchrun --nproc-per-node 2 training/run.py base" in done.stdout
     assert not done.stderr
-
-
-def computed(path: Path, rainy: FloatArray) -> FloatArray:
-    session = ort.InferenceSession(path, providers=["CPUExecutionProvider"])
-    return np.asarray(session.run(["clean"], {"rainy": rainy})[0])
-
-
-def test_members_are_trained_by_seeds_that_follow_and_averaged(tmp_path: Path) -> None:
-    """The model of two is the mean of those that are trained alone by either seed."""
-    alike = ["study", "--steps", "4", "--count", "2"]  # without a survey, which has the seed of the model
-    assert main([*alike, "--members", "2", "--name", "smoke", *in_folder(tmp_path)]) == 0
-    for seed in (0, 1):
-        assert main([*alike, "--seed", str(seed), "--name", f"seed{seed}", *in_folder(tmp_path)]) == 0
-    rainy = np.random.default_rng(0).random((1, 3, 32, 48), dtype=np.float32)
-    models = tmp_path / "models"
-    both, *alone = (computed(models / name / "model.onnx", rainy) for name in ("smoke", "seed0", "seed1"))
-    assert np.abs(alone[0] - alone[1]).max() > 1e-3, "the seeds differ"
-    np.testing.assert_allclose(both, np.mean(alone, axis=0), atol=1e-6)
-    manifest = load_manifest(models / "smoke")
-    assert manifest.kmac_per_pixel == pytest.approx(
-        2 * load_manifest(models / "seed0").kmac_per_pixel, abs=0.2
-    )
-    assert "2 networks, whose mean it returns, seeds 0 to 1" in (models / "smoke" / "README.md").read_text()
-    # All is there: the same command trains nothing anew.
-    before = {path: path.stat().st_mtime_ns for path in (tmp_path / "runs" / "smoke").rglob("checkpoint.pt")}
-    assert len(before) == 2
-    assert main([*alike, "--members", "2", "--name", "smoke", *in_folder(tmp_path)]) == 0
-    assert {path: path.stat().st_mtime_ns for path in before} == before

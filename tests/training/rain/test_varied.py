@@ -5,7 +5,18 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from training.rain.varied import ACCUMULATED, VARIED, Fall, Layer, Sheet, Streaks, VariedRain, draw_gusts
+from derain.arrays import FloatArray
+from training.rain.varied import (
+    ACCUMULATED,
+    DENSE,
+    VARIED,
+    Fall,
+    Layer,
+    Sheet,
+    Streaks,
+    VariedRain,
+    draw_gusts,
+)
 
 FALL = Fall(length_px=20, sigma_px=1.0, angle_deg=20, fade=0.5)
 STREAKS = Streaks(FALL, density=5e-4, brightness=0.4, spread=0.5)
@@ -124,7 +135,94 @@ def test_drops_darken_only_what_is_brighter_than_they() -> None:
     assert all((VARIED.add(black, 0, index) >= 0).all() for index in range(5))
 
 
-def test_no_rain_changes_nothing() -> None:
-    dry = VariedRain("dry", density=(1e-12, 1e-12), sheet_share=0, veil_share=0)
+@pytest.mark.parametrize(("fan_share", "lit_share"), [(0.0, 0.0), (1.0, 0.0), (0.0, 1.0), (1.0, 1.0)])
+def test_no_rain_changes_nothing(fan_share: float, lit_share: float) -> None:
+    """However it would lean, and however it would be lit."""
+    dry = VariedRain(
+        "dry",
+        density=(1e-12, 1e-12),
+        sheet_share=0,
+        veil_share=0,
+        fan_share=fan_share,
+        lit_share=lit_share,
+    )
     for index in range(12):
         np.testing.assert_array_equal(dry.add(GREY, 0, index), GREY)
+
+
+# Streaks that are thin and many, alone, and upright before they fan.
+UPRIGHT = replace(
+    VARIED,
+    layers=1,
+    angle_deg=0,
+    tilt_spread_deg=0,
+    length_px=(20, 30),
+    sigma_px=(0.7, 1.0),
+    density=(4e-3, 6e-3),
+    hard_share=0,
+    sheet_share=0,
+    veil_share=0,
+    gust_share=0,
+    fan_share=0,
+    lit_share=0,
+)
+
+
+def lean(rain: FloatArray) -> float:
+    """Of its streaks as a tangent, by the structure tensor; positive to the right at the bottom."""
+    down, across = np.gradient(rain)
+    angle = 0.5 * np.arctan2(2 * (down * across).sum(), (across**2 - down**2).sum())
+    return -float(np.tan(angle))
+
+
+def test_upright_rain_leans_nowhere_and_a_leaning_one_as_it_says() -> None:
+    leaning = replace(UPRIGHT, angle_deg=50)
+    for index in range(6):
+        assert abs(lean(UPRIGHT.layer(200, 200, 0, index))) < 0.05
+        (layer,) = leaning.layers_of(0, index)
+        assert lean(leaning.layer(200, 200, 0, index)) == pytest.approx(
+            np.tan(np.deg2rad(layer.fall.angle_deg)), abs=0.15
+        )
+
+
+def test_streaks_that_fan_lean_more_and_more_from_side_to_side() -> None:
+    """Evenly over the width, outwards or inwards; rain that does not fan leans alike everywhere."""
+    fanned = replace(UPRIGHT, fan_share=1)
+
+    def leans(rain: VariedRain, index: int) -> list[float]:
+        return [lean(part) for part in np.array_split(rain.layer(200, 300, 0, index), 3, axis=1)]
+
+    changes = []
+    for index in range(12):
+        left, middle, right = leans(fanned, index)
+        assert middle == pytest.approx((left + right) / 2, abs=0.12)
+        changes.append(right - left)
+    assert min(changes) < -0.2 and max(changes) > 0.2
+    assert max(np.ptp(leans(UPRIGHT, index)) for index in range(6)) < 0.1
+
+
+def test_lit_rain_is_brighter_where_there_is_light() -> None:
+    """On an even background it is what it was; before a lamp it is brighter, beside one fainter."""
+    lit = replace(UPRIGHT, lit_share=1, tint=0, blend_shares=(1.0, 0.0, 0.0, 0.0))
+    plain = replace(lit, lit_share=0)
+    scene = np.full((192, 256, 3), 20, dtype=np.uint8)
+    scene[:, 128:] = 120
+    for index in range(6):
+        dark, bright = (
+            (lit.add(scene, 0, index)[:, half].astype(int) - scene[:, half]).sum()
+            / (plain.add(scene, 0, index)[:, half].astype(int) - scene[:, half]).sum()
+            for half in (slice(0, 100), slice(156, 256))
+        )
+        assert dark < 0.9 < 1.05 < bright
+        np.testing.assert_allclose(lit.add(GREY, 0, index), plain.add(GREY, 0, index), atol=1)
+
+
+def test_dense_rain_hides_more_and_veils_nothing() -> None:
+    """Brighter and more of it than varied rain; between its streaks it is dry."""
+    black = np.zeros((160, 160, 3), dtype=np.uint8)
+    dense, varied = (
+        np.stack([rain.add(black, 0, index) for index in range(40)]).max(axis=-1) for rain in (DENSE, VARIED)
+    )
+    assert dense.mean() > 1.5 * varied.mean()
+    assert (dense > 200).mean() > 2 * (varied > 200).mean()
+    assert np.median((dense < 5).mean(axis=(1, 2))) > 0.15
