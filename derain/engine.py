@@ -144,12 +144,14 @@ class Engine:
         picture: SamePicture,
         given_up: Event | None = None,
         note_progress: NoteProgress = lambda done, tiles: None,
+        tile_pixels: int | None = None,
     ) -> SamePicture:
         """The picture without rain, RGB (height, width, 3), any size from 1 x 1 up.
 
         It is of uint8 or of uint16, and comes back in as many bits. Raises GivenUpError between two
         tiles once `given_up` is set. One of no more than 64 x 64 pixels is derained by the calling thread.
-        `note_progress` is told how many tiles are done and how many there are, from 0 on.
+        `note_progress` is told how many tiles are done and how many there are, from 0 on; smaller tiles, at
+        most of `tile_pixels`, tell it more often and take more work.
         """
         is_known = picture.dtype in (np.uint8, np.uint16)
         if not is_known or picture.ndim != 3 or picture.shape[2] != 3 or not picture.size:
@@ -163,7 +165,8 @@ class Engine:
         derained: NDArray[Any] = np.empty_like(padded)
         with self._share_of_threads() as threads:
             rows, columns = padded.shape[:2]
-            tiles = cut(rows, columns, threads, self.tile_pixels, self.manifest.overlap_px, alignment_px)
+            most = min(self.tile_pixels, tile_pixels or self.tile_pixels)
+            tiles = cut(rows, columns, threads, most, self.manifest.overlap_px, alignment_px)
             # The tiles write to separate parts of the result.
             jobs = [_Job(padded, tile, derained, overview) for tile in tiles]
             if len(jobs) == self.tile_batch == 1 and rows * columns <= _SMALL_PIXELS:

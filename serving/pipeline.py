@@ -40,6 +40,9 @@ from serving.settings import Settings
 from serving.traces import stage_span
 from serving.turns import Turns
 
+# Somebody who watches hears of each tile: every two seconds of a core or so, for an eighth more work.
+_WATCHED_TILE_PIXELS = 2 * 1024**2
+
 _STAGES = ("queue", "decode", "infer", "look", "encode")  # the last two at the same time
 
 
@@ -156,8 +159,10 @@ class Pipeline:
         with self.models.use(parameters.model) as served:
             name, engine = served.name, served.engine
             with _measured("infer", exchange):
-                note_tiles = partial(exchange.note_progress, "infer")
-                derain = partial(engine.derain, given_up=given_up, note_progress=note_tiles)
+                derain = partial(engine.derain, given_up=given_up)
+                if exchange.note_progress is not None:
+                    note_tiles = partial(exchange.note_progress, "infer")
+                    derain = partial(derain, note_progress=note_tiles, tile_pixels=_WATCHED_TILE_PIXELS)
                 derained = derain_photo(derain, photo, parameters.strength)
             encode = partial(self._encode, photo, derained, target, parameters, exchange)
             if parameters.strength > 0 and self._has_time_to_look():
@@ -209,7 +214,7 @@ class Pipeline:
 @contextmanager
 def _measured(stage: str, exchange: Exchange) -> Iterator[None]:
     started = time.perf_counter()
-    exchange.note_progress(stage, 0, 0)
+    exchange.enter(stage)
     with stage_span(stage, exchange.span):
         yield
     seconds = time.perf_counter() - started
