@@ -171,6 +171,7 @@ class Engine:
         force: bool = False,
         given_up: Event | None = None,
         note_progress: NoteProgress = lambda done, tiles: None,
+        tile_pixels: int | None = None,
     ) -> Derained[SamePicture]:
         """The picture without rain, RGB (height, width, 3), any size from 1 x 1 up, and whether it had any.
 
@@ -178,7 +179,7 @@ class Engine:
         estimator comes back as it is, at every scale, unless it is to be derained by `force`.
         Raises GivenUpError between two tiles once `given_up` is set. One of no more than 64 x 64 pixels is
         derained by the calling thread. `note_progress` is told how many tiles are done and how many there
-        are at all scales, from 0 on.
+        are at all scales, from 0 on. Tiles of no more than `tile_pixels` are told of more often.
         """
         is_known = picture.dtype in (np.uint8, np.uint16)
         if not is_known or picture.ndim != 3 or picture.shape[2] != 3 or not picture.size:
@@ -188,7 +189,7 @@ class Engine:
         derained, rain_found = picture, False
         with self._share_of_threads() as threads:
             coarse_to_fine = [
-                _Scale(scale, self._tiles(picture, scale, threads))
+                _Scale(scale, self._tiles(picture, scale, threads, tile_pixels))
                 for scale in scales(max(picture.shape), self.manifest.longest_px)
             ]
             progress = _Progress(sum(len(scale.tiles) for scale in coarse_to_fine), note_progress)
@@ -207,10 +208,11 @@ class Engine:
                 derained = clean if scale.factor == 1 else add_change(derained, seen, clean, scale.factor)
         return Derained(derained, rain_found)
 
-    def _tiles(self, picture: AnyPicture, scale: int, threads: int) -> list[Tile]:
+    def _tiles(self, picture: AnyPicture, scale: int, threads: int, tile_pixels: int | None) -> list[Tile]:
         alignment_px = self.manifest.input.alignment_px
         rows, columns = (-(-side // (scale * alignment_px)) * alignment_px for side in picture.shape[:2])
-        return cut(rows, columns, threads, self.tile_pixels, self.manifest.overlap_px, alignment_px)
+        most = min(self.tile_pixels, tile_pixels or self.tile_pixels)
+        return cut(rows, columns, threads, most, self.manifest.overlap_px, alignment_px)
 
     def _derain(
         self,

@@ -42,7 +42,11 @@ class Exchange:
     stages_ms: dict[str, float] = field(default_factory=dict)  # in the order they ended
     facts: dict[str, Any] = field(default_factory=dict)  # for the log
     span: SpanContext = field(default_factory=current_span)  # the request's
-    note_progress: NoteProgress = lambda stage, done, tiles: None  # from any thread; returns at once
+    note_progress: NoteProgress | None = None  # where somebody watches; from any thread, returns at once
+
+    def enter(self, stage: str) -> None:
+        if self.note_progress is not None:
+            self.note_progress(stage, 0, 0)
 
 
 def exchange_of(scope: Scope) -> Exchange:

@@ -41,6 +41,9 @@ from serving.settings import Settings
 from serving.traces import stage_span
 from serving.turns import Turns
 
+# Somebody who watches hears of each tile: every two seconds of a core or so, for an eighth more work.
+_WATCHED_TILE_PIXELS = 2 * 1024**2
+
 _STAGES = ("queue", "decode", "infer", "look", "encode")  # the last two at the same time
 
 
@@ -164,10 +167,10 @@ class Pipeline:
         with self.models.use(parameters.model) as served:
             name, engine = served.name, served.engine
             with _measured("infer", exchange):
-                note_tiles = partial(exchange.note_progress, "infer")
-                examine = partial(
-                    engine.examine, force=parameters.force, given_up=given_up, note_progress=note_tiles
-                )
+                examine = partial(engine.examine, force=parameters.force, given_up=given_up)
+                if exchange.note_progress is not None:
+                    note_tiles = partial(exchange.note_progress, "infer")
+                    examine = partial(examine, note_progress=note_tiles, tile_pixels=_WATCHED_TILE_PIXELS)
                 derained = derain_photo(examine, photo, parameters.strength)
             encode = partial(self._encode, photo, derained.photo, target, parameters, exchange)
             if parameters.strength > 0 and self._has_time_to_look():
@@ -225,7 +228,7 @@ class Pipeline:
 @contextmanager
 def _measured(stage: str, exchange: Exchange) -> Iterator[None]:
     started = time.perf_counter()
-    exchange.note_progress(stage, 0, 0)
+    exchange.enter(stage)
     with stage_span(stage, exchange.span):
         yield
     seconds = time.perf_counter() - started

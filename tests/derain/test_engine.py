@@ -202,3 +202,14 @@ def test_progress_of_a_small_picture(engine: Engine) -> None:
     told: list[tuple[int, int]] = []
     engine.derain(noise(8, 8), note_progress=lambda done, tiles: told.append((done, tiles)))
     assert told == [(0, 1), (1, 1)]
+
+
+def test_smaller_tiles_tell_more_often_and_change_nothing(model: Path) -> None:
+    engine = Engine(model, threads=1)
+    picture, told = noise(160, 160), list[int]()
+    whole = engine.derain(picture, note_progress=lambda done, tiles: told.append(tiles))
+    cut = engine.derain(picture, note_progress=lambda done, tiles: told.append(tiles), tile_pixels=64 * 64)
+    engine.close()
+    assert told[0] == 1
+    assert told[-1] > 4
+    assert levels_apart(whole, cut) <= 1

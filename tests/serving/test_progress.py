@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from email.message import Message
 from email.parser import BytesParser
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -189,3 +190,17 @@ def test_an_image_at_strength_0_is_not_looked_at(service: Service) -> None:
     """It was asked for as it is: that rain is left in it is no news for the monitor."""
     assert "x-derain-slacking" not in parts_of(service.post(png(40, 40), "?strength=0"))[-1]
     assert "x-derain-slacking" in parts_of(service.post(png(40, 40)))[-1]
+
+
+def test_who_watches_hears_of_smaller_tiles(tmp_path: Path) -> None:
+    """A tile as large as is best for speed takes many seconds of a core: nobody would see it move."""
+    folder = write_model(tmp_path / "tiny")
+    models = Models(Settings(model=folder, models=tmp_path, threads=1, tile_pixels=8 * 1024**2))
+    pipeline = Pipeline(models, Settings(threads=1))
+    app = Exchanges(Progress(pipeline, Limits(20_000_000, timeout_s=5), Buffer(20_000_000)), [ROUTE])
+    file = io.BytesIO()
+    Image.new("RGB", (2400, 1600)).save(file, "PNG")
+    *reports, _ = parts_of(send(app, "POST", ROUTE, content=file.getvalue()))
+    models.close()
+    (tiles,) = {said["tiles"] for report in reports if "tiles" in (said := json.loads(body_of(report)))}
+    assert tiles > 1
