@@ -161,9 +161,10 @@ class Engine:
         force: bool = False,
         given_up: Event | None = None,
         note_progress: NoteProgress = lambda done, tiles: None,
+        tile_pixels: int | None = None,
     ) -> SamePicture:
         """As `examine`, whether rain was found or not."""
-        return self.examine(picture, force, given_up, note_progress).picture
+        return self.examine(picture, force, given_up, note_progress, tile_pixels).picture
 
     def examine(
         self,

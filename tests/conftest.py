@@ -6,7 +6,7 @@ import shutil
 import socket
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,8 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 from starlette.types import ASGIApp
 
-from derain.arrays import Picture
+from derain.arrays import AnyPicture, Picture
+from derain.derained import Derained
 from derain.engine import Engine
 from derain.manifest import MANIFEST_NAME, Estimator, InputContract, Manifest, Parity, describe_file
 
@@ -54,6 +55,13 @@ def scene(height: int, width: int) -> Picture:
 def noise(height: int, width: int, seed: int = 0) -> Picture:
     """No two places alike."""
     return np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
+
+
+def examining(
+    derain: Callable[[AnyPicture], AnyPicture],
+) -> Callable[[AnyPicture], Derained[AnyPicture]]:
+    """Finds rain in every picture, as an engine without an estimator does."""
+    return lambda picture: Derained(derain(picture), rain_found=True)
 
 
 def write_model(folder: Path, channels: int = 4) -> Path:

@@ -241,7 +241,7 @@ def test_files_keep_what_they_hold(derain: Derain, engine: Engine, tmp_path: Pat
     assert derained.picture.dtype == np.uint16
     assert derained.alpha is not None
     assert np.array_equal(derained.alpha, deep[..., 0])
-    assert np.array_equal(derained.picture, derain_photo(engine.derain, photo).picture)
+    assert np.array_equal(derained.picture, derain_photo(engine.examine, photo).photo.picture)
     assert b"Rain" in (tmp_path / "out" / "phone.jpg").read_bytes()
 
 

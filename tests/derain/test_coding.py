@@ -17,7 +17,7 @@ from derain.formats import AVIF, BMP, JPEG, PNG, TIFF, WEBP
 from derain.header import read_header
 from derain.palette import fit
 from derain.photo import Photo, decode_photo, derain_photo, encode_photo
-from tests.conftest import noise, scene
+from tests.conftest import examining, noise, scene
 from tests.derain.test_image import by_pillow
 
 HEIGHT, WIDTH = 300, 400
@@ -45,7 +45,7 @@ def same(picture: AnyPicture) -> AnyPicture:
 
 
 def dry(data: bytes, **options: Any) -> bytes:
-    photo = derain_photo(same, photo_of(data))
+    photo = derain_photo(examining(same), photo_of(data)).photo
     return encode_photo(photo, photo.format, **options)
 
 
@@ -110,7 +110,7 @@ def thoroughly(picture: AnyPicture) -> AnyPicture:
 
 
 def test_what_still_fits_a_palette_is_exact() -> None:
-    photo = derain_photo(slightly, photo_of(by_pillow(drawing(64), "PNG")))
+    photo = derain_photo(examining(slightly), photo_of(by_pillow(drawing(64), "PNG"))).photo
     answer = encode_photo(photo, PNG)
     assert opened(answer).mode == "P"
     assert np.array_equal(values(answer)[..., :3], photo.picture)
@@ -118,7 +118,7 @@ def test_what_still_fits_a_palette_is_exact() -> None:
 
 def test_what_does_not_fit_takes_the_palettes_nearest_colours() -> None:
     data = by_pillow(drawing(64), "PNG", optimize=True)
-    photo = derain_photo(thoroughly, photo_of(data))
+    photo = derain_photo(examining(thoroughly), photo_of(data)).photo
     answer = encode_photo(photo, PNG)
     got = values(answer)[..., :3].astype(int)
     assert opened(answer).mode == "P"
@@ -135,7 +135,7 @@ def test_what_does_not_fit_takes_the_palettes_nearest_colours() -> None:
 def test_transparency_never_changes_for_a_colour() -> None:
     alpha = bytes([0, 40, 200]) + bytes([255]) * 61
     photo = photo_of(by_pillow(drawing(64), "PNG", transparency=alpha))
-    answer = encode_photo(derain_photo(thoroughly, photo), PNG)
+    answer = encode_photo(derain_photo(examining(thoroughly), photo).photo, PNG)
     assert photo.alpha is not None
     assert np.array_equal(values(answer)[..., 3], photo.alpha)
 

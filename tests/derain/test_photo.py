@@ -25,7 +25,7 @@ from derain.errors import CorruptImageError, ImageError, UnsupportedFormatError
 from derain.formats import AVIF, BMP, FORMATS, HEIC, JPEG, PNG, TIFF, WEBP, ImageFormat
 from derain.header import read_header
 from derain.photo import Photo, decode_photo, derain_photo, encode_photo
-from tests.conftest import PEAK_KB, scene
+from tests.conftest import PEAK_KB, examining, scene
 from tests.derain.test_image import by_pillow, damaged, png_chunk
 
 Array = NDArray[Any]
@@ -53,7 +53,7 @@ def photo_of(data: bytes) -> Photo:
 
 
 def through(data: bytes, target: ImageFormat | None = None, **options: Any) -> bytes:
-    photo = derain_photo(same, photo_of(data))
+    photo = derain_photo(examining(same), photo_of(data)).photo
     return encode_photo(photo, target or photo.format.answer_format, **options)
 
 
@@ -376,7 +376,7 @@ def test_the_colours_of_a_png_without_a_profile_stay_told() -> None:
 def test_alpha_stays_and_hidden_colours_too() -> None:
     for dtype in (np.uint8, np.uint16):
         array = samples(4, dtype)
-        photo = derain_photo(inverse, photo_of(png_of(array)))
+        photo = derain_photo(examining(inverse), photo_of(png_of(array))).photo
         answer = read(encode_photo(photo, PNG), PNG)
         hidden = array[..., 3] == 0
         assert hidden.any()
@@ -434,7 +434,7 @@ def test_gray_stays_gray_whatever_the_network_makes_of_it() -> None:
         reddened: AnyPicture = np.minimum(picture, np.array([255, 100, 0], picture.dtype))
         return reddened
 
-    photo = derain_photo(reddens, photo_of(png_of(samples(1, np.uint8))))
+    photo = derain_photo(examining(reddens), photo_of(png_of(samples(1, np.uint8)))).photo
     assert (photo.picture == photo.picture[..., :1]).all()
     with Image.open(io.BytesIO(encode_photo(photo, JPEG))) as answer:
         assert answer.mode == "L"
@@ -446,12 +446,12 @@ def test_strength_goes_from_what_came_in_to_the_result(dtype: DTypeLike) -> None
     picture = photo.picture.astype(float)
     for strength in (0, 0.25, 0.5, 1):
         wanted = picture * (1 - strength) + (np.iinfo(dtype).max - picture) * strength
-        got = derain_photo(inverse, photo, strength).picture
+        got = derain_photo(examining(inverse), photo, strength).photo.picture
         assert got.dtype == dtype
         assert np.abs(got - wanted).max() <= (0 if strength in (0, 1) else 0.5)
     for wrong in (-0.1, 1.1, float("nan")):
         with pytest.raises(ValueError, match="between 0 and 1"):
-            derain_photo(same, photo, wrong)
+            derain_photo(examining(same), photo, wrong)
 
 
 def test_the_network_keeps_more_than_8_bits(engine: Engine) -> None:
