@@ -52,6 +52,8 @@ _MARKER_BEHIND_SCAN = re.compile(rb"\xff[^\x00\xff\xd0-\xd7]")
 _MOST_SCANNED_PIXELS = 3_000_000_000
 _USUAL_SCANS = 20
 
+_MOST_SEGMENTS = 20_000  # and stray markers; a profile, scans and notes make some hundreds
+
 # libjpeg reads 8 bytes ahead: so few that are left over it notices by chance. Webcams leave some.
 _MOST_LEFT_OVER = 8
 
@@ -290,7 +292,7 @@ def _behind(rest: bytes, xmp: bytes) -> set[str]:
 def _segments(data: bytes) -> Iterator[_Segment]:
     """Up to the end marker; stray bytes are skipped, as decoders do."""
     reached = position = 2
-    while True:
+    for _ in range(_MOST_SEGMENTS):
         position = data.find(b"\xff", position)
         if position < 0:
             return
@@ -317,6 +319,7 @@ def _segments(data: bytes) -> Iterator[_Segment]:
             reached = behind.start() if behind else len(data)
         yield _Segment(marker, stray, content, start, reached)
         position = reached
+    raise CorruptImageError("the JPEG picture is damaged: it is in too many pieces")
 
 
 def _table_sums(content: bytes) -> dict[int, int]:
