@@ -33,6 +33,9 @@ _DECODED_FRAMES = {0xC0, 0xC1, 0xC2, 0xC9, 0xCA}
 _PROGRESSIVE_FRAMES = {0xC2, 0xCA}
 _NOTES = {*range(0xE0, 0xF0), 0xFE}  # metadata and comments: no pixel depends on them
 
+# In front of restarts and scans: more of it, and less.
+_PADDING_IN_SCAN = [re.compile(rb"\0{%d,}(?=\xff[\xc4\xd0-\xd7\xda])" % least) for least in (8, 1)]
+
 # What is not carried on: marker, start of the content, and what it is called.
 _LEFT_OUT = (
     (_APP1, b"http://ns.adobe.com/xmp/extension/\0", "xmp"),
@@ -56,6 +59,7 @@ _MOST_SEGMENTS = 20_000  # and stray markers; a profile, scans and notes make so
 
 # libjpeg reads 8 bytes ahead: so few that are left over it notices by chance. Webcams leave some.
 _MOST_LEFT_OVER = 8
+_WEBCAM_PIXELS = 16_000_000  # or each damaged photograph would be decoded eight times more
 
 _STANDARD_SUM = 3688  # of the luminance table in the JPEG standard's annex K, which libjpeg calls quality 50
 
@@ -264,13 +268,16 @@ def _segment(marker: int, content: bytes) -> bytes:
 
 
 def _without_padding(plain: bytes, head: JpegHead) -> Iterator[bytes]:
-    """The picture without what may only fill it up in front of its end marker."""
+    """The picture without what may only fill it up in front of its markers."""
+    for padding in _PADDING_IN_SCAN:
+        if padding.search(plain):
+            yield padding.sub(b"", plain)
     data = plain[: -len(_END_BYTES)]
     shorter = data.rstrip(data[-1:])
     if len(data) - len(shorter) > _MOST_LEFT_OVER:
         for kept in (0, 1):  # the last byte of the data may look the same
             yield shorter + data[-1:] * kept + _END_BYTES
-    if not head.has_several_scans:  # others take many times as long to decode, and no webcam makes them
+    if not head.has_several_scans and head.width * head.height <= _WEBCAM_PIXELS:
         for left in range(1, _MOST_LEFT_OVER + 1):
             yield data[:-left] + _END_BYTES
 
