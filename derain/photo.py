@@ -53,7 +53,7 @@ _DRAWN_SHARE = 0.25
 _WITH_IPTC = (JPEG, TIFF)  # the others say it in XMP
 _WITH_PALETTES = (PNG, TIFF, BMP)
 
-_IDENTITY = 0  # of the matrices in H.273
+_LOSSLESS_MATRICES = (0, 16, 17)  # of H.273: the identity, and those of YCgCo that can be undone
 
 # libavif's scale from 0, slow, to 10: beyond 8 it takes a third of the time for 2 % more bytes.
 _AVIF_SPEED = 9
@@ -523,9 +523,11 @@ def _decode_avif(data: bytes) -> _Decoded:
     samples, info = _read_by_pillow(data, "AVIF")
     # Colours that are not mixed are coded so for the sake of coming back level for level.
     head = boxes.read_item(data)
-    coding = Coding(is_lossless=head.matrix == _IDENTITY)
+    coding = Coding(is_lossless=head.matrix in _LOSSLESS_MATRICES)
     if stream := next((stream.data for stream in head.streams if stream.is_primary), None):
         coding = replace(coding, quality=av1.quality(stream), colour_step=av1.colour_step(stream))
+        if samples.ndim == 2 and coding.quality == 100:  # gray has nothing to be mixed
+            coding = replace(coding, is_lossless=True)
     return _decoded_by_pillow(samples, info, coding, boxes.other_pictures(data))
 
 
