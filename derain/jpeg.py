@@ -33,6 +33,9 @@ _DECODED_FRAMES = {0xC0, 0xC1, 0xC2, 0xC9, 0xCA}
 _PROGRESSIVE_FRAMES = {0xC2, 0xCA}
 _NOTES = {*range(0xE0, 0xF0), 0xFE}  # metadata and comments: no pixel depends on them
 
+# In front of restarts and scans: more of it, and less.
+_PADDING_IN_SCAN = [re.compile(rb"\0{%d,}(?=\xff[\xc4\xd0-\xd7\xda])" % least) for least in (8, 1)]
+
 # What is not carried on: marker, start of the content, and what it is called.
 _LEFT_OUT = (
     (_APP1, b"http://ns.adobe.com/xmp/extension/\0", "xmp"),
@@ -52,8 +55,11 @@ _MARKER_BEHIND_SCAN = re.compile(rb"\xff[^\x00\xff\xd0-\xd7]")
 _MOST_SCANNED_PIXELS = 3_000_000_000
 _USUAL_SCANS = 20
 
+_MOST_SEGMENTS = 20_000  # and stray markers; a profile, scans and notes make some hundreds
+
 # libjpeg reads 8 bytes ahead: so few that are left over it notices by chance. Webcams leave some.
 _MOST_LEFT_OVER = 8
+_WEBCAM_PIXELS = 16_000_000  # or each damaged photograph would be decoded eight times more
 
 _STANDARD_SUM = 3688  # of the luminance table in the JPEG standard's annex K, which libjpeg calls quality 50
 
@@ -262,13 +268,16 @@ def _segment(marker: int, content: bytes) -> bytes:
 
 
 def _without_padding(plain: bytes, head: JpegHead) -> Iterator[bytes]:
-    """The picture without what may only fill it up in front of its end marker."""
+    """The picture without what may only fill it up in front of its markers."""
+    for padding in _PADDING_IN_SCAN:
+        if padding.search(plain):
+            yield padding.sub(b"", plain)
     data = plain[: -len(_END_BYTES)]
     shorter = data.rstrip(data[-1:])
     if len(data) - len(shorter) > _MOST_LEFT_OVER:
         for kept in (0, 1):  # the last byte of the data may look the same
             yield shorter + data[-1:] * kept + _END_BYTES
-    if not head.has_several_scans:  # others take many times as long to decode, and no webcam makes them
+    if not head.has_several_scans and head.width * head.height <= _WEBCAM_PIXELS:
         for left in range(1, _MOST_LEFT_OVER + 1):
             yield data[:-left] + _END_BYTES
 
@@ -290,7 +299,7 @@ def _behind(rest: bytes, xmp: bytes) -> set[str]:
 def _segments(data: bytes) -> Iterator[_Segment]:
     """Up to the end marker; stray bytes are skipped, as decoders do."""
     reached = position = 2
-    while True:
+    for _ in range(_MOST_SEGMENTS):
         position = data.find(b"\xff", position)
         if position < 0:
             return
@@ -317,6 +326,7 @@ def _segments(data: bytes) -> Iterator[_Segment]:
             reached = behind.start() if behind else len(data)
         yield _Segment(marker, stray, content, start, reached)
         position = reached
+    raise CorruptImageError("the JPEG picture is damaged: it is in too many pieces")
 
 
 def _table_sums(content: bytes) -> dict[int, int]:

@@ -52,8 +52,9 @@ _SAMPLINGS = {(1, 1): "4:4:4", (1, 2): "4:4:4", (2, 1): "4:2:2", (4, 1): "4:2:2"
 _DRAWN_SHARE = 0.25
 
 _WITH_IPTC = (JPEG, TIFF)  # the others say it in XMP
+_WITH_PALETTES = (PNG, TIFF, BMP)
 
-_IDENTITY = 0  # of the matrices in H.273
+_LOSSLESS_MATRICES = (0, 16, 17)  # of H.273: the identity, and those of YCgCo that can be undone
 
 # libavif's scale from 0, slow, to 10: beyond 8 it takes a third of the time for 2 % more bytes.
 _AVIF_SPEED = 9
@@ -120,6 +121,26 @@ class _Decoded:
     left_out: frozenset[str] = frozenset()
 
 
+@dataclass(frozen=True)
+class _Beside:
+    """What a file is to say besides its samples."""
+
+    profile: bytes | None
+    exif: bytes | None
+    captions: Captions
+    dots_per_inch: tuple[float, float] | None
+
+
+@dataclass(frozen=True)
+class _Manner:
+    """How samples are to be coded."""
+
+    quality: int | None
+    sampling: str  # of colour
+    is_lossless: bool
+    is_drawn: bool
+
+
 def work_bytes(header: Header) -> int:
     """About the memory that deraining a photo takes at most, besides that of its tiles."""
     if header.format == HEIC:
@@ -158,11 +179,14 @@ def decode_photo(data: bytes, header: Header) -> Photo:
     height, width, channels = samples.shape
     is_gray = channels < 3
     colours: NDArray[Any] = np.repeat(samples[..., :1], 3, axis=2) if is_gray else samples[..., :3]
+    has_profile = profile_fits(decoded.profile, is_gray)
+    if decoded.profile and not has_profile:
+        more.add("profile")
     return Photo(
         picture=np.ascontiguousarray(colours),
         alpha=np.ascontiguousarray(samples[..., -1]) if channels in (2, 4) else None,
         is_gray=is_gray,
-        profile=decoded.profile if profile_fits(decoded.profile, is_gray) else None,
+        profile=decoded.profile if has_profile else None,
         exif=exif.to_bytes(width, height) if exif else None,
         format=header.format,
         dots_per_inch=decoded.dots_per_inch or (exif.dots_per_inch if exif else None),
@@ -199,8 +223,7 @@ def dropped(photo: Photo, target: ImageFormat, keep_metadata: bool = True) -> tu
 
 def _profile_lasts(photo: Photo, target: ImageFormat) -> bool:
     """As it is, or in values that were converted."""
-    is_gray = photo.is_gray and target.has_gray and not (photo.alpha is not None and target == AVIF)
-    if photo.profile is None or profile_fits(photo.profile, is_gray):
+    if photo.profile is None or profile_fits(photo.profile, _stays_gray(photo, target)):
         return True
     return gray_to_srgb(np.zeros((1, 1), np.uint8), photo.profile) is not None
 
@@ -257,39 +280,50 @@ def encode_photo(
         raise ValueError(f"the quality is between 1 and 100, not {quality}")
     check_size(photo.picture.shape[1], photo.picture.shape[0], target)
     check_target(photo.code_points, target)
-    coding = photo.coding if target == photo.format else Coding()
-    is_drawn = photo.coding.is_drawn
-    samples = _samples_for(target, photo)
-    profile = photo.profile
-    if not profile_fits(profile, samples.shape[2] < 3):  # of gray, where the format has none
-        samples, profile = _gray_in_srgb(samples, photo), None
-    exif = photo.exif if keep_metadata else None
-    dots = photo.dots_per_inch if keep_metadata else None
-    captions = photo.captions if keep_metadata else Captions()
-    if target not in _WITH_IPTC:
-        captions = Captions(captions.as_xmp())
-    if target == PNG:
-        colour = _png_colour(photo.png_colour, profile)
-        pixels = _indexed(samples, photo, target)
-        return png.write_png(pixels, profile, exif, dots, colour, captions.xmp, is_drawn)
-    if target == TIFF:
-        tags = read_exif(exif)
-        directories = (tags.main, tags.camera, tags.interoperability) if tags else ({}, {}, {})
-        pixels = _indexed(samples, photo, target)
-        return tiff.write_tiff(pixels, profile, directories, dots, captions, is_drawn)
-    if target == BMP and isinstance(indexed := _indexed(samples, photo, target), Indexed):
-        return bmp.write_bmp(indexed, dots)
-    if target.can_be_lossless and quality is None:
-        lossless = lossless or coding.is_lossless
-    sampling = None
-    if quality is None and coding.quality is not None:
-        coarsest = _COARSEST_QUALITY if target != AVIF else _COARSEST_AVIF_QUALITY
-        quality = min(_FINEST_QUALITY, max(coarsest, coding.quality))
+    samples, profile = _samples_for(target, photo)
+    beside = _beside(photo, target, profile, keep_metadata)
+    manner = _manner(photo, target, quality, lossless)
+    if target in _WITH_PALETTES:
+        return _write_exactly(_indexed(samples, photo, target), photo, target, beside)
+    if target == AVIF and manner.is_lossless:
+        return _write_lossless_avif(to_8_bits(samples), beside)
+    return _by_pillow(samples, target, beside, manner)
+
+
+def _beside(photo: Photo, target: ImageFormat, profile: bytes | None, keep_metadata: bool) -> _Beside:
+    if not keep_metadata:
+        return _Beside(profile, None, Captions(), None)
+    captions = photo.captions if target in _WITH_IPTC else Captions(photo.captions.as_xmp())
+    return _Beside(profile, photo.exif, captions, photo.dots_per_inch)
+
+
+def _manner(photo: Photo, target: ImageFormat, quality: int | None, lossless: bool) -> _Manner:
+    """As it is asked for; else as the file had it, where that was of the same format."""
+    coding = photo.coding if target == photo.format and quality is None else Coding()
+    is_lossless = lossless or (coding.is_lossless and target.can_be_lossless)
+    if coding.quality is not None:
+        coarsest = _COARSEST_AVIF_QUALITY if target == AVIF else _COARSEST_QUALITY
+        found = min(_FINEST_QUALITY, max(coarsest, coding.quality))
         sampling = _SAMPLINGS.get(coding.colour_step, "4:2:0")
-    if target == AVIF and lossless:
-        return _write_lossless_avif(to_8_bits(samples), profile, exif, captions.xmp)
+        return _Manner(found, sampling, is_lossless, photo.coding.is_drawn)
     quality = quality or target.quality
-    return _by_pillow(samples, target, quality, sampling, lossless, is_drawn, profile, exif, captions, dots)
+    sampling = "4:4:4" if quality is not None and quality >= _FULL_COLOUR_QUALITY else "4:2:0"
+    return _Manner(quality, sampling, is_lossless, photo.coding.is_drawn)
+
+
+def _write_exactly(pixels: Samples | Indexed, photo: Photo, target: ImageFormat, beside: _Beside) -> bytes:
+    """In a format that has palettes and no loss."""
+    dots, is_drawn = beside.dots_per_inch, photo.coding.is_drawn
+    if target == PNG:
+        colour = b"" if beside.profile else photo.png_colour  # a profile says it all
+        return png.write_png(pixels, beside.profile, beside.exif, dots, colour, beside.captions.xmp, is_drawn)
+    if target == TIFF:
+        tags = read_exif(beside.exif)
+        directories = (tags.main, tags.camera, tags.interoperability) if tags else ({}, {}, {})
+        return tiff.write_tiff(pixels, beside.profile, directories, dots, beside.captions, is_drawn)
+    if isinstance(pixels, Indexed):
+        return bmp.write_bmp(pixels, dots)
+    return _by_pillow(pixels, target, beside, _Manner(None, "", True, is_drawn))
 
 
 def to_8_bits(samples: Samples) -> NDArray[np.uint8]:
@@ -300,16 +334,25 @@ def to_8_bits(samples: Samples) -> NDArray[np.uint8]:
     return np.asarray(scaled, np.uint8).reshape(samples.shape)
 
 
-def _samples_for(target: ImageFormat, photo: Photo) -> Samples:
-    """What the format can hold, (height, width, 1 to 4 channels)."""
+def _samples_for(target: ImageFormat, photo: Photo) -> tuple[Samples, bytes | None]:
+    """What the format can hold, (height, width, 1 to 4 channels), and the profile of these values."""
     picture, alpha = photo.picture, photo.alpha
     if alpha is not None and not target.has_alpha:
         picture, alpha = _over_white(picture, alpha), None
-    # Pillow writes gray with alpha as RGB in AVIF.
-    if photo.is_gray and target.has_gray and not (alpha is not None and target == AVIF):
+    is_gray = _stays_gray(photo, target)
+    if is_gray:
         picture = picture[..., :1]
     samples: NDArray[Any] = picture if alpha is None else np.concatenate([picture, alpha[..., None]], axis=2)
-    return samples if target.is_deep else to_8_bits(np.ascontiguousarray(samples))
+    if not target.is_deep:
+        samples = to_8_bits(np.ascontiguousarray(samples))
+    if profile_fits(photo.profile, is_gray):
+        return samples, photo.profile
+    return _gray_in_srgb(samples, photo), None
+
+
+def _stays_gray(photo: Photo, target: ImageFormat) -> bool:
+    """Pillow writes gray with alpha as RGB in AVIF."""
+    return photo.is_gray and target.has_gray and not (photo.alpha is not None and target == AVIF)
 
 
 def _gray_in_srgb(samples: Samples, photo: Photo) -> Samples:
@@ -345,46 +388,29 @@ def _over_white(picture: AnyPicture, alpha: Samples) -> AnyPicture:
     return result
 
 
-def _by_pillow(
-    samples: Samples,
-    target: ImageFormat,
-    quality: int | None,
-    sampling: str | None,
-    lossless: bool,
-    is_drawn: bool,
-    profile: bytes | None,
-    exif: bytes | None,
-    captions: Captions,
-    dots_per_inch: tuple[float, float] | None,
-) -> bytes:
-    options: dict[str, Any] = {}
-    if profile:
-        options["icc_profile"] = profile
-    if exif:
-        options["exif"] = exif
-    if captions.xmp:
-        options["xmp"] = captions.xmp
-    if captions.iptc:
-        options["extra"] = jpeg.iptc_segment(captions.iptc)
-    if dots_per_inch and max(dots_per_inch) <= _MOST_JPEG_DENSITY:
-        options["dpi"] = dots_per_inch
-    if sampling is None:
-        sampling = "4:4:4" if quality is not None and quality >= _FULL_COLOUR_QUALITY else "4:2:0"
+def _by_pillow(samples: Samples, target: ImageFormat, beside: _Beside, manner: _Manner) -> bytes:
+    exif, dots = beside.exif, beside.dots_per_inch
+    said = {"icc_profile": beside.profile, "exif": exif, "xmp": beside.captions.xmp}
+    options: dict[str, Any] = {name: block for name, block in said.items() if block}
+    if beside.captions.iptc:
+        options["extra"] = jpeg.iptc_segment(beside.captions.iptc)
+    if dots and max(dots) <= _MOST_JPEG_DENSITY:
+        options["dpi"] = dots
     if target == JPEG:
-        options |= {"quality": quality, "subsampling": sampling}
+        options |= {"quality": manner.quality, "subsampling": manner.sampling}
         if exif:
             # One segment holds no more; so much of text in EXIF is lost rather than the picture.
             options["exif"] = jpeg.EXIF_PREFIX + exif if len(exif) <= _MOST_JPEG_EXIF_BYTES else b""
     elif target == AVIF:
-        options |= {"quality": quality, "subsampling": "4:0:0" if samples.shape[2] == 1 else sampling}
-        options |= {"speed": _AVIF_SPEED, "max_threads": 1}
+        options |= {"subsampling": "4:0:0" if samples.shape[2] == 1 else manner.sampling}
+        options |= {"quality": manner.quality, "speed": _AVIF_SPEED, "max_threads": 1}
         if exif:
             # Pillow writes EXIF anew where it has an orientation, and stumbles over what is odd in it.
             options["exif"] = without_orientation(exif)
     elif target == WEBP:
         # Colours are kept where they are transparent as well. Without loss, `quality` is the effort.
-        effort = {"quality": 75, "method": 2} if is_drawn else {"quality": 20, "method": 1}
-        options |= {"lossless": True, **effort} if lossless else {"quality": quality}
+        effort = {"quality": 75, "method": 2} if manner.is_drawn else {"quality": 20, "method": 1}
+        options |= {"lossless": True, **effort} if manner.is_lossless else {"quality": manner.quality}
         options["exact"] = True
     image = Image.fromarray(samples[..., 0] if samples.shape[2] == 1 else samples)
     with _file_in_memory() as file:
@@ -393,20 +419,19 @@ def _by_pillow(
         return file.read()
 
 
-def _write_lossless_avif(
-    samples: Samples, profile: bytes | None, exif: bytes | None, xmp: bytes | None
-) -> bytes:
+def _write_lossless_avif(samples: Samples, beside: _Beside) -> bytes:
     """Pillow mixes the colours, and has no way to round them back."""
     channels = samples.shape[2]
     in_order = samples if channels == 1 else samples[..., [2, 1, 0, 3][:channels]]
     said = {
-        cv2.IMAGE_METADATA_EXIF: without_orientation(exif) if exif else None,
-        cv2.IMAGE_METADATA_ICCP: profile,
-        cv2.IMAGE_METADATA_XMP: xmp,
+        cv2.IMAGE_METADATA_EXIF: without_orientation(beside.exif) if beside.exif else None,
+        cv2.IMAGE_METADATA_ICCP: beside.profile,
+        cv2.IMAGE_METADATA_XMP: beside.captions.xmp,
     }
     kept = {kind: np.frombuffer(content, np.uint8) for kind, content in said.items() if content}
     options = [cv2.IMWRITE_AVIF_QUALITY, 100, cv2.IMWRITE_AVIF_SPEED, _AVIF_SPEED]
-    _, data = cv2.imencodeWithMetadata(".avif", in_order, list(kept), list(kept.values()), options)
+    is_written, data = cv2.imencodeWithMetadata(".avif", in_order, list(kept), list(kept.values()), options)
+    assert is_written
     return data.tobytes()
 
 
@@ -490,11 +515,6 @@ def _with_one_gray_transparent(gray: Samples, level: int, depth: int) -> Samples
     return np.stack([gray, alpha], axis=-1)
 
 
-def _png_colour(chunks: bytes, profile: bytes | None) -> bytes:
-    """A profile says it all, and the standard allows no sRGB chunk beside it."""
-    return b"" if profile else chunks
-
-
 def _read_by_pillow(data: bytes, pillow_name: str) -> tuple[Samples, Info]:
     """The samples, and what Pillow says of the file."""
     with Image.open(io.BytesIO(data), formats=[pillow_name]) as image:
@@ -515,9 +535,11 @@ def _decode_avif(data: bytes) -> _Decoded:
     samples, info = _read_by_pillow(data, "AVIF")
     # Colours that are not mixed are coded so for the sake of coming back level for level.
     head = boxes.read_item(data)
-    coding = Coding(is_lossless=head.matrix == _IDENTITY)
+    coding = Coding(is_lossless=head.matrix in _LOSSLESS_MATRICES)
     if stream := next((stream.data for stream in head.streams if stream.is_primary), None):
         coding = replace(coding, quality=av1.quality(stream), colour_step=av1.colour_step(stream))
+        if samples.ndim == 2 and coding.quality == 100:  # gray has nothing to be mixed
+            coding = replace(coding, is_lossless=True)
     return _decoded_by_pillow(samples, info, coding, boxes.other_pictures(data))
 
 

@@ -25,6 +25,8 @@ _USUAL_COLOURS = {
 }
 _UNSEEN = 1_000  # of 100 000: what writers round
 
+_MOST_CHUNKS = 200_000  # pieces of half a kilobyte, of the largest upload
+
 _PIXEL_CHUNKS = (b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND")
 
 _XMP_KEYWORD = b"XML:com.adobe.xmp"
@@ -43,13 +45,16 @@ def chunks(data: bytes) -> Iterator[tuple[bytes, memoryview]]:
     OpenCV makes room for as many bytes as a chunk claims to have, up to gigabytes.
     """
     view, position = memoryview(data), len(SIGNATURE)
-    while position + 8 <= len(data):
+    for _ in range(_MOST_CHUNKS):
+        if position + 8 > len(data):
+            return
         claimed = int.from_bytes(view[position : position + 4], "big")
         end = position + 12 + claimed  # length, name and checksum are four bytes each
         if end > len(data):
             raise CorruptImageError("the PNG picture is damaged or cut short")
         yield bytes(view[position + 4 : position + 8]), view[position + 8 : end - 4]
         position = end
+    raise CorruptImageError("the PNG picture is damaged: it is in too many pieces")
 
 
 def pixels_only(data: bytes) -> bytes:

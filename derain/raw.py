@@ -72,7 +72,7 @@ def refuse_raw_tiff(file: TagFile, first: Directory, following: int) -> None:
         raise _unsupported("DNG")
     if _RAW_TAGS & first.keys() or any(_is_of_sensor(each) for each in _directories(file, first, following)):
         raise _unsupported(_kind_of(first))
-    if numbers(first, _SUBFILE, [0])[0] & 1 or numbers(first, _OLD_SUBFILE, [0])[0] == 2:
+    if _one(first, _SUBFILE) & 1 or _one(first, _OLD_SUBFILE) == 2:
         raise UnsupportedFormatError(
             "a TIFF whose first picture is marked as a thumbnail of another one, as in camera raw "
             f"({_kind_of(first)}), is not supported: {_ADVICE}"
@@ -87,8 +87,18 @@ def _unsupported(kind: str) -> UnsupportedFormatError:
 
 
 def _is_of_sensor(directory: Directory) -> bool:
-    is_raw = numbers(directory, _PHOTOMETRIC, [0])[0] in (_COLOUR_FILTER_ARRAY, _LINEAR_RAW)
-    return is_raw or numbers(directory, _COMPRESSION, [1])[0] in _RAW_COMPRESSIONS
+    is_raw = _one(directory, _PHOTOMETRIC) in (_COLOUR_FILTER_ARRAY, _LINEAR_RAW)
+    return is_raw or _one(directory, _COMPRESSION) in _RAW_COMPRESSIONS
+
+
+def _one(directory: Directory, tag: int) -> int:
+    return (_few(directory, tag) or [0])[0]
+
+
+def _few(directory: Directory, tag: int) -> list[int]:
+    """None where a tag claims more than it can mean."""
+    is_few = tag in directory and directory[tag].count <= _MOST_DIRECTORIES
+    return numbers(directory, tag) if is_few else []
 
 
 def _kind_of(first: Directory) -> str:
@@ -100,7 +110,7 @@ def _kind_of(first: Directory) -> str:
 def _directories(file: TagFile, first: Directory, following: int) -> Iterator[Directory]:
     """The first one, those behind it, and those below them; not the damaged ones."""
     yield first
-    starts = [following, *numbers(first, _SUB_DIRECTORIES)]
+    starts = [following, *_few(first, _SUB_DIRECTORIES)]
     for _ in range(_MOST_DIRECTORIES):
         if not starts:
             return
@@ -109,4 +119,4 @@ def _directories(file: TagFile, first: Directory, following: int) -> Iterator[Di
         except CorruptImageError:
             continue
         yield directory
-        starts += [following, *numbers(directory, _SUB_DIRECTORIES)]
+        starts += [following, *_few(directory, _SUB_DIRECTORIES)]

@@ -186,8 +186,11 @@ def palette_of(head: TiffHead) -> Palette | None:
     """All that the pixels can be; None where that is more than a palette."""
     if head.is_gray and head.bits < 8:
         return gray_levels(head.bits)
-    table = np.array(numbers(head.directory, COLOUR_MAP), np.uint16)
-    if head.photometric != PALETTE or table.size != 3 * 2**head.bits:
+    field = head.directory.get(COLOUR_MAP)
+    if head.photometric != PALETTE or field is None or field.count != 3 * 2**head.bits:
+        return None
+    table = np.array(field.numbers(), np.uint16)
+    if not table.size:
         return None
     return (table >> 8).astype(np.uint8).reshape(3, -1).T
 

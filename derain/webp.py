@@ -3,6 +3,7 @@
 import struct
 from collections.abc import Iterator
 
+_MOST_CHUNKS = 1000  # those of a picture are ten at most
 _HEAD_BYTES = 200  # of a frame, in which its quantisers are; what comes before them takes a few dozen
 _EVEN = 128  # of 256: the probability that a flag is not set
 _MOST_QUANTISER = 127
@@ -11,7 +12,9 @@ _MOST_QUANTISER = 127
 def chunks(data: bytes) -> Iterator[tuple[bytes, memoryview]]:
     """Name and content of each, up to one that is cut short."""
     view, position = memoryview(data), 12
-    while position + 8 <= len(data):
+    for _ in range(_MOST_CHUNKS):
+        if position + 8 > len(data):
+            return
         name, size = struct.unpack_from("<4sI", data, position)
         yield name, view[position + 8 : position + 8 + size]
         position += 8 + size + size % 2

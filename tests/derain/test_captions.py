@@ -17,7 +17,7 @@ from derain.header import read_header
 from derain.photo import Photo, decode_photo, dropped, encode_photo
 from tests.conftest import scene
 from tests.derain.test_image import by_pillow, png_chunk
-from tests.derain.test_photo import rich_exif
+from tests.derain.test_photo import profile, rich_exif
 
 SCENE = scene(40, 60)
 IMAGE = Image.fromarray(SCENE)
@@ -228,6 +228,10 @@ OTHERS: dict[str, tuple[Callable[[], bytes], tuple[str, ...]]] = {
     "text in PNG": (lambda: png_with(tEXt=b"Title\0x"), ("comment",)),
     "credentials in PNG": (lambda: png_with(caBX=b"x"), ("content-credentials",)),
     "IPTC as ImageMagick has it": (lambda: png_with(zTXt=b"Raw profile type iptc\0\0x"), ("iptc",)),
+    "a profile of CMYK": (
+        lambda: by_pillow(IMAGE, "JPEG", icc_profile=profile(b"CMYK")),
+        ("profile",),
+    ),
     "more samples": (
         lambda: _tiff_of(np.dstack([SCENE, SCENE[..., :2]]), extrasamples=["unassalpha", "unspecified"]),
         ("extra-samples",),

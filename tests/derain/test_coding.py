@@ -197,6 +197,14 @@ def test_without_loss_in_without_loss_out(kind: Any, mode: str) -> None:
     assert not np.array_equal(np.asarray(opened(dry(lossy))), np.asarray(opened(lossy)))
 
 
+def test_gray_avif_without_loss_stays_so() -> None:
+    gray = noise(64, 96)[..., 0]
+    data = encode_photo(photo_of(by_pillow(Image.fromarray(gray), "PNG")), AVIF, lossless=True)
+    with_gray = opened(dry(data))
+    assert with_gray.mode == "L"
+    assert np.array_equal(np.asarray(with_gray), gray)
+
+
 def test_a_lossless_screenshot_does_not_grow() -> None:
     data = by_pillow(drawing(64).convert("RGB"), "WEBP", lossless=True, quality=100)
     assert len(dry(data)) <= 1.5 * len(data)

@@ -118,6 +118,19 @@ def test_what_loses_nothing_is_none(kind: str) -> None:
     assert np.array_equal(pixels(odd), pixels(BASELINE))
 
 
+@pytest.mark.parametrize("padding", [b"\0", bytes(30)])
+@pytest.mark.parametrize("marker", [b"\xff\xd2", b"\xff\xd5"])
+def test_padding_in_front_of_a_restart_loses_nothing(marker: bytes, padding: bytes) -> None:
+    padded = RESTARTING.replace(marker, padding + marker, 1)
+    assert padded != RESTARTING
+    assert np.array_equal(pixels(padded), pixels(RESTARTING))
+
+
+def test_padding_in_front_of_a_scan_loses_nothing() -> None:
+    at = PROGRESSIVE.rindex(b"\xff\xc4")
+    assert np.array_equal(pixels(PROGRESSIVE[:at] + bytes(30) + PROGRESSIVE[at:]), pixels(PROGRESSIVE))
+
+
 def test_padding_may_look_like_the_data_it_follows() -> None:
     last = BASELINE[-3:-2]
     assert np.array_equal(pixels(BASELINE[:-2] + 100 * last + END), pixels(BASELINE))

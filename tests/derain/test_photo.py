@@ -599,6 +599,9 @@ BOMBS: dict[str, Callable[[], bytes]] = {
     "tags": lambda: overlapping_tags(60_000, 2**20),
     "tiles": huge_tiles,
     "scans": lambda: scans(1000),
+    "segments": lambda: b"\xff\xd8" + b"\xff\xe0\0\x02" * 5_000_000 + jpeg_of("RGB")[2:],
+    "stray markers": lambda: b"\xff\xd8" + b"\xff\xe0\0\x02" + b"\xff\0" * 5_000_000 + jpeg_of("RGB")[2:],
+    "chunks in png": lambda: bomb_in_png(tEXt=b"")[:33] + png_chunk(b"tEXt", b"") * 2_000_000,
     "scans of all": lambda: scans(1000, progressive=False),
 }
 
