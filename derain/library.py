@@ -165,7 +165,7 @@ class _How:
 class Derainer:
     """A model, loaded once for many images. Safe to call from several threads at once, one image each.
 
-    `model` is the name of one that comes with Derain (`base`, `fast`, `best`) or a model folder. `provider`
+    `model` is the name of one that comes with Derain (`base`, `fast`) or a model folder. `provider`
     is `auto` (CUDA where it works, else the CPU), `cpu`, `cuda` or `tensorrt`. `threads` are those of the
     CPU, by default one a core. A forked process needs a Derainer of its own.
 
@@ -296,7 +296,7 @@ def derain(
 
     An image in which the model finds no rain comes back as it was, unless `force` says otherwise.
 
-    `model` is `base`, `fast`, `best` or a model folder. `strength` goes from 0, the image as it was given, to
+    `model` is `base`, `fast` or a model folder. `strength` goes from 0, the image as it was given, to
     1, the derained one. `provider` is `auto`, `cpu`, `cuda` or `tensorrt`. Alpha stays what it was, and so do
     colours that are wholly transparent. A model is loaded at its first use and kept.
 

@@ -146,6 +146,13 @@ class Manifest(_Part):
     evaluations: list[Evaluation]
 
     @property
+    def sha256(self) -> str:
+        """What tells the model from any other: the hash of its file, or of the hashes of its files."""
+        if self.estimator is None:
+            return self.file.sha256
+        return hashlib.sha256("".join(file.sha256 for file in self.files).encode()).hexdigest()
+
+    @property
     def files(self) -> list[ModelFile]:
         """The ONNX files of the model."""
         return [self.file] if self.estimator is None else [self.file, self.estimator.file]

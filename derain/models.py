@@ -49,8 +49,9 @@ def _list(registry: Registry) -> None:
         for name in registry.names():
             mark = "*" if served is not None and served.model == name else " "
             try:
-                file = load_manifest(registry.folder(name)).file
-                print(f"{mark} {name}  {file.sha256[:12]}  {file.bytes / 1e6:.2f} MB")
+                manifest = load_manifest(registry.folder(name))
+                size = sum(file.bytes for file in manifest.files) / 1e6
+                print(f"{mark} {name}  {manifest.sha256[:12]}  {size:.2f} MB")
             except ModelError as error:
                 print(f"{mark} {name}  {error}")
 

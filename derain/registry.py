@@ -107,7 +107,7 @@ class Registry:
         """
         if not reason.strip():
             raise PromotionError(f"why is {name} promoted? The history keeps the reason")
-        sha256 = check_model(self.folder(name)).file.sha256
+        sha256 = check_model(self.folder(name)).sha256
         with self._alone():
             history = self._read()
             if history and (history[-1].model, history[-1].sha256) == (name, sha256):
@@ -132,7 +132,7 @@ class Registry:
 
     def _verify(self, choice: Choice, manifest: Manifest) -> None:
         """Raises ModelError where what is in the folder now is not what was chosen."""
-        found = manifest.file.sha256
+        found = manifest.sha256
         if found != choice.sha256:
             raise ModelError(
                 f"{self.path / choice.model} is another model than the one that was promoted: "

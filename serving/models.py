@@ -165,7 +165,7 @@ class Models:
         logger.info(
             "model %s (%s) on %s with %d threads, also %s",
             self.default_name,
-            served.manifest.file.sha256[:12],
+            served.manifest.sha256[:12],
             served.engine.provider,
             served.engine.threads,
             ", ".join(name for name in self.names() if name != self.default_name) or "no other",
@@ -211,4 +211,4 @@ def _close_new(opened: dict[str, Served], before: dict[str, Served]) -> None:
 
 def _labels(catalogue: Catalogue) -> tuple[str, str, str]:
     served = catalogue.models[catalogue.default]
-    return catalogue.default, served.manifest.file.sha256, str(served.engine.provider)
+    return catalogue.default, served.manifest.sha256, str(served.engine.provider)

@@ -43,7 +43,7 @@ def model_routes(models: Models) -> list[BaseRoute]:
         return JSONResponse(
             {
                 "name": request.path_params["name"],
-                "versions": [served.manifest.file.sha256[:12]],
+                "versions": [served.manifest.sha256[:12]],
                 "platform": "onnxruntime_onnx",
                 "inputs": [{"name": given, **picture} for given in engine.input_names],
                 "outputs": [{"name": engine.output_name, **picture}],
@@ -91,7 +91,7 @@ def admin_route(models: Models, announce: Callable[[], None]) -> BaseRoute:
     """`announce` tells the other workers."""
 
     async def reload(_request: Request) -> Response:
-        before = models.default.manifest.file.sha256
+        before = models.default.manifest.sha256
         try:
             is_new = await asyncio.to_thread(models.reload)
         except DerainError as error:
@@ -126,7 +126,7 @@ def _summary(name: str, served: Served) -> dict[str, object]:
     manifest = served.manifest
     return {
         "name": name,
-        "sha256": manifest.file.sha256,
+        "sha256": manifest.sha256,
         "provider": str(served.engine.provider),
         "parameters": manifest.parameters,
         "kmac_per_pixel": manifest.kmac_per_pixel,

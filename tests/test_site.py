@@ -55,7 +55,7 @@ def test_the_reference_is_made_of_the_docstrings(site: Path) -> None:
 @pytest.mark.slow
 def test_pages_outside_of_docs_are_on_it_and_links_lead_there(site: Path) -> None:
     assert (site / "CHANGELOG.html").exists()
-    for model in ("base", "fast", "best"):
+    for model in ("base", "fast"):
         assert (site / "models" / model / "index.html").exists()
         assert (site / "models" / model / "clean.jpg").exists()
     for page in site.rglob("*.html"):

@@ -57,19 +57,27 @@ def save_checkpoint(checkpoint: Checkpoint, path: Path) -> None:
 
 
 def load_checkpoint(path: Path, recipe: dict[str, Any]) -> Checkpoint:
-    """The checkpoint of a run of the described recipe.
+    """The checkpoint of a run of the described recipe, or of one that is longer or shorter by its steps alone
+    while the two do the same.
 
     Raises CheckpointError where it is another's, or damaged.
     """
     checkpoint = _read(path)
-    if checkpoint.recipe != recipe:
-        names = sorted(checkpoint.recipe.keys() | recipe.keys())
-        differing = [name for name in names if checkpoint.recipe.get(name) != recipe.get(name)]
+    names = sorted(checkpoint.recipe.keys() | recipe.keys())
+    differing = [name for name in names if checkpoint.recipe.get(name) != recipe.get(name)]
+    is_longer = differing == ["steps"] and checkpoint.step <= min(_shared(checkpoint.recipe), _shared(recipe))
+    if differing and not is_longer:
         raise CheckpointError(
             f"{path} was made by another recipe ({', '.join(differing)} differ); "
             f"remove {path.parent} or choose another --name"
         )
     return checkpoint
+
+
+def _shared(recipe: dict[str, Any]) -> float:
+    """The steps before the rate falls and patches grow: those of a longer run are the same."""
+    steps, ends = recipe["steps"], (recipe["decay_share"], recipe["late_share"])
+    return float(steps * (1 - max(ends)))
 
 
 def previous(path: Path) -> Path:

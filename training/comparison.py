@@ -328,7 +328,7 @@ def report(
         "passed": not outcome.refusals,
         "refusals": outcome.refusals,
         "models": {
-            side: {"folder": str(folder), "name": m.name, "sha256": m.file.sha256, "bytes": m.file.bytes}
+            side: {"folder": str(folder), "name": m.name, "sha256": m.sha256, "bytes": m.file.bytes}
             for side, (folder, m) in models.items()
         },
         "measured_on": f"cpu, 1 thread, {platform.machine()}",

@@ -170,7 +170,7 @@ def _run(options: argparse.Namespace) -> int:
     print(f"\n{options.candidate} passes: nothing is worse than allowed, against {current_folder}")
     if options.promote:
         _check_place(registry, options.candidate, candidate, current)  # as it was when the work began
-        against = f"{current.name} {current.file.sha256[:12]}"
+        against = f"{current.name} {current.sha256[:12]}"
         reason = f"passed the gate against {against}: {in_short(outcome, OWN_SET)}; {options.report}"
         choice = registry.promote(options.candidate.resolve().name, reason)
         print(f"served from now on: {choice}")
@@ -192,12 +192,12 @@ def _check_place(registry: Registry, folder: Path, candidate: Manifest, current:
     if not registry.pointer.exists():
         return
     served = registry.history()[-1]
-    if served.sha256 == candidate.file.sha256:
+    if served.sha256 == candidate.sha256:
         raise GateError(f"{folder} is served already")
-    if served.sha256 != current.file.sha256:
+    if served.sha256 != current.sha256:
         raise GateError(
             f"{served} is served, but the candidate is compared with {current.name} "
-            f"{current.file.sha256[:12]}: it can only be promoted against what it replaces"
+            f"{current.sha256[:12]}: it can only be promoted against what it replaces"
         )
 
 

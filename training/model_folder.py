@@ -56,7 +56,7 @@ def _same_model(folder: Path, manifest: Manifest) -> Manifest | None:
         earlier = load_manifest(folder)
     except ModelError:
         return None  # none there, or a damaged one, about to be replaced
-    return earlier if earlier.file.sha256 == manifest.file.sha256 else None
+    return earlier if earlier.sha256 == manifest.sha256 else None
 
 
 def _replaced(folder: Path) -> Path:

@@ -335,7 +335,7 @@ def _fit(options: argparse.Namespace) -> int:
     }
     fitted = {
         "made_by": "python -m training.slacking fit",
-        "model": {"name": engine.manifest.name, "sha256": engine.manifest.file.sha256},
+        "model": {"name": engine.manifest.name, "sha256": engine.manifest.sha256},
         "rain": FITTED_TO,
         "judged": len(judged),
         "failures": sum(outcome),

@@ -316,7 +316,7 @@ def test_what_is_no_image(derainer: Derainer, tmp_path: Path, image: Any, said: 
         ({"strength": float("nan")}, "not nan"),
         ({"strength": "1"}, "not '1'"),
         ({"provider": "gpu"}, "the provider is auto, cpu, cuda, tensorrt, not 'gpu'"),
-        ({"model": "huge"}, "no model 'huge' in .*: there are base, best, fast"),
+        ({"model": "huge"}, "no model 'huge' in .*: there are base, fast"),
         ({"model": ""}, "no model ''"),
         ({"model": Path("nowhere")}, "no model at nowhere"),
         ({"model": 7}, "a model is a name or a folder, not 7"),
