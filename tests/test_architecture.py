@@ -70,7 +70,7 @@ def test_models_are_artifacts_only() -> None:
     for folder in (ROOT / "models").iterdir():
         if not folder.name.startswith(".") and folder.name != POINTER_NAME:
             names = {path.name for path in folder.iterdir()}
-            assert names - set(ADDITIONS) == {"model.onnx", "manifest.json", "README.md"}
+            assert names - set(ADDITIONS) == {"model.onnx", "estimator.onnx", "manifest.json", "README.md"}
             assert all(path.stat().st_size <= LARGEST_BYTES for path in folder.glob("*.jpg"))
 
 

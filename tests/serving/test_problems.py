@@ -15,7 +15,16 @@ from starlette.types import Receive, Scope, Send
 import derain.cli  # noqa: F401  # so that all errors are defined
 import serving.pipeline
 import serving.uploads  # noqa: F401  # the same
-from derain.errors import DerainError, GivenUpError, ImageError, ModelError, ProviderError
+from derain.errors import (
+    DerainError,
+    FileError,
+    GivenUpError,
+    ImageError,
+    MissingFileError,
+    ModelError,
+    OptionError,
+    ProviderError,
+)
 from derain.registry import PromotionError
 from serving.keys import KeysError
 from serving.problems import (
@@ -30,7 +39,7 @@ from tests.conftest import ROOT, send
 
 DOCS = ROOT / "docs"
 
-# Base classes that are never raised, and what ends the start of the service.
+# Base classes that are never raised, what ends the start of the service, and what the library alone raises.
 NEVER_SENT: set[type[DerainError]] = {
     ImageError,
     ModelError,
@@ -39,6 +48,9 @@ NEVER_SENT: set[type[DerainError]] = {
     ComeAgainError,
     KeysError,
     PromotionError,
+    OptionError,
+    FileError,
+    MissingFileError,
 }
 
 

@@ -190,6 +190,22 @@ def test_checkpoint_of_another_recipe_is_refused(unbroken: Path, tiny_recipe: Re
         train(replace(tiny_recipe, seed=1), unbroken, no_scores)
 
 
+def test_a_longer_run_goes_on_from_a_shorter_one(tiny_recipe: Recipe, unbroken: Path, tmp_path: Path) -> None:
+    """To the same weights, as long as the shorter one's rate had not begun to fall."""
+    longer = replace(tiny_recipe, steps=12)
+    train(longer, tmp_path / "at once", no_scores, execution=HERE)
+    with pytest.raises(KeyboardInterrupt):
+        train(tiny_recipe, tmp_path / "longer", interrupt, execution=HERE)
+    train(longer, tmp_path / "longer", no_scores, execution=HERE)
+    at_once, later = (
+        load_checkpoint(tmp_path / name / "checkpoint.pt", describe(longer)) for name in ("at once", "longer")
+    )
+    assert at_once.step == later.step == 12
+    assert same(at_once.model, later.model)
+    with pytest.raises(CheckpointError, match=r"another recipe \(steps differ\)"):
+        train(longer, unbroken, no_scores)
+
+
 def test_failed_save_leaves_the_last_checkpoint(tmp_path: Path) -> None:
     path = tmp_path / "checkpoint.pt"
     save_checkpoint(Checkpoint(1, {}, "", {"a": torch.zeros(1000)}, {}, {}, []), path)
