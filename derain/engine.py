@@ -307,12 +307,16 @@ class _Progress:
 
     def __init__(self, tiles: int, note: NoteProgress) -> None:
         self._before = 0  # tiles of the scales that are done
+        self._told = -1
         self._tiles = tiles
         self._note = note
 
     def note(self, done: int, _of: int = 0) -> None:
         """How many tiles of the scale in work are done."""
-        self._note(self._before + done, self._tiles)
+        done += self._before
+        if done != self._told:
+            self._told = done
+            self._note(done, self._tiles)
 
     def finish(self, tiles: int) -> None:
         """A scale of so many tiles is done, or has none to do."""

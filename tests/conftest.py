@@ -30,6 +30,10 @@ ROOT = Path(__file__).parent.parent
 ALIGNMENT_PX = 4
 RECEPTIVE_RADIUS_PX = 9
 
+# Of the model with an estimator.
+CONTEXT_PX, CELL_PX = 24, 8
+DRY_BELOW = 0.2  # of the mean of a window, from 0 to 1
+
 _OPSET = 20
 
 # Minutes each, of one worker: begun last, they would leave the others idle.
@@ -126,6 +130,60 @@ def describe_model(folder: Path, estimator: Estimator | None = None, longest_px:
         evaluations=[],
     )
     (folder / MANIFEST_NAME).write_text(manifest.model_dump_json())
+
+
+def write_estimating(folder: Path, longest_px: int | None = None) -> Path:
+    """The network returns the mean of its input and of the mean colour that its estimator sees.
+
+    There is rain where the mean level of that is above DRY_BELOW.
+    """
+    image: list[str | int | None] = ["N", 3, "H", "W"]
+    descriptor: list[str | int | None] = ["N", 3]
+    estimator = helper.make_graph(
+        [
+            helper.make_node("GlobalAveragePool", ["image"], ["pooled"]),
+            helper.make_node("Flatten", ["pooled"], ["descriptor"], axis=1),
+            helper.make_node("ReduceMean", ["descriptor", "axes"], ["log_odds"], keepdims=0),
+        ],
+        "estimator",
+        [helper.make_tensor_value_info("image", TensorProto.FLOAT, image)],
+        [
+            helper.make_tensor_value_info("descriptor", TensorProto.FLOAT, descriptor),
+            helper.make_tensor_value_info("log_odds", TensorProto.FLOAT, ["N"]),
+        ],
+        [numpy_helper.from_array(np.array([1], np.int64), "axes")],
+    )
+    network = helper.make_graph(
+        [
+            helper.make_node("Unsqueeze", ["descriptor", "axes"], ["everywhere"]),
+            helper.make_node("Mean", ["rainy", "everywhere"], ["clean"]),
+        ],
+        "network",
+        [
+            helper.make_tensor_value_info("rainy", TensorProto.FLOAT, image),
+            helper.make_tensor_value_info("descriptor", TensorProto.FLOAT, descriptor),
+        ],
+        [helper.make_tensor_value_info("clean", TensorProto.FLOAT, image)],
+        [numpy_helper.from_array(np.array([2, 3], np.int64), "axes")],
+    )
+    folder.mkdir()
+    opsets = [helper.make_opsetid("", _OPSET)]
+    for graph, name in ((estimator, "estimator.onnx"), (network, "model.onnx")):
+        onnx.save(helper.make_model(graph, opset_imports=opsets, ir_version=10), folder / name)
+    describe_estimator(folder, longest_px=longest_px)
+    return folder
+
+
+def describe_estimator(folder: Path, numbers: int = 3, longest_px: int | None = None) -> None:
+    """The manifest of a model with an estimator beside it."""
+    estimator = Estimator(
+        file=describe_file(folder / "estimator.onnx", _OPSET),
+        alignment_px=CELL_PX,
+        context_px=CONTEXT_PX,
+        numbers=numbers,
+        dry_below=DRY_BELOW,
+    )
+    describe_model(folder, estimator, longest_px)
 
 
 @pytest.fixture(scope="session")

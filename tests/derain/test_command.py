@@ -48,7 +48,7 @@ from derain.image import (
 from derain.photo import Photo, encode_photo
 from derain.registry import Registry
 from derain.slacking import rain_layer
-from tests.conftest import ROOT, files_in, noise, scene, write_model
+from tests.conftest import ROOT, files_in, noise, scene, write_estimating, write_model
 
 HEIC_FILE = ROOT / "tests/derain/pictures/turned.heic"
 
@@ -309,6 +309,20 @@ def test_explain_shows_what_is_taken_away(command: Command, engine: Engine, here
     expected = rain_layer(rainy, engine.derain(rainy))
     assert expected.any()
     assert np.array_equal(read_picture(here / "removed.png"), expected)
+
+
+def test_an_image_without_rain_is_left_as_it_was_and_said_so(here: Path, command: Command) -> None:
+    model = write_estimating(here / "estimating")
+    dark = noise(30, 40) // 8
+    (here / "dark.png").write_bytes(encode(dark, PNG))
+    status, said = command("dark.png", "-o", "out.png", "--report", "r.json", "-m", model)
+    assert status == 0
+    assert "dark.png: no rain found, left as it was; --force derains it all the same" in said
+    np.testing.assert_array_equal(read_picture(here / "out.png"), dark)
+    (row,) = json.loads((here / "r.json").read_text())["files"]
+    assert (row["status"], row["target"]) == ("no rain found, left as it was", "out.png")
+    assert command("dark.png", "-o", "out.png", "--force", "-m", model)[0] == 0
+    assert not np.array_equal(read_picture(here / "out.png"), dark)
 
 
 def test_the_version(command: Command) -> None:
@@ -589,6 +603,7 @@ def test_the_report_has_each_file(command: Command, here: Path) -> None:
         "derained": 1,
         "already there": 1,
         "failed": 1,
+        "no rain found, left as it was": 0,
         "left out": 3,
         "not tried": 0,
     }

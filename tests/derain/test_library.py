@@ -16,7 +16,7 @@ from PIL.ExifTags import Base as ExifTag
 from derain import DerainedImage, Derainer, DerainError, derain
 from derain.engine import DEFAULT_MODEL, Engine
 from derain.image import PNG, decode, encode, read_picture
-from tests.conftest import ROOT, noise, scene
+from tests.conftest import ROOT, noise, scene, write_estimating
 
 HEIC = ROOT / "tests" / "derain" / "pictures" / "turned.heic"
 
@@ -392,3 +392,16 @@ def test_a_checker_knows_what_comes_back(derainer: Derainer, model: Path, rainy:
     assert_type(derain(noise(4, 4), model=model), NDArray[np.uint8])
     assert_type(derainer.derain(deep), NDArray[np.uint16])
     assert_type(derainer(rainy, strength=0.5), DerainedImage)
+
+
+def test_an_image_without_rain_is_left_as_it_was_unless_forced(tmp_path: Path) -> None:
+    dark = noise(30, 40) // 8
+    (tmp_path / "dark.png").write_bytes(encode(dark, PNG))
+    with Derainer(write_estimating(tmp_path / "estimating")) as derainer:
+        left = derainer.derain(tmp_path / "dark.png")
+        assert left.rain_found is False
+        np.testing.assert_array_equal(np.asarray(left), dark)
+        np.testing.assert_array_equal(derainer.derain(dark), dark)
+        assert derainer.derain(tmp_path / "dark.png", force=True).rain_found is True
+        assert not np.array_equal(derainer.derain(dark, force=True), dark)
+        assert derainer.derain(tmp_path / "dark.png", strength=0).rain_found is None

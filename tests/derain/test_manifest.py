@@ -83,7 +83,7 @@ def test_scores_of_earlier_versions_are_read(model: Path, tmp_path: Path) -> Non
             r"manifest\.json is not a manifest",
         ),
         (_edit(colour="blue"), r"manifest\.json .*: colour: "),
-        (_edit(version=2), r"manifest\.json .*: version: "),
+        (_edit(version=3), r"manifest\.json .*: version: "),
         (_edit(file={"name": "../model.onnx"}), r"manifest\.json .*: file\.name: "),
         (_edit(input={"channels": "BGR"}), r"manifest\.json .*: input\.channels: "),
         (_edit(overlap_px=-1), r"manifest\.json .*: overlap_px: "),
