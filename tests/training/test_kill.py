@@ -25,9 +25,9 @@ DAWDLE_S = 0.2  # a validation, of a run that is to be killed, so that it has no
 
 
 @pytest.fixture(scope="module")
-def recipe(tiny_recipe: Recipe) -> Recipe:
+def recipe(conditioned_recipe: Recipe) -> Recipe:
     """Long enough to be killed in the middle; what it writes it writes at steps of their own."""
-    return replace(tiny_recipe, steps=160, log_every=3, validate_every=25, checkpoint_every=20)
+    return replace(conditioned_recipe, steps=160, log_every=3, validate_every=25, checkpoint_every=20)
 
 
 @pytest.fixture(scope="module")
