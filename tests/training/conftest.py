@@ -167,6 +167,8 @@ def random_model(shape: ModelShape, seed: int = 1) -> DerainModel:
     """As if it had been trained: no layer is zero. An estimator says that there is rain, whatever it sees."""
     model = with_random_weights(DerainModel(shape), seed)
     if model.estimator is not None:
+        with torch.no_grad():
+            model.estimator.out.weight.mul_(1000)  # else all images would look much alike
         set_log_odds(model.estimator, 1.0)
     return model
 

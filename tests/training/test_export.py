@@ -117,7 +117,7 @@ def test_parity_is_of_both_files(exported_pair: ExportedModel) -> None:
         differences.append(measure_parity(graph, path).max_difference)
         with pytest.raises(ParityError, match=rf"{name} differs from the network by .*, allowed: 1e-04"):
             measure_parity(another, path)
-    assert exported_pair.manifest.parity.max_difference == max(differences)
+    assert exported_pair.manifest.parity.max_difference == max(differences) > differences[0]
 
 
 def test_files_do_not_tell_where_they_were_made(exported_pair: ExportedModel) -> None:

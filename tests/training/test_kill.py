@@ -25,9 +25,9 @@ DAWDLE_S = 0.2  # a validation, of a run that is to be killed, so that it has no
 
 
 @pytest.fixture(scope="module")
-def recipe(tiny_recipe: Recipe) -> Recipe:
+def recipe(conditioned_recipe: Recipe) -> Recipe:
     """Long enough to be killed in the middle; what it writes it writes at steps of their own."""
-    return replace(tiny_recipe, steps=160, log_every=3, validate_every=25, checkpoint_every=20)
+    return replace(conditioned_recipe, steps=160, log_every=3, validate_every=25, checkpoint_every=20)
 
 
 @pytest.fixture(scope="module")
@@ -82,7 +82,7 @@ def assert_agrees(folder: Path, other: Path, recipe: Recipe) -> None:
 
     Other shares add the same numbers in another order, after each has rounded its part of the
     gradient to bfloat16 (8 bits). Adam turns that, where a gradient is near zero, into steps the
-    other way, so the weights of 160 steps agree only to a quarter of what training moved them;
+    other way, so the weights of 160 steps agree only to two fifths of what training moved them;
     those of another seed do not agree at all.
     """
     ours, theirs = ([e for e in record_of(run) if "loss" in e] for run in (folder, other))
@@ -91,7 +91,7 @@ def assert_agrees(folder: Path, other: Path, recipe: Recipe) -> None:
     torch.manual_seed(recipe.seed)
     start = flat(DerainModel(recipe.model).state_dict())
     our_end, their_end = (flat(end_of(run, recipe).model) for run in (folder, other))
-    assert (our_end - their_end).norm() < 0.25 * (their_end - start).norm()
+    assert (our_end - their_end).norm() < 0.4 * (their_end - start).norm()
 
 
 def test_a_run_killed_twice_ends_as_an_unbroken_one(unbroken: Path, recipe: Recipe, tmp_path: Path) -> None:

@@ -23,7 +23,7 @@ from training.run import main
 
 pytestmark = pytest.mark.slow
 
-SMOKE = ["smoke", "--steps", "4", "--count", "2"]
+SMOKE = ["smoke", "--steps", "4", "--count", "2", "--threads", "1"]
 FILES = {"model.onnx", "estimator.onnx", "manifest.json", "README.md"}
 
 
@@ -166,6 +166,7 @@ def test_a_machine_that_is_taken_away_and_a_disk_that_is_full(tmp_path: Path) ->
     """Stopped by SIGTERM, the run has its checkpoint, and keeps it when the next cannot be written."""
     folder = tmp_path / "runs" / "smoke"
     started = [sys.executable, "training/run.py", "smoke", "--backgrounds", "leaves", *in_folder(tmp_path)]
+    started += ["--threads", "1"]
     with subprocess.Popen(started, cwd=ROOT, stderr=subprocess.PIPE, text=True) as process:
         while not (folder / "stats.jsonl").exists() or not (folder / "stats.jsonl").read_text():
             assert process.poll() is None

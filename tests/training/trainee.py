@@ -9,11 +9,10 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-import torch
 from torch import nn
 
 from derain.errors import DerainError
@@ -98,7 +97,6 @@ class Trainee:
 
 
 def main(path: Path) -> int:
-    torch.set_num_threads(1)
     task: Task = pickle.loads(path.read_bytes())
 
     def validate(network: nn.Module) -> Mapping[str, float]:
@@ -108,7 +106,8 @@ def main(path: Path) -> int:
     try:
         with joined() as processes:
             (task.run_folder / f"pid-{processes.rank}").write_text(str(os.getpid()))
-            train(task.recipe, task.run_folder, validate, grey, task.execution)
+            execution = replace(task.execution, threads=1)  # more would wait for one another in a spin
+            train(task.recipe, task.run_folder, validate, grey, execution)
     except DerainError as error:
         print(f"process {processes.rank}: {error}", file=sys.stderr)
         return 1
