@@ -160,7 +160,7 @@ def network_table(folders: Sequence[Path], size: Size, turns: int) -> list[str]:
             path = Path(temporary) / f"plain-{network.cell_px}.onnx"
             write_plain(network, path)
             session = _session(path, 1)
-            feed = {session.get_inputs()[0].name: _floats([picture])}
+            feed = {session.get_inputs()[0].name: _floats([picture], network.cell_px)}
             add(str(network), network.kmac_per_pixel, partial(session.run, None, feed))
     for folder in folders:
         add(str(folder), load_manifest(folder).kmac_per_pixel, Bare(folder, 1, picture).run)
@@ -183,15 +183,12 @@ class Bare:
     def __init__(self, folder: Path, threads: int, picture: Picture) -> None:
         manifest = load_manifest(folder)
         self._network = _session(folder / manifest.file.name, threads)
-        self._rainy = _floats([picture])
+        self._rainy = _floats([picture], manifest.input.alignment_px)
         self._estimator: ort.InferenceSession | None = None
         if (estimator := manifest.estimator) is not None:
             self._estimator = _session(folder / estimator.file.name, threads)
             windows = context_windows(picture, estimator.context_px)
-            height, width = (
-                side // estimator.alignment_px * estimator.alignment_px for side in windows[0].shape[:2]
-            )
-            self._windows = _floats([window[:height, :width] for window in windows])
+            self._windows = _floats(windows, estimator.alignment_px)
 
     def run(self) -> bool:
         """The result is dropped at once."""
@@ -204,9 +201,11 @@ class Bare:
         return self._network.run(None, dict(zip(names, feed, strict=True))) is None
 
 
-def _floats(pictures: Sequence[Picture]) -> FloatArray:
-    """As networks take them, (N, 3, H, W) in [0, 1]."""
-    return np.divide(np.stack(pictures).transpose(0, 3, 1, 2), 255, dtype=np.float32, order="C")
+def _floats(pictures: Sequence[Picture], alignment_px: int) -> FloatArray:
+    """As networks take them, (N, 3, H, W) in [0, 1], with sides that are multiples."""
+    missing = [(0, -side % alignment_px) for side in pictures[0].shape[:2]]
+    padded = np.pad(np.stack(pictures), [(0, 0), *missing, (0, 0)], mode="edge")
+    return np.divide(padded.transpose(0, 3, 1, 2), 255, dtype=np.float32, order="C")
 
 
 def _session(path: Path, threads: int) -> ort.InferenceSession:

@@ -1,4 +1,4 @@
-"""What the networks are to make small."""
+"""What the networks minimise."""
 
 from typing import Literal
 

@@ -15,7 +15,7 @@ from PIL import Image
 
 from derain.arrays import Picture
 from derain.header import read_header
-from tests.conftest import ROOT, noise, scene, write_model
+from tests.conftest import ROOT, noise, scene, write_estimating, write_model
 from tests.serving.server import Server, serving
 
 if TYPE_CHECKING:
@@ -448,20 +448,12 @@ def test_what_browsers_do_not_show_is_shown_and_comes_as_it_was(
         assert saved.value.suggested_filename == "IMG_0001-derained.jpg"
 
 
-def answer_dry(route: "Route") -> None:
-    """The real answer, with the header by which a service says that it found no rain."""
-    if "force=true" in route.request.url:
-        route.continue_(url=route.request.url.replace("&force=true", "").replace("?force=true", ""))
-        return
-    response = route.fetch()
-    body = response.body().replace(b"\r\netag:", b"\r\nderain-rain: none\r\netag:")
-    route.fulfill(response=response, body=body)
-
-
-def test_a_dry_picture_is_said_to_be_dry(browser: "Browser", server: Server, tmp_path: Path) -> None:
-    with opened(browser, server) as page:
-        page.route("**/v1/derain/progress*", answer_dry)
-        derained(page, picture(tmp_path, "dry.jpg"))
+def test_a_dry_picture_is_said_to_be_dry(browser: "Browser", tmp_path: Path) -> None:
+    """By a model that finds rain in what is bright."""
+    model = write_estimating(tmp_path / "estimating")
+    Image.fromarray(scene(300, 450) // 16).save(tmp_path / "dry.jpg")
+    with serving(model, tmp_path) as server, opened(browser, server) as page:
+        derained(page, tmp_path / "dry.jpg")
         assert "No rain found: dry.jpg came back as it was." in page.inner_text("#note")
         assert page.is_hidden("#handle")
         with page.expect_request(re.compile("force=true")):
