@@ -44,7 +44,7 @@ def served(registry: Registry) -> list[str]:
 
 def test_the_repository_serves_a_model_that_it_has() -> None:
     choice = Registry().current()
-    assert choice.sha256 == load_manifest(ROOT / "models" / choice.model).file.sha256
+    assert choice.sha256 == load_manifest(ROOT / "models" / choice.model).sha256
 
 
 def test_what_is_promoted_is_current_and_pinned(registry: Registry) -> None:
@@ -52,7 +52,7 @@ def test_what_is_promoted_is_current_and_pinned(registry: Registry) -> None:
     made = [registry.promote(name, f"because of {name}") for name in NAMES]
     assert registry.history() == made
     assert registry.current() == made[-1]
-    assert made[-1].sha256 == load_manifest(registry.folder("third")).file.sha256
+    assert made[-1].sha256 == load_manifest(registry.folder("third")).sha256
     assert made[-1].reason == "because of third"
     assert Registry(registry.path).history() == made, "it is in the file"
 

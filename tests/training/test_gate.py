@@ -282,7 +282,7 @@ def test_the_better_is_promoted_the_worse_refused_and_the_way_back_is_open(
     assert main([str(models / "better"), *options]) == PASSED
     assert "served from now on: better" in capsys.readouterr().out
     choice = registry.current()
-    assert choice.sha256 == load_manifest(models / "better").file.sha256
+    assert choice.sha256 == load_manifest(models / "better").sha256
     assert choice.reason.startswith("passed the gate against tiny ")
     assert choice.reason.endswith(str(report))
     assert "removal η +0.0" in choice.reason

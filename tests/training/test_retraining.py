@@ -36,7 +36,7 @@ def test_retrain_gate_promote_and_back_under_load(
 ) -> None:
     registry = Registry(models)
     command = ["--models", str(models)]
-    hashes = {name: load_manifest(models / name).file.sha256 for name in _STEPS}
+    hashes = {name: load_manifest(models / name).sha256 for name in _STEPS}
     assert models_command([*command, "promote", "current", "--reason", "the first"]) == 0
 
     with serving(None, tmp_path, models=models, keys=operator_key(tmp_path)) as server:
