@@ -11,7 +11,7 @@ from http import HTTPStatus
 from pathlib import Path
 
 from starlette.requests import Request
-from starlette.responses import HTMLResponse, JSONResponse, Response
+from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute, Route
 
 from derain.places import shipped
@@ -38,8 +38,7 @@ _ERRORS = """<!doctype html>
 <meta name="color-scheme" content="light dark">
 <title>Derain errors</title>
 <link rel="icon" href="data:,">
-<style>body {{ font: 1rem/1.5 system-ui, sans-serif; max-width: 42rem; margin: 2rem auto; padding: 0 1rem }}
-:target {{ text-decoration: underline }}</style>
+<link rel="stylesheet" href="page/errors.css">
 <h1>Errors</h1>
 <p>The <code>type</code> of an answer in <code>application/problem+json</code> leads here; its
 <code>detail</code> says what was wrong with the request itself.</p>
@@ -66,7 +65,7 @@ def page_routes(settings: Settings) -> list[BaseRoute]:
         *(Route(f"/examples/{path.name}", _file(path)) for path in examples if settings.page),
         Route("/example.jpg", _file(_EXAMPLES / "rain.jpg")),
         Route("/docs", docs),
-        Route(ERRORS_PAGE, _errors),
+        Route(ERRORS_PAGE, _in_memory(_errors().encode(), _HTML, _POLICY)),
         Route("/openapi.json", _openapi),
         Route("/docs.json", _openapi),  # where BentoML's tools look for it
     ]
@@ -116,9 +115,9 @@ def _media_type(path: Path) -> str:
     return known.get(path.suffix) or mimetypes.types_map[path.suffix]
 
 
-async def _errors(_request: Request) -> Response:
+def _errors() -> str:
     sections = "".join(_ERROR.format(**asdict(known), uri=known.uri) for known in ALL_TYPES)
-    return HTMLResponse(_ERRORS.format(sections=sections))
+    return _ERRORS.format(sections=sections)
 
 
 async def _openapi(_request: Request) -> Response:
