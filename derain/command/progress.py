@@ -62,6 +62,9 @@ class Progress:
         elif self._has_lines:
             self.say(f"{shown_name(outcome.source)}: {outcome.status} in {outcome.seconds:.1f} s")
 
+        if outcome.dropped and self._count == 1:
+            self.say(f"{shown_name(outcome.source)}: not in the result: {', '.join(outcome.dropped)}")
+
     def say(self, text: str) -> None:
         if not self._is_quiet:
             self.complain(text)

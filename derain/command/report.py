@@ -41,6 +41,7 @@ class Outcome:
     width: int | None = None  # pixels, of the result
     height: int | None = None
     seconds: float | None = None
+    dropped: tuple[str, ...] = ()  # what the file held and the result does not
     is_told: bool = True  # False: only in the report, as nobody would expect a result
 
     def row(self) -> dict[str, Any]:
@@ -55,6 +56,7 @@ class Outcome:
             "width": self.width,
             "height": self.height,
             "seconds": None if self.seconds is None else round(self.seconds, 3),
+            "dropped": ", ".join(self.dropped) or None,
         }
 
 

@@ -17,7 +17,15 @@ from derain.errors import DerainError, ImageTooLargeError
 from derain.formats import ImageFormat
 from derain.header import Header, read_header
 from derain.image import write_atomically
-from derain.photo import DerainedPhoto, Photo, decode_photo, derain_photo, encode_photo, to_8_bits
+from derain.photo import (
+    DerainedPhoto,
+    Photo,
+    decode_photo,
+    derain_photo,
+    dropped,
+    encode_photo,
+    to_8_bits,
+)
 from derain.slacking import rain_layer
 
 # After these, the next file would fare no better.
@@ -72,7 +80,10 @@ def derain_file(engine: Engine, job: Job, wanted: ResultOptions, progress: Progr
     height, width = photo.picture.shape[:2]
     seconds = time.monotonic() - started
     status = Status.DRY if derained.rain_found is False else Status.DERAINED
-    return Outcome(job.source, status, job.target, width=width, height=height, seconds=seconds)
+    left_out = dropped(photo, target, wanted.keeps_metadata)
+    return Outcome(
+        job.source, status, job.target, width=width, height=height, seconds=seconds, dropped=left_out
+    )
 
 
 def _try(engine: Engine, job: Job, wanted: ResultOptions, progress: Progress) -> tuple[Outcome, bool]:

@@ -325,6 +325,16 @@ def test_an_image_without_rain_is_left_as_it_was_and_said_so(here: Path, command
     assert not np.array_equal(read_picture(here / "out.png"), dark)
 
 
+def test_what_is_not_in_the_result_is_said(here: Path, command: Command) -> None:
+    comment = b"\xff\xfe\x00\x07hello"
+    data = (here / "rain.jpg").read_bytes()
+    (here / "rain.jpg").write_bytes(data[:2] + comment + data[2:])
+    status, said = command("rain.jpg", "-o", "out.jpg", "--report", "r.json")
+    assert status == 0
+    assert "rain.jpg: not in the result: comment" in said
+    assert json.loads((here / "r.json").read_text())["files"][0]["dropped"] == "comment"
+
+
 def test_the_version(command: Command) -> None:
     assert command("--version") == (0, "")
     assert command.printed == f"derain {derain.__version__}\n"
