@@ -679,7 +679,13 @@ def test_an_interruption_leaves_no_half_file(number: signal.Signals, tmp_path: P
     (folder / "c.png").write_bytes(encode(noise(20, 20), PNG))
     command = [sys.executable, "-m", "derain", folder, "-o", results, "-m", slow, "--threads", "1"]
     report = ["--report", str(tmp_path / "r.json")]
-    process = subprocess.Popen([*map(str, command), *report], cwd=ROOT, stderr=subprocess.PIPE, text=True)
+    # What is ignored stays so, and whoever started these tests may ignore the signal (nohup).
+    before = signal.signal(number, signal.SIG_DFL if number != signal.SIGINT else signal.default_int_handler)
+    try:
+        arguments = [*map(str, command), *report]
+        process = subprocess.Popen(arguments, cwd=ROOT, stderr=subprocess.PIPE, text=True)
+    finally:
+        signal.signal(number, before)
     deadline = time.monotonic() + 60
     while not (results / "a.png").exists() and time.monotonic() < deadline:
         time.sleep(0.05)
