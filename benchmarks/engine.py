@@ -29,7 +29,7 @@ import numpy as np
 import onnxruntime as ort
 
 from benchmarks.plain import FULL_RESOLUTION, HALF_RESOLUTION, write_plain
-from derain.arrays import FloatArray, Picture
+from derain.arrays import FloatArray, Picture, channels_first, padded
 from derain.cli import at_least, run_command
 from derain.context import context_windows
 from derain.engine import Engine, Provider, usable_cores, usable_memory
@@ -203,9 +203,7 @@ class Bare:
 
 def _floats(pictures: Sequence[Picture], alignment_px: int) -> FloatArray:
     """As networks take them, (N, 3, H, W) in [0, 1], with sides that are multiples."""
-    missing = [(0, -side % alignment_px) for side in pictures[0].shape[:2]]
-    padded = np.pad(np.stack(pictures), [(0, 0), *missing, (0, 0)], mode="edge")
-    return np.divide(padded.transpose(0, 3, 1, 2), 255, dtype=np.float32, order="C")
+    return np.stack([channels_first(padded(picture, alignment_px)) for picture in pictures])
 
 
 def _session(path: Path, threads: int) -> ort.InferenceSession:

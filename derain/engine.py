@@ -14,7 +14,7 @@ from typing import Any, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from derain.arrays import AnyPicture, FloatArray, SamePicture, quantise_to
+from derain.arrays import AnyPicture, FloatArray, SamePicture, channels_first, padded, quantise_to
 from derain.batching import Batcher, NoteProgress
 from derain.context import context_windows
 from derain.derained import Derained
@@ -155,16 +155,9 @@ class Engine:
             # What onnxruntime takes first it never gives back, so let that be little.
             self._release_memory()
 
-    def derain(
-        self,
-        picture: SamePicture,
-        force: bool = False,
-        given_up: Event | None = None,
-        note_progress: NoteProgress = lambda done, tiles: None,
-        tile_pixels: int | None = None,
-    ) -> SamePicture:
+    def derain(self, picture: SamePicture) -> SamePicture:
         """As `examine`, whether rain was found or not."""
-        return self.examine(picture, force, given_up, note_progress, tile_pixels).picture
+        return self.examine(picture).picture
 
     def examine(
         self,
@@ -225,11 +218,11 @@ class Engine:
     ) -> SamePicture:
         """At its own scale."""
         height, width = picture.shape[:2]
-        padded: NDArray[Any] = _pad(picture, self.manifest.input.alignment_px)
-        derained: NDArray[Any] = np.empty_like(padded)
+        whole: NDArray[Any] = padded(picture, self.manifest.input.alignment_px)
+        derained: NDArray[Any] = np.empty_like(whole)
         # The tiles write to separate parts of the result.
-        jobs = [_Job(padded, tile, derained, descriptor) for tile in tiles]
-        if len(jobs) == self.tile_batch == 1 and padded.shape[0] * padded.shape[1] <= _SMALL_PIXELS:
+        jobs = [_Job(whole, tile, derained, descriptor) for tile in tiles]
+        if len(jobs) == self.tile_batch == 1 and whole.shape[0] * whole.shape[1] <= _SMALL_PIXELS:
             self._run(jobs)
             progress.note(1)
         else:
@@ -353,25 +346,10 @@ class _RainEstimator:
     def estimate(self, picture: AnyPicture) -> _Rain:
         alignment_px = self._contract.alignment_px
         windows = context_windows(picture, self._contract.context_px)
-        fed = np.stack([_channels_first(_pad(window, alignment_px)) for window in windows])
+        fed = np.stack([channels_first(padded(window, alignment_px)) for window in windows])
         got = self._session.run(None, {self._name: fed}, self._options)
         descriptors, log_odds = (np.asarray(each) for each in got)
         return _Rain(descriptors.mean(axis=0), bool(log_odds.mean() < self._contract.dry_below))
-
-
-def _pad(picture: AnyPicture, alignment_px: int) -> AnyPicture:
-    """To sides that are multiples. Repeating the last row and column is as good as anything."""
-    height, width = picture.shape[:2]
-    missing = [(0, -height % alignment_px), (0, -width % alignment_px), (0, 0)]
-    if not any(after for _, after in missing):
-        return picture
-    return cast(AnyPicture, np.pad(picture, missing, mode="edge"))
-
-
-def _channels_first(picture: AnyPicture) -> FloatArray:
-    """From 0 to 1."""
-    values = picture.transpose(2, 0, 1)
-    return np.divide(values, np.iinfo(picture.dtype).max, dtype=np.float32, order="C")
 
 
 def _run(

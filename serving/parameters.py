@@ -6,12 +6,12 @@ from typing import Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from starlette.datastructures import QueryParams
 
+from derain.errors import UnsupportedFormatError
+from derain.formats import named_format
 from derain.image import FORMATS, ImageFormat
 from serving.problems import ParameterError
 
-_WRITABLE = {known.name.lower(): known for known in FORMATS if known.writable}
-_BY_SUFFIX = {suffix.removeprefix("."): known for known in _WRITABLE.values() for suffix in known.suffixes}
-_NAMED = _BY_SUFFIX | _WRITABLE  # jpg and jpeg, tif and tiff
+_WRITABLE = tuple(known.name.lower() for known in FORMATS if known.writable)
 
 _SHOWN = 40  # letters of a value that cannot be
 
@@ -44,13 +44,16 @@ class Parameters(BaseModel):
 
     @model_validator(mode="after")
     def _known_format(self) -> Self:
-        if self.format is not None and self.format.lower() not in _NAMED:
-            raise ValueError(f"input should be one of {', '.join(_WRITABLE)}")
+        try:
+            if self.format is not None:
+                named_format(self.format)
+        except UnsupportedFormatError as error:
+            raise ValueError(f"input should be one of {', '.join(_WRITABLE)}") from error
         return self
 
     @property
     def target(self) -> ImageFormat | None:
-        return _NAMED[self.format.lower()] if self.format else None
+        return None if self.format is None else named_format(self.format)
 
 
 def with_fields(query: QueryParams, fields: Iterable[tuple[str, str]]) -> QueryParams:

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from derain.arrays import FloatArray, Picture, quantise
+from derain.arrays import Picture, channels_first, padded, quantise
 from derain.context import context_windows
 from training.batches import Batch
 from training.estimator import EstimatorShape, RainEstimator, describe, estimation_errors
@@ -70,15 +70,17 @@ class DerainModel(nn.Module):
         if self.estimator is None:
             return None
         alignment_px = self.estimator.shape.alignment_px
-        windows = [_padded(window, alignment_px) for window in context_windows(image, self.shape.context_px)]
-        raw = self.estimator(torch.from_numpy(np.stack(windows)).to(self._device))
+        windows = context_windows(image, self.shape.context_px)
+        fed = np.stack([channels_first(padded(window, alignment_px)) for window in windows])
+        raw = self.estimator(torch.from_numpy(fed).to(self._device))
         return describe(raw).mean(dim=0, keepdim=True)
 
     @torch.inference_mode()
     def derain(self, image: Picture) -> Picture:
         """A whole image, uint8 (H, W, 3), at its own scale: to watch a training by."""
         height, width = image.shape[:2]
-        rainy = torch.from_numpy(_padded(image, self.shape.network.alignment_px)[None]).to(self._device)
+        whole = channels_first(padded(image, self.shape.network.alignment_px))
+        rainy = torch.from_numpy(whole[None]).to(self._device)
         clean: Tensor = self.derainer(rainy, self.descriptor(image))[0]
         return quantise(clean.permute(1, 2, 0).cpu().numpy())[:height, :width]
 
@@ -90,10 +92,3 @@ class DerainModel(nn.Module):
 def to_network(images: Tensor) -> Tensor:
     """uint8 (N, 3, H, W) as the networks take it."""
     return images.to(torch.float32).div_(255).contiguous(memory_format=torch.channels_last)
-
-
-def _padded(image: Picture, alignment_px: int) -> FloatArray:
-    """Float (3, H, W) in [0, 1] with sides that are multiples, the last row and column repeated."""
-    missing = [(0, -side % alignment_px) for side in image.shape[:2]]
-    padded = np.pad(image, [*missing, (0, 0)], mode="edge").transpose(2, 0, 1)
-    return np.divide(padded, 255, dtype=np.float32, order="C")

@@ -191,25 +191,25 @@ def test_auto_without_a_gpu_is_the_cpu(model: Path) -> None:
 def test_progress_is_that_of_the_tiles(engine: Engine) -> None:
     told: list[tuple[int, int]] = []
     picture = noise(120, 90)
-    derained = engine.derain(picture, note_progress=lambda done, tiles: told.append((done, tiles)))
+    derained = engine.examine(picture, note_progress=lambda done, tiles: told.append((done, tiles)))
     tiles = told[-1][1]
     assert tiles > 4
     assert told == [(done, tiles) for done in range(tiles + 1)]
-    assert np.array_equal(derained, engine.derain(picture))
+    assert np.array_equal(derained.picture, engine.derain(picture))
 
 
 def test_progress_of_a_small_picture(engine: Engine) -> None:
     told: list[tuple[int, int]] = []
-    engine.derain(noise(8, 8), note_progress=lambda done, tiles: told.append((done, tiles)))
+    engine.examine(noise(8, 8), note_progress=lambda done, tiles: told.append((done, tiles)))
     assert told == [(0, 1), (1, 1)]
 
 
 def test_smaller_tiles_tell_more_often_and_change_nothing(model: Path) -> None:
     engine = Engine(model, threads=1)
     picture, told = noise(160, 160), list[int]()
-    whole = engine.derain(picture, note_progress=lambda done, tiles: told.append(tiles))
-    cut = engine.derain(picture, note_progress=lambda done, tiles: told.append(tiles), tile_pixels=64 * 64)
+    whole = engine.examine(picture, note_progress=lambda done, tiles: told.append(tiles))
+    cut = engine.examine(picture, note_progress=lambda done, tiles: told.append(tiles), tile_pixels=64 * 64)
     engine.close()
     assert told[0] == 1
     assert told[-1] > 4
-    assert levels_apart(whole, cut) <= 1
+    assert levels_apart(whole.picture, cut.picture) <= 1
