@@ -55,7 +55,7 @@ class Recipe:
     late_share: float  # of the steps
     learning_rate: float = 2e-3  # after the warm-up and until the decay
     warmup_steps: int = 200
-    decay_share: float = 0.5  # of the steps, at the end, over which the rate falls to zero
+    decay_share: float = 0.42  # of the steps, at the end, over which the rate falls to zero
     weight_decay: float = 1e-4
     gradient_clip: float = 0.5  # of each network's own gradient
     optimiser: InnerOptimiser = "muon"  # of the inner convolutions; AdamW has the rest in any case
@@ -102,7 +102,7 @@ def base() -> Recipe:
         camera_share=0.4,
         enlarged_share=0.33,
         reduced_share=0.1,
-        steps=5_000,
+        steps=7_800,
         batch=16,
         patch_px=128,
         late_patch_px=192,
