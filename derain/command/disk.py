@@ -6,13 +6,9 @@ import tempfile
 from functools import cache
 from pathlib import Path
 
-from derain.errors import DerainError
+from derain.errors import OutputError
 
 _USUAL_NAME_BYTES = 255  # where the system does not say
-
-
-class OutputError(DerainError):
-    """A file that cannot be written where it was asked for."""
 
 
 def check_folder(folder: Path) -> None:
