@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from derain.engine import Engine
+from derain.inference.engine import Engine
 from derain.manifest import load_manifest
 from tests.conftest import files_in, noise
 from training import recipes
@@ -79,7 +79,7 @@ def test_a_hundredth_of_the_shipped_training_runs_whole(tmp_path: Path) -> None:
     assert entries[-1]["removal"] is not None
     engine = Engine(folder, threads=1)
     picture = noise(300, 1400)  # at two scales
-    assert not np.array_equal(engine.examine(picture, force=True).picture, picture)
+    assert not np.array_equal(engine.examine(picture, force=True).image, picture)
     engine.close()
 
 
