@@ -5,7 +5,7 @@ import sys
 from collections.abc import Callable, Collection
 from pathlib import Path
 
-from derain.errors import DerainError, OutputError
+from derain.errors import DerainError, FileError
 
 DONE, SOME_FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130
 
@@ -22,13 +22,13 @@ def at_least(lowest: int) -> Callable[[str], int]:
 
 
 def check_output(path: Path, suffixes: Collection[str] = ()) -> None:
-    """Before the work: raises OutputError where no file can be written. Without suffixes any will do."""
+    """Before the work: raises FileError where no file can be written. Without suffixes any will do."""
     if path.is_dir():
-        raise OutputError(f"{path} is a folder: name a file")
+        raise FileError(f"{path} is a folder: name a file")
     if suffixes and path.suffix.lower() not in suffixes:
-        raise OutputError(f"{path}: it can be written as {' or '.join(suffixes)}")
+        raise FileError(f"{path}: it can be written as {' or '.join(suffixes)}")
     if not path.parent.is_dir():
-        raise OutputError(f"{path}: {path.parent} is not a folder")
+        raise FileError(f"{path}: {path.parent} is not a folder")
 
 
 def run_command(work: Callable[[], int]) -> int:

@@ -45,9 +45,5 @@ class MissingFileError(FileError, FileNotFoundError):
     """A file that is not there."""
 
 
-class OutputError(DerainError):
-    """A file that cannot be written where it was asked for."""
-
-
 class OptionError(DerainError, ValueError):
     """A value, such as a strength, that is not one of those allowed."""

@@ -54,7 +54,7 @@ def test_the_memory_of_pictures_in_work_is_what_the_machine_has(monkeypatch: pyt
 def test_16_bits_and_heic_take_more() -> None:
     deep = np.zeros((20, 30, 3), np.uint16)
     png, tiff = (cv2.imencode(suffix, deep)[1].tobytes() for suffix in (".png", ".tif"))
-    heic = (Path(__file__).parents[1] / "derain" / "pictures" / "turned.heic").read_bytes()
+    heic = (Path(__file__).parents[1] / "derain" / "images" / "files" / "turned.heic").read_bytes()
     each = {}
     for name, data in {"plain": SMALL, "png": png, "tiff": tiff, "heic": heic}.items():
         header = read_header(data)

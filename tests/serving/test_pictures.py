@@ -36,8 +36,8 @@ def client(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ht
     ("data", "status", "said"),
     [
         *[(RAWS[kind], 415, f"camera raw ({kind})") for kind in ("DNG", "Nikon's NEF", "Canon's CR3")],
-        (BASELINE[: len(BASELINE) // 2] + END, 400, "the JPEG picture is damaged or cut short"),
-        (BASELINE.replace(b"\n", b"\r\n"), 400, "the JPEG picture is damaged or cut short"),
+        (BASELINE[: len(BASELINE) // 2] + END, 400, "the JPEG image is damaged or cut short"),
+        (BASELINE.replace(b"\n", b"\r\n"), 400, "the JPEG image is damaged or cut short"),
     ],
 )
 def test_what_is_no_picture_is_refused(client: httpx.Client, data: bytes, status: int, said: str) -> None:

@@ -109,7 +109,7 @@ def test_it_takes_the_parameters_and_forms_too(service: Service) -> None:
     ("content", "query", "status", "words"),
     [
         (b"", "", 400, "the body is empty"),
-        (b"rain" * 10, "", 415, "not a picture in a known format"),
+        (b"rain" * 10, "", 415, "not an image in a known format"),
         (png(8, 8), "?strength=2", 400, "less than or equal to 1"),
         (png(8, 8), "?model=best", 404, "no model 'best'"),
         (b"x" * 1_000_001, "", 413, "at most 1,000,000 bytes"),

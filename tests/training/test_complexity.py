@@ -304,7 +304,7 @@ def test_command_measures_leaves(
         (["{folder}", "--figure", "{tmp}"], "is a folder: name a file"),
         (["{folder}", "--leaves-complexity", "0.5"], "--leaves-complexity is for leaves"),
         (["{tmp}"], "no pictures in"),
-        (["{tmp}/broken"], "broken.png: not a picture"),
+        (["{tmp}/broken"], "broken.png: not an image"),
     ],
 )
 def test_mistakes_are_said_in_one_line(

@@ -8,7 +8,7 @@ import pytest
 
 from derain.arguments import check_output, run_command
 from derain.cli import main
-from derain.errors import DerainError, OutputError
+from derain.errors import DerainError, FileError
 from derain.images.encoding import encode_photo
 from derain.images.formats import JPEG, PNG
 from derain.images.header import read_header
@@ -229,7 +229,7 @@ def test_a_place_for_output_is_checked(tmp_path: Path) -> None:
         (tmp_path / "missing" / "new.svg", "missing is not a folder"),
         (tmp_path / "new.jpg", r"new.jpg: it can be written as .svg or .png"),
     ]:
-        with pytest.raises(OutputError, match=said):
+        with pytest.raises(FileError, match=said):
             check_output(path, (".svg", ".png"))
 
 

@@ -30,7 +30,7 @@ from derain.cli import main
 from derain.command import arguments, work
 from derain.command.disk import check_folder, check_space, problem_of
 from derain.command.report import Outcome, Status
-from derain.errors import OutputError, ProviderError
+from derain.errors import FileError, ProviderError
 from derain.files import write_atomically
 from derain.images.encoding import encode_photo
 from derain.images.formats import AVIF, BMP, FORMATS, JPEG, PNG, TIFF, WEBP, ImageFormat
@@ -515,7 +515,7 @@ def test_a_disk_that_cannot_be_written_is_found_before_the_work(
     status, said = command("rain.jpg", "-o", target, "-m", str(here / "no model"))
     assert status == 2
     assert "/proc/derain cannot be written to: " in said  # before the model is looked at
-    with pytest.raises(OutputError, match="cannot be written to"):
+    with pytest.raises(FileError, match="cannot be written to"):
         check_folder(Path("/proc/derain"))
 
 
@@ -533,7 +533,7 @@ def test_a_full_disk_is_found_before_the_work(
         assert command("rain.jpg", *where)[0] == 2
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage(10**9, 10**9 - 100, 100))
     check_space(here, 100)
-    with pytest.raises(OutputError):
+    with pytest.raises(FileError):
         check_space(here, 101)
 
 
