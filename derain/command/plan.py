@@ -103,7 +103,7 @@ def plan(inputs: Sequence[str], output: Output, image_format: ImageFormat | None
 
     What is there, but left out, has its outcome, and so has what is not there or cannot be read.
     Raises PlanError where there is nothing to derain, where two files of one name would be written to one
-    place, and for one that would be written over a source; OutputError where nothing can be written.
+    place, and for one that would be written over a source; FileError where nothing can be written.
     """
     if output.folder is None:
         return Plan([_single_job(inputs[0], output, image_format)])

@@ -1,20 +1,19 @@
 """AVIF."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import cv2
 import numpy as np
 
 from derain.arrays import to_8_bits
 from derain.errors import CorruptImageError, UnsupportedFormatError
-from derain.images.codecs import av1, isobmff, pillow
+from derain.images.codecs import av1, decoders, isobmff, pillow
 from derain.images.coded import Coding, Decoded, Extras, Header, Manner, Samples
 from derain.images.formats import AVIF
 from derain.images.metadata.exif import left_out_of_exif, read_exif, without_orientation
 
 BRANDS = {b"avif", b"avis"}
 
-_MAX_PART_PX = 1024  # a side of a tile, which may stand out over a smaller image
 _LOSSLESS_MATRICES = (0, 16, 17)  # of H.273: the identity, and those of YCgCo that can be undone
 
 # libavif's scale from 0, slow, to 10: beyond 8 it takes a third of the time for 2 % more bytes.
@@ -27,43 +26,39 @@ class AvifHeader(Header):
 
     item: isobmff.Item
 
+    still: av1.Still | None  # None: its stream is not of a still image alone
+
     def decode(self, data: bytes) -> Decoded:
-        # Pillow does not turn it, and says by EXIF's orientation how it is to be turned.
-        samples, info = pillow.read(data, AVIF)
-        exif = info.get("exif")
+        # It is not turned; its EXIF says how it is to be.
+        file = decoders.decode(data, AVIF, self.pixels)
         return Decoded(
-            samples,
-            read_exif(exif),
-            info.get("icc_profile"),
-            coding=self._coding(is_gray=samples.ndim == 2),
-            xmp=info.get("xmp"),
-            left_out=frozenset(isobmff.other_images(data) | left_out_of_exif(exif)),
+            file.samples,
+            read_exif(file.exif),
+            file.profile,
+            coding=self._coding(is_gray=file.samples.ndim == 2),
+            xmp=file.xmp,
+            left_out=frozenset(isobmff.other_images(data) | left_out_of_exif(file.exif)),
         )
 
     def _coding(self, is_gray: bool) -> Coding:
-        # Colours that are not mixed are coded so for the sake of coming back level for level.
-        coding = Coding(is_lossless=self.item.matrix in _LOSSLESS_MATRICES)
-        if stream := next((stream.data for stream in self.item.streams if stream.is_primary), None):
-            coding = replace(coding, quality=av1.quality(stream), colour_step=av1.colour_step(stream))
-            if is_gray and coding.quality == 100:  # gray has nothing to be mixed
-                coding = replace(coding, is_lossless=True)
-        return coding
+        quality = self.still.quality if self.still else None
+        # Colours that are not mixed are coded so for the sake of coming back level for level; gray has none.
+        is_lossless = self.item.matrix in _LOSSLESS_MATRICES or (is_gray and quality == 100)
+        return Coding(is_lossless, quality=quality, colour_step=self.item.colour_step)
 
 
 def read_header(data: bytes) -> AvifHeader:
-    """What the boxes say, and the frames do not exceed: those are decoded whole, whatever the boxes say."""
+    """What the boxes say, which the frame does not exceed: it is decoded whole."""
     if isobmff.brands(data)[0] != b"avif" and isobmff.has_tracks(data):  # libavif would take the first track
         raise UnsupportedFormatError(pillow.SEVERAL)
     item = isobmff.read_still(data)
-    for stream in item.streams:
-        spare_px = 0 if stream.is_primary else _MAX_PART_PX
-        for width, height in av1.frame_sizes(stream.data):
-            if width > max(item.width, spare_px) or height > max(item.height, spare_px):
-                raise CorruptImageError(
-                    f"the AVIF image is larger than its header says: a frame of {width} x {height} "
-                    f"in an image of {item.width} x {item.height}"
-                )
-    return AvifHeader(item.width, item.height, item)
+    still = av1.read_still(item.av1) if item.av1 is not None else None
+    if still and (still.width > item.width or still.height > item.height):
+        raise CorruptImageError(
+            f"the AVIF image is larger than its header says: a frame of {still.width} x {still.height} "
+            f"in an image of {item.width} x {item.height}"
+        )
+    return AvifHeader(item.width, item.height, item, still)
 
 
 def encode(samples: Samples, extras: Extras, manner: Manner) -> bytes:

@@ -3,8 +3,7 @@
 from dataclasses import dataclass
 
 from derain.images.alpha import unmultiplied
-from derain.images.codecs import isobmff
-from derain.images.codecs.heif_process import decode_heic
+from derain.images.codecs import decoders, isobmff
 from derain.images.coded import Decoded, Header, Samples
 from derain.images.formats import HEIC
 from derain.images.metadata.exif import left_out_of_exif, read_exif
@@ -18,17 +17,17 @@ class HeicHeader(Header):
 
     def decode(self, data: bytes) -> Decoded:
         # libheif turns and crops it, whatever the EXIF says.
-        image = decode_heic(data, self.pixels)
-        samples: Samples = image.samples
-        if image.is_multiplied and samples.ndim == 3 and samples.shape[2] in (2, 4):
+        file = decoders.decode(data, HEIC, self.pixels)
+        samples: Samples = file.samples
+        if file.is_multiplied and samples.ndim == 3 and samples.shape[2] in (2, 4):
             samples = unmultiplied(samples)
         return Decoded(
             samples,
-            read_exif(image.exif),
-            image.profile,
+            read_exif(file.exif),
+            file.profile,
             is_upright=True,
-            xmp=image.xmp,
-            left_out=frozenset(isobmff.other_images(data) | left_out_of_exif(image.exif)),
+            xmp=file.xmp,
+            left_out=frozenset(isobmff.other_images(data) | left_out_of_exif(file.exif)),
         )
 
 

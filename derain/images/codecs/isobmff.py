@@ -7,24 +7,11 @@ from dataclasses import dataclass
 from derain.errors import CorruptImageError, UnsupportedFormatError
 from derain.images.codecs.pillow import SEVERAL
 from derain.images.colour import check_code_points
-from derain.images.metadata.tiff_tags import TagFile
 
 _MAX_BOXES = 10_000  # in one other; an image has a few dozen
-_MAX_STREAMS = 1024  # a grid of so many tiles is larger than we take
 _HEAD_BYTES = 65_536  # in which all boxes of an image are, but for its data
 _OTHER_IMAGES = {b"hdrgainmap": "gain-map", b"tmap": "gain-map", b"auxid:2\0": "depth-map"}
 _SEQUENCE_BRANDS = {b"avis", b"msf1", b"hevc", b"hevx", b"hevm", b"hevs"}
-_TIFF_SIGNATURES = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
-_MAX_EXIF = 16  # blocks of it in a file; one is usual
-_AV1 = int.from_bytes(b"av01", "big")
-
-
-@dataclass(frozen=True)
-class CodedStream:
-    """What a decoder gets of an item."""
-
-    data: memoryview
-    is_primary: bool
 
 
 @dataclass(frozen=True)
@@ -34,7 +21,8 @@ class Item:
     width: int
     height: int
     has_profile: bool
-    streams: tuple[CodedStream, ...]  # of all AV1 items, this one and its parts among them
+    av1: memoryview | None  # its stream, or the start of it
+    colour_step: tuple[int, int]  # of AV1: pixels across and down for each sample of colour
     code_points: tuple[int, int] | None  # colour primaries and transfer characteristics, as in H.273
     matrix: int | None  # coefficients of the same
 
@@ -65,7 +53,6 @@ def read_still(data: bytes) -> Item:
     item = read_item(data)
     if item.code_points and not item.has_profile:
         check_code_points(*item.code_points)
-    _check_tags(data)
     return item
 
 
@@ -75,20 +62,6 @@ def read_item(data: bytes) -> Item:
         return _read_item(memoryview(data))
     except (struct.error, StopIteration, IndexError, KeyError) as error:
         raise CorruptImageError("the image's header is damaged or cut short") from error
-
-
-def _check_tags(data: bytes) -> None:
-    """Pillow reads the EXIF of an AVIF without a bound; raises CorruptImageError where that takes one."""
-    view = memoryview(data)
-    for signature in _TIFF_SIGNATURES:
-        if data.count(signature) > _MAX_EXIF:
-            raise CorruptImageError("the image's header is damaged: too many EXIF blocks")
-        place = data.find(signature)
-        while 0 <= place <= len(data) - 16:
-            tags = TagFile(view[place:])
-            if 0 < tags.first <= len(tags.data) - 8:
-                tags.directory(tags.first)
-            place = data.find(signature, place + 1)
 
 
 def _read_item(data: memoryview) -> Item:
@@ -108,68 +81,40 @@ def _read_item(data: memoryview) -> Item:
     points = [struct.unpack_from(">HHH", colour, 4) for colour in colours if bytes(colour[:4]) == b"nclx"]
     primaries, transfer, matrix = points[0] if points else (None, None, None)
     has_profile = any(bytes(colour[:4]) in (b"prof", b"rICC") for colour in colours)
-    streams = tuple(_av1_streams(data, meta, item))
     code_points = None if primaries is None else (primaries, transfer)
-    return Item(width, height, has_profile, streams, code_points, matrix)
+    av1, colour_step = None, (1, 1)
+    if (setup := next((content for name, content in own if name == b"av1C"), None)) is not None:
+        av1 = _start_of_data(data, meta[b"iloc"], item)
+        colour_step = 1 + (setup[2] >> 3 & 1), 1 + (setup[2] >> 2 & 1)
+    return Item(width, height, has_profile, av1, colour_step, code_points, matrix)
 
 
-def _av1_streams(data: memoryview, meta: dict[bytes, memoryview], primary: int) -> Iterator[CodedStream]:
-    infos = meta[b"iinf"]
-    of_av1 = set()
-    for name, info in _boxes(infos[8 if infos[0] else 6 :]):
-        if name == b"infe" and info[0] >= 2:
-            number, kind = struct.unpack_from(">HxxI" if info[0] == 2 else ">IxxI", info, 4)
-            if kind == _AV1:
-                of_av1.add(number)
-    if len(of_av1) > _MAX_STREAMS:
-        raise CorruptImageError(f"the image is in {len(of_av1):,} pieces: at most {_MAX_STREAMS} are read")
-    joined = 0
-    for number, method, extents in _locations(meta[b"iloc"]):
-        if number not in of_av1:
-            continue
-        if method > 1:
-            raise CorruptImageError("the image's header is damaged: its data is nowhere")
-        source = meta[b"idat"] if method else data
-        parts = [source[start : start + length] for start, length in extents]
-        if len(parts) == 1:
-            yield CodedStream(parts[0], number == primary)
-            continue
-        joined += sum(map(len, parts))
-        if joined > len(data):
-            raise CorruptImageError("the image's header is damaged: more data than there is")
-        yield CodedStream(memoryview(b"".join(parts)), number == primary)
-
-
-def _locations(content: memoryview) -> Iterator[tuple[int, int, list[tuple[int, int]]]]:
-    """Number, construction method and extents of items."""
-    version = content[0]
-    offset_bytes, length_bytes = content[4] >> 4, content[4] & 15
-    base_bytes, index_bytes = content[5] >> 4, content[5] & 15 if version else 0
+def _start_of_data(data: memoryview, locations: memoryview, item: int) -> memoryview | None:
+    """The first piece of an item's data, where it lies in the file itself."""
+    version = locations[0]
+    offset_bytes, length_bytes = locations[4] >> 4, locations[4] & 15
+    base_bytes, index_bytes = locations[5] >> 4, locations[5] & 15 if version else 0
     position = 6
 
     def read(count: int) -> int:
         nonlocal position
         position += count
-        if position > len(content):
+        if position > len(locations):
             raise IndexError("behind the end")
-        return int.from_bytes(content[position - count : position], "big")
+        return int.from_bytes(locations[position - count : position], "big")
 
     wide = 4 if version == 2 else 2
-    extents_left = _MAX_BOXES
     for _ in range(min(read(wide), _MAX_BOXES)):
         number = read(wide)
         method = read(2) & 15 if version else 0
         read(2)
-        base = read(base_bytes)
-        extents = []
-        extents_left -= (count := read(2))
-        if extents_left < 0:
-            raise CorruptImageError("the image's header is damaged: its data is in too many pieces")
-        for _ in range(count):
+        base, count = read(base_bytes), read(2)
+        if number == item and not method and count:
             read(index_bytes)
             start = base + read(offset_bytes)
-            extents.append((start, read(length_bytes)))
-        yield number, method, extents
+            return data[start : start + read(length_bytes)]
+        position += count * (index_bytes + offset_bytes + length_bytes)
+    return None
 
 
 def _boxes(data: memoryview) -> Iterator[tuple[bytes, memoryview]]:
