@@ -242,7 +242,7 @@ class Derainer:
     def _derain_pillow(self, image: PilImage.Image, how: "_How") -> PilImage.Image:
         """Upright, as the network learnt rain, and turned back, so that size and EXIF stay true."""
         _load(image)  # which may turn a TIFF, and then says so in its EXIF
-        exif = read_exif(image.info.get("exif"))
+        exif, _ = read_exif(image.info.get("exif"))
         turns = _TURNS.get(exif.orientation) if exif else None
         upright = image.transpose(turns[0]) if turns else image
         derained = PilImage.fromarray(self._derain_array(_pillow_samples(upright), how))

@@ -10,7 +10,7 @@ from derain.errors import CorruptImageError, UnsupportedFormatError
 from derain.images.codecs import av1, decoders, isobmff, pillow
 from derain.images.coded import Coding, Decoded, Extras, Header, Manner, Samples
 from derain.images.formats import AVIF
-from derain.images.metadata.exif import left_out_of_exif, read_exif, without_orientation
+from derain.images.metadata.exif import read_exif, without_orientation
 
 BRANDS = {b"avif", b"avis"}
 
@@ -31,13 +31,14 @@ class AvifHeader(Header):
     def decode(self, data: bytes) -> Decoded:
         # It is not turned; its EXIF says how it is to be.
         file = decoders.decode(data, AVIF, self.pixels)
+        exif, left_out = read_exif(file.exif)
         return Decoded(
             file.samples,
-            read_exif(file.exif),
+            exif,
             file.profile,
             coding=self._coding(is_gray=file.samples.ndim == 2),
             xmp=file.xmp,
-            left_out=frozenset(isobmff.other_images(data) | left_out_of_exif(file.exif)),
+            left_out=frozenset(isobmff.other_images(data) | left_out),
         )
 
     def _coding(self, is_gray: bool) -> Coding:

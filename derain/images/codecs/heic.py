@@ -6,7 +6,7 @@ from derain.images.alpha import unmultiplied
 from derain.images.codecs import decoders, isobmff
 from derain.images.coded import Decoded, Header, Samples
 from derain.images.formats import HEIC
-from derain.images.metadata.exif import left_out_of_exif, read_exif
+from derain.images.metadata.exif import read_exif
 
 BRANDS = {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs"}
 
@@ -18,16 +18,17 @@ class HeicHeader(Header):
     def decode(self, data: bytes) -> Decoded:
         # libheif turns and crops it, whatever the EXIF says.
         file = decoders.decode(data, HEIC, self.pixels)
+        exif, left_out = read_exif(file.exif)
         samples: Samples = file.samples
         if file.is_multiplied and samples.ndim == 3 and samples.shape[2] in (2, 4):
             samples = unmultiplied(samples)
         return Decoded(
             samples,
-            read_exif(file.exif),
+            exif,
             file.profile,
             is_upright=True,
             xmp=file.xmp,
-            left_out=frozenset(isobmff.other_images(data) | left_out_of_exif(file.exif)),
+            left_out=frozenset(isobmff.other_images(data) | left_out),
         )
 
 

@@ -20,7 +20,7 @@ from derain.images.codecs import pillow
 from derain.images.coded import Coding, Decoded, Extras, Header, Manner, Samples
 from derain.images.formats import JPEG
 from derain.images.metadata.captions import PHOTOSHOP_PREFIX, in_photoshop, iptc_in_photoshop
-from derain.images.metadata.exif import left_out_of_exif, read_exif
+from derain.images.metadata.exif import read_exif
 
 SIGNATURE = b"\xff\xd8\xff"
 EXIF_PREFIX = b"Exif\0\0"
@@ -85,6 +85,7 @@ class _Segment:
 class JpegHeader(Header):
     format = JPEG
 
+    segments: tuple[_Segment, ...]
     components: tuple[tuple[int, int], ...]  # how often each is sampled, across and down
     quality: int | None  # 1 to 100, as libjpeg counts, by the quantisation table of the luminance
     exif: bytes | None  # without its prefix
@@ -110,77 +111,89 @@ class JpegHeader(Header):
         )
 
     def decode(self, data: bytes) -> Decoded:
+        exif, left_out = read_exif(self.exif)
         return Decoded(
             read_pixels(data, self),
-            read_exif(self.exif),
+            exif,
             self.profile,
             self.dots_per_inch,
             coding=Coding(quality=self.quality, colour_step=self.colour_step),
             xmp=self.xmp,
             iptc=iptc_in_photoshop(self.photoshop),
-            left_out=self.left_out | left_out_of_exif(self.exif),
+            left_out=self.left_out | left_out,
         )
 
 
 def read_header(data: bytes) -> JpegHeader:
     """Raises CorruptImageError, or UnsupportedFormatError for what would not come back as it is."""
-    frame: tuple[int, bytes] | None = None
-    exif, dots = b"", None
-    profile_parts: dict[int, bytes] = {}
-    tables: dict[int, int] = {}  # number, and sum
-    parts_claimed = scans = components_in_scan = 0
-    xmp, photoshop, left_out, end = None, b"", set[str](), len(data)
-    for segment in _segments(data):
-        end = segment.end
-        marker, content = segment.marker, segment.content
-        if marker == _START_OF_SCAN and content:
-            scans += 1
-            components_in_scan = components_in_scan or content[0]
-        elif scans:
-            continue
-        elif marker in _FRAMES and frame is None:
-            frame = marker, content
-        elif marker == _QUANTISATION:
-            tables |= _table_sums(content)
-        elif marker == _APP0 and content.startswith(b"JFIF\0") and len(content) >= 12:
-            dots = _resolution(content)
-        elif marker == _APP1 and content.startswith(EXIF_PREFIX):
-            exif += content[len(EXIF_PREFIX) :]
-        elif marker == _APP1 and content.startswith(_XMP_PREFIX):
-            xmp = xmp or content[len(_XMP_PREFIX) :]
-        elif marker == _APP2 and content.startswith(_PROFILE_PREFIX) and len(content) > 14:
-            number, parts_claimed = content[12:14]
-            profile_parts[number] = content[14:]
-        elif marker == _APP13 and content.startswith(PHOTOSHOP_PREFIX):
-            photoshop += content[len(PHOTOSHOP_PREFIX) :]
-        else:
-            left_out |= {
-                name for kind, start, name in _LEFT_OUT if kind == marker and content.startswith(start)
-            }
-    if frame is None or len(frame[1]) < 6:
+    segments = tuple(_segments(data))
+    scans = [segment for segment in segments if segment.marker == _START_OF_SCAN and segment.content]
+    notes = _Notes(segments[: segments.index(scans[0])] if scans else segments)
+    frame = next((segment for segment in notes.segments if segment.marker in _FRAMES), None)
+    if frame is None or len(frame.content) < 6:
         raise CorruptImageError("the JPEG image is damaged or cut short")
-    width, height, components = _read_frame(*frame)
-    has_several_scans = frame[0] in _PROGRESSIVE_FRAMES or components_in_scan != len(components)
-    too_many = scans > _USUAL_SCANS and scans * width * height > _MAX_SCANNED_PIXELS
-    if has_several_scans and too_many:
-        raise UnsupportedFormatError(f"the JPEG image has {scans} scans: too many for its size")
-    whole = sorted(profile_parts) == list(range(1, parts_claimed + 1))
-    profile = b"".join(profile_parts[number] for number in sorted(profile_parts)) if whole else b""
-    quality = _quality(tables.get(frame[1][8], 0))
-    left_out |= _behind(data[end:], xmp or b"")
+    width, height, components = _read_frame(frame.marker, frame.content)
+    is_split = bool(scans) and scans[0].content[0] != len(components)
+    has_several_scans = frame.marker in _PROGRESSIVE_FRAMES or is_split or not scans
+    if has_several_scans and len(scans) > _USUAL_SCANS and len(scans) * width * height > _MAX_SCANNED_PIXELS:
+        raise UnsupportedFormatError(f"the JPEG image has {len(scans)} scans: too many for its size")
+    xmp = next(iter(notes.of(_APP1, _XMP_PREFIX)), None)
+    end = segments[-1].end if segments else len(data)
     return JpegHeader(
         width,
         height,
+        segments,
         components,
-        quality,
-        exif or None,
-        profile or None,
-        dots,
-        has_several_scans,
-        xmp,
-        photoshop,
-        frozenset(left_out),
+        quality=_quality(notes.table_sums().get(frame.content[8], 0)),
+        exif=b"".join(notes.of(_APP1, EXIF_PREFIX)) or None,
+        profile=notes.profile(),
+        dots_per_inch=notes.dots_per_inch(),
+        has_several_scans=has_several_scans,
+        xmp=xmp,
+        photoshop=b"".join(notes.of(_APP13, PHOTOSHOP_PREFIX)),
+        left_out=frozenset(notes.left_out() | _behind(data[end:], xmp or b"")),
     )
+
+
+@dataclass(frozen=True)
+class _Notes:
+    """What the segments in front of the first scan say."""
+
+    segments: tuple[_Segment, ...]
+
+    def of(self, marker: int, prefix: bytes) -> list[bytes]:
+        """The contents of such segments, behind their prefix."""
+        return [
+            segment.content[len(prefix) :]
+            for segment in self.segments
+            if segment.marker == marker and segment.content.startswith(prefix)
+        ]
+
+    def profile(self) -> bytes | None:
+        """Its parts in the order of their numbers, where all are there."""
+        parts = [part for part in self.of(_APP2, _PROFILE_PREFIX) if len(part) > 2]
+        numbered = {part[0]: part[2:] for part in parts}
+        is_whole = bool(parts) and sorted(numbered) == list(range(1, parts[-1][1] + 1))
+        return b"".join(numbered[number] for number in sorted(numbered)) if is_whole else None
+
+    def dots_per_inch(self) -> tuple[float, float] | None:
+        found = [jfif for jfif in self.of(_APP0, b"JFIF\0") if len(jfif) >= 7]
+        if not found:
+            return None
+        unit, across, down = struct.unpack_from(">BHH", found[-1], 2)
+        per_inch = {1: 1.0, 2: 2.54}.get(unit)
+        return (across * per_inch, down * per_inch) if per_inch and across and down else None
+
+    def table_sums(self) -> dict[int, int]:
+        """Of the quantisation tables, by their number."""
+        return {
+            number: table_sum
+            for content in self.of(_QUANTISATION, b"")
+            for number, table_sum in _table_sums(content).items()
+        }
+
+    def left_out(self) -> set[str]:
+        return {name for marker, start, name in _LEFT_OUT if self.of(marker, start)}
 
 
 def encode(samples: Samples, extras: Extras, manner: Manner) -> bytes:
@@ -228,7 +241,7 @@ def read_pixels(data: bytes, head: JpegHeader) -> NDArray[np.uint8]:
 
     Raises CorruptImageError where libjpeg warns that something is missing or damaged.
     """
-    plain = _for_decoder(data, head.has_several_scans)
+    plain = _for_decoder(data, head)
     try:
         return _decode(plain, head)
     except CorruptImageError:
@@ -260,13 +273,13 @@ def _decode_odd(plain: bytes, head: JpegHeader) -> NDArray[np.uint8]:
     return np.asarray(pixels, np.uint8).reshape(*pixels.shape[:2], -1)
 
 
-def _for_decoder(data: bytes, has_several_scans: bool) -> bytes:
+def _for_decoder(data: bytes, head: JpegHeader) -> bytes:
     """The image alone: no metadata, nothing behind its end, and nothing libjpeg warns of without need."""
     view = memoryview(data)
     parts: list[bytes | memoryview] = [bytes([0xFF, _START])]
     is_sequential = may_skip = True
     reached = 2
-    for segment in _segments(data):
+    for segment in head.segments:
         # Behind a table they may be its own: then its length is wrong, and with it what was read of it.
         if not may_skip and len(set(segment.stray)) > 1:
             parts.append(segment.stray)
@@ -277,11 +290,11 @@ def _for_decoder(data: bytes, has_several_scans: bool) -> bytes:
             return b"".join([*parts, _END_BYTES])
         if (content := _as_usual(segment, is_sequential)) is not None:
             parts += (_segment(segment.marker, content), view[segment.data_start : reached])
-        if segment.marker == _START_OF_SCAN and not has_several_scans:
+        if segment.marker == _START_OF_SCAN and not head.has_several_scans:
             return b"".join([*parts, _END_BYTES])
     parts.append(view[reached:])
     # Of several scans the last ones may be missing, and nothing in those that are there says so.
-    return b"".join(parts if has_several_scans else [*parts, _END_BYTES])
+    return b"".join(parts if head.has_several_scans else [*parts, _END_BYTES])
 
 
 def _as_usual(segment: _Segment, is_sequential: bool) -> bytes | None:
@@ -385,9 +398,3 @@ def _quality(table_sum: int) -> int | None:
     percent = 100 * table_sum / _STANDARD_SUM
     quality = 5000 / percent if percent > 100 else (200 - percent) / 2
     return min(100, max(1, round(quality)))
-
-
-def _resolution(jfif: bytes) -> tuple[float, float] | None:
-    unit, across, down = struct.unpack_from(">BHH", jfif, 7)
-    per_inch = {1: 1.0, 2: 2.54}.get(unit)
-    return (across * per_inch, down * per_inch) if per_inch and across and down else None

@@ -14,7 +14,7 @@ from derain.images.coded import Coding, Decoded, Extras, Header, Samples
 from derain.images.colour import MAX_PROFILE_BYTES
 from derain.images.formats import PNG
 from derain.images.metadata.captions import MAX_XMP_BYTES
-from derain.images.metadata.exif import left_out_of_exif, read_exif
+from derain.images.metadata.exif import read_exif
 from derain.images.palette import Indexed, Palette, gray_levels, pack_bits
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
@@ -66,17 +66,17 @@ class PngHeader(Header):
         for name, content in all_chunks:
             found.setdefault(name, content)
         colour = [chunk(name, bytes(found[name])) for name in COLOUR_CHUNKS if name in found]
-        exif = bytes(found.get(b"eXIf", b""))
-        xmp, left_out = read_texts(all_chunks, MAX_XMP_BYTES)
+        exif, left_out = read_exif(bytes(found.get(b"eXIf", b"")))
+        xmp, texts_left_out = read_texts(all_chunks, MAX_XMP_BYTES)
         return Decoded(
             self._samples(_pixels_only(all_chunks), found),
-            read_exif(exif),
+            exif,
             inflate(found[b"iCCP"], MAX_PROFILE_BYTES) if b"iCCP" in found else None,
             resolution(found[b"pHYs"]) if b"pHYs" in found else None,
             png_colour=b"".join(colour),
             coding=Coding(is_lossless=True, palette=palette_of(self.colour_type, self.depth, found)),
             xmp=xmp,
-            left_out=frozenset(left_out | left_out_of_exif(exif)),
+            left_out=frozenset(left_out | texts_left_out),
         )
 
     def _samples(self, data: bytes, found: Mapping[bytes, memoryview]) -> Samples:

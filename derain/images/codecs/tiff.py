@@ -15,7 +15,7 @@ from derain.images.codecs.camera_raw import refuse_raw_tiff
 from derain.images.coded import Coding, Decoded, Extras, Header, Samples
 from derain.images.formats import TIFF
 from derain.images.metadata.captions import Captions, iptc_in_photoshop
-from derain.images.metadata.exif import left_out_of_exif, read_exif
+from derain.images.metadata.exif import read_exif
 from derain.images.metadata.tiff_tags import (
     LONG,
     SHORT,
@@ -137,13 +137,13 @@ class TiffHeader(Header):
             samples = _with_true_alpha(opencv.read(data), self)
         else:
             samples, _ = pillow.read(data, TIFF)
-        left_out = left_out_of_exif(data, is_tiff=True)
+        exif, left_out = read_exif(data, is_tiff=True)
         if len(self.extra) > (self.alpha is not None):
             left_out.add("extra-samples")
         profile, xmp = self.directory.get(PROFILE), self.directory.get(XMP)
         return Decoded(
             samples,
-            read_exif(data),
+            exif,
             profile.data if profile else None,
             is_upright=not self.needs_gray_views,  # both libraries turn it, but not the views
             coding=Coding(is_lossless=not self.is_lossy, palette=palette_of(self)),
@@ -213,7 +213,7 @@ def read_header(data: bytes) -> TiffHeader:
 
 
 def encode(pixels: Samples | Indexed, extras: Extras, is_drawn: bool) -> bytes:
-    tags = read_exif(extras.exif)
+    tags, _ = read_exif(extras.exif)
     directories = (tags.main, tags.camera, tags.interoperability) if tags else ({}, {}, {})
     return write_tiff(pixels, extras.profile, directories, extras.dots_per_inch, extras.captions, is_drawn)
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from derain.images.codecs import pillow
 from derain.images.coded import Coding, Decoded, Extras, Header, Manner, Samples
 from derain.images.formats import WEBP
-from derain.images.metadata.exif import left_out_of_exif, read_exif
+from derain.images.metadata.exif import read_exif
 
 _MAX_CHUNKS = 1000  # those of an image are ten at most
 _HEAD_BYTES = 200  # of a frame, in which its quantisers are; what comes before them takes a few dozen
@@ -23,10 +23,9 @@ class WebpHeader(Header):
         samples, info = pillow.read(data, WEBP)
         # Its colours are never finer than this.
         coding = Coding(is_lossless(data), quality=quality(data), colour_step=(2, 2))
-        exif = info.get("exif")
-        left_out = frozenset(left_out_of_exif(exif))
+        exif, left_out = read_exif(info.get("exif"))
         profile, xmp = info.get("icc_profile"), info.get("xmp")
-        return Decoded(samples, read_exif(exif), profile, coding=coding, xmp=xmp, left_out=left_out)
+        return Decoded(samples, exif, profile, coding=coding, xmp=xmp, left_out=frozenset(left_out))
 
 
 def read_header(data: bytes) -> WebpHeader:

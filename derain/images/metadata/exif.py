@@ -6,6 +6,7 @@ only what describes the image or its author is kept; of EXIF's own, what the sta
 Of XMP and IPTC, see derain.captions.
 """
 
+from collections.abc import Collection
 from dataclasses import dataclass
 
 from derain.errors import CorruptImageError
@@ -72,50 +73,38 @@ class Exif:
         return header(8) + pack_tree(main, camera, self.interoperability, 8)
 
 
-def read_exif(data: bytes | None) -> Exif | None:
-    """What is kept of a block, or of a whole TIFF; None where there is nothing, or it is damaged."""
-    if not data:
-        return None
-    try:
-        file = TagFile(data.removeprefix(b"Exif\0\0"))
-        main, _ = file.directory(file.first)
-    except CorruptImageError:
-        return None
-    camera = _below(file, main, EXIF)
-    exif = Exif(
-        {tag: field for tag, field in main.items() if tag in _MAIN_KEPT},
-        {tag: field for tag, field in camera.items() if tag in _CAMERA_KEPT},
-        {
-            tag: field
-            for tag, field in _below(file, camera, INTEROPERABILITY).items()
-            if tag in _INTEROPERABILITY_KEPT
-        },
-    )
-    directories = (exif.main, exif.camera, exif.interoperability)
-    size = sum(len(field.data) for directory in directories for field in directory.values())
-    return exif if any(directories) and size <= _MAX_EXIF_BYTES else None
+def read_exif(data: bytes | None, is_tiff: bool = False) -> tuple[Exif | None, set[str]]:
+    """What is kept of a block, or of a whole TIFF, and the names of what is never kept.
 
-
-def left_out_of_exif(data: bytes | None, is_tiff: bool = False) -> set[str]:
-    """What is in a block, or in a whole TIFF, and never kept, by name."""
+    None where there is nothing to keep, or it is damaged.
+    """
     if not data:
-        return set()
+        return None, set()
     try:
         file = TagFile(data.removeprefix(b"Exif\0\0"))
         main, following = file.directory(file.first)
     except CorruptImageError:
-        return {"exif"}
-    names = {"gps"} if _GPS in main else set()
-    if _MAKER_NOTE in _below(file, main, EXIF):
-        names.add("maker-notes")
-    if following and not is_tiff:
-        names.add("thumbnail")
-    return names
+        return None, {"exif"}
+    camera = _below(file, main, EXIF)
+    exif = Exif(
+        _only(main, _MAIN_KEPT),
+        _only(camera, _CAMERA_KEPT),
+        _only(_below(file, camera, INTEROPERABILITY), _INTEROPERABILITY_KEPT),
+    )
+    has = {"gps": _GPS in main, "maker-notes": _MAKER_NOTE in camera, "thumbnail": following and not is_tiff}
+    directories = (exif.main, exif.camera, exif.interoperability)
+    size = sum(len(field.data) for directory in directories for field in directory.values())
+    is_kept = any(directories) and size <= _MAX_EXIF_BYTES
+    return exif if is_kept else None, {name for name, is_there in has.items() if is_there}
+
+
+def _only(directory: Directory, tags: Collection[int]) -> Directory:
+    return {tag: field for tag, field in directory.items() if tag in tags}
 
 
 def without_orientation(block: bytes) -> bytes:
     """Of a block that `Exif.to_bytes` made."""
-    exif = read_exif(block)
+    exif, _ = read_exif(block)
     assert exif
     main = {tag: field for tag, field in exif.main.items() if tag != _ORIENTATION}
     return header(8) + pack_tree(main, exif.camera, exif.interoperability, 8)

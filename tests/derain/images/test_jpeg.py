@@ -165,3 +165,10 @@ def test_the_tables_tell_quality_and_sampling(quality: int, sampling: str) -> No
     head = jpeg.read_header(file.getvalue())
     assert head.quality == quality
     assert head.colour_step == {"4:4:4": (1, 1), "4:2:2": (2, 1), "4:2:0": (2, 2)}[sampling]
+
+
+@pytest.mark.parametrize("data", [BASELINE, PROGRESSIVE], ids=["baseline", "progressive"])
+def test_its_structure_is_parsed_once(data: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    header = read_header(data)
+    monkeypatch.setattr(jpeg, "_segments", None)
+    assert decode_photo(data, header).image.shape == (HEIGHT, WIDTH, 3)
