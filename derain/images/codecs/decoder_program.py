@@ -75,10 +75,10 @@ def _heic(data: bytes) -> _Image:
 
 def _avif(data: bytes) -> _Image:
     """Not turned: Pillow says by EXIF's orientation how it is to be."""
-    from PIL import Image
+    from PIL import Image as PilImage
 
-    Image.MAX_IMAGE_PIXELS = None  # the memory is limited
-    with Image.open(io.BytesIO(data), formats=["AVIF"]) as image:
+    PilImage.MAX_IMAGE_PIXELS = None  # the memory is limited
+    with PilImage.open(io.BytesIO(data), formats=["AVIF"]) as image:
         image.load()
         return _Image(np.asarray(image), image.info)
 

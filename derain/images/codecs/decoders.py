@@ -30,6 +30,7 @@ _MIN_BYTES, _BYTES_PER_PIXEL = 1_000_000_000, 32  # of address space: most of th
 _WAITING = 10  # times the seconds of work, for a machine that has other things to do
 
 _MAX_IDLE = 2  # processes, of some 60 MB; they end by themselves when nothing comes for a minute
+_GRACE_S = 1.0  # to end by itself when its input does
 _MAX_IMAGES = 1000  # of one process: what a library leaks does not add up
 
 
@@ -51,22 +52,33 @@ def decode(data: bytes, image_format: ImageFormat, pixels: int) -> DecodedFile:
         "seconds": round(_MIN_SECONDS + pixels * _SECONDS_PER_PIXEL),
         "memory": _MIN_BYTES + pixels * _BYTES_PER_PIXEL,
     }
-    while True:
+    try:
+        told, content = _ask(asked, data)
+    except TimeoutError as error:
+        raise CorruptImageError(f"the {name} image was not decoded in {error} s") from error
+    except EOFError as error:
+        raise CorruptImageError(f"the {name} image is damaged, or takes too much to decode") from error
+    if "error" in told:
+        raise CorruptImageError(f"the {name} image is damaged or cut short: {told['error']}")
+    return _decoded_file(told, content)
+
+
+def _ask(asked: dict[str, Any], data: bytes) -> tuple[dict[str, Any], bytes]:
+    """Of a process that waits, or a new one; raises as `_Decoder.ask` does."""
+    for _ in range(_MAX_IDLE + 1):  # all that wait may have ended in this moment
         decoder = _take()
         try:
             told, content = decoder.ask(asked, data)
-            break
-        except TimeoutError as error:
-            raise CorruptImageError(f"the {name} image was not decoded in {error} s") from error
-        except EOFError as error:
+        except EOFError:
             if decoder.had_ended_by_itself:
                 continue
-            raise CorruptImageError(f"the {name} image is damaged, or takes too much to decode") from error
-    if "error" in told:
-        decoder.end()
-        raise CorruptImageError(f"the {name} image is damaged or cut short: {told['error']}")
-    _give_back(decoder)
-    return _decoded_file(told, content)
+            raise
+        if "error" in told:
+            decoder.end()
+        else:
+            _give_back(decoder)
+        return told, content
+    raise EOFError
 
 
 def _decoded_file(told: dict[str, Any], content: bytes) -> DecodedFile:
@@ -160,8 +172,6 @@ class _Decoder:
         """In a forked process, whose parent goes on with it."""
         self._process.returncode = 0
 
-
-_GRACE_S = 1.0
 
 _idle: list[_Decoder] = []
 _lock = Lock()
