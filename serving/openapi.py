@@ -201,7 +201,7 @@ def _progress() -> Description:
         "operationId": "derain_with_progress",
         "summary": "Take the rain out of a picture, with progress reports",
         "description": "As /v1/derain, but the answer starts at once. JSON parts report the stage (queue, "
-        "decode, infer, look, encode) and, in infer, the tiles done and their total. The last part is the "
+        "decode, infer, monitor, encode) and, in infer, the tiles done and their total. The last part is the "
         "picture with the headers of /v1/derain, or a problem. A disconnect cancels the work.",
         "parameters": derain["parameters"],
         "requestBody": derain["requestBody"],
