@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from derain.command.report import Outcome, Status
-from derain.formats import PICTURE_SUFFIXES, UNREAD_KINDS
+from derain.images.formats import IMAGE_SUFFIXES, UNREAD_KINDS
 
 
 def walk(folder: Path, results: Path | None = None) -> Iterator[Path | Outcome]:
@@ -57,7 +57,7 @@ def _file_outcome(entry: os.DirEntry[str], path: Path) -> Outcome | None:
     suffix = path.suffix.lower()
     if suffix in UNREAD_KINDS:
         reason, is_told = f"{UNREAD_KINDS[suffix]} cannot be read", not entry.name.startswith(".")
-    elif suffix not in PICTURE_SUFFIXES:
+    elif suffix not in IMAGE_SUFFIXES:
         reason, is_told = "not named as an image", False
     elif entry.name.startswith("."):
         # macOS leaves `._photo.jpg` beside `photo.jpg`.
