@@ -13,7 +13,7 @@ from derain.arrays import AnyImage, Image
 from derain.errors import CancelledError, ModelError
 from derain.inference.context import context_windows
 from derain.inference.engine import Engine
-from derain.inference.scales import add_change, reduced
+from derain.inference.scales import reduced, with_coarser
 from derain.manifest import load_manifest
 from derain.models.self_test import check_model
 from tests.conftest import (
@@ -84,11 +84,9 @@ def test_a_dry_image_comes_back_as_it_was_unless_it_is_forced(tmp_path: Path) ->
 def test_each_scale_is_judged_and_derained_by_itself(tmp_path: Path) -> None:
     engine = Engine(write_estimating(tmp_path / "model", longest_px=40), threads=1)
     image = scene(90, 130)
-    wanted = image
-    for scale in (4, 2):
-        seen = reduced(wanted, scale)
-        wanted = add_change(wanted, seen, expected(seen).astype(np.uint8), scale)
-    wanted = expected(wanted).astype(np.uint8)
+    wanted = expected(reduced(image, 4)).astype(np.uint8)
+    for scale in (2, 1):
+        wanted = with_coarser(expected(reduced(image, scale)).astype(np.uint8), wanted)
     assert levels_apart(engine.derain(image), wanted) <= 2
     small = scene(30, 40)
     assert levels_apart(engine.derain(small), expected(small)) <= 1

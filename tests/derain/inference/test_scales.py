@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from derain.arrays import AnyImage, FloatArray, Image
 from derain.inference import scales as scales_module
-from derain.inference.scales import add_change, reduced, scales
+from derain.inference.scales import reduced, scales, with_coarser
 from tests.conftest import noise, scene
 
 
@@ -46,32 +46,37 @@ def of_depth(image: Image, is_deep: bool) -> AnyImage:
     return np.asarray(image.astype(np.uint16) * 257, np.uint16) if is_deep else image
 
 
-def enlarged_change(before: AnyImage, after: AnyImage, scale: int) -> FloatArray:
+def enlarged(difference: FloatArray) -> FloatArray:
     """All at once, by OpenCV."""
-    change = after.astype(np.float32) - before
-    size = change.shape[1] * scale, change.shape[0] * scale
-    return np.asarray(cv2.resize(change, size, interpolation=cv2.INTER_LINEAR), np.float32)
+    size = difference.shape[1] * 2, difference.shape[0] * 2
+    return np.asarray(cv2.resize(difference, size, interpolation=cv2.INTER_LINEAR), np.float32)
 
 
 @settings(max_examples=60, deadline=None)
-@given(st.integers(1, 70), st.integers(1, 40), st.sampled_from([2, 4, 8]), st.integers(1, 9), st.booleans())
-def test_strips_of_any_size_are_the_whole(
-    height: int, width: int, scale: int, strip_rows: int, is_deep: bool
-) -> None:
+@given(st.integers(1, 70), st.integers(1, 40), st.integers(1, 9), st.booleans())
+def test_strips_of_any_size_are_the_whole(height: int, width: int, strip_rows: int, is_deep: bool) -> None:
     image = of_depth(noise(height, width), is_deep)
-    before = reduced(image, scale)
-    after = of_depth(noise(before.shape[0], before.shape[1], seed=1), is_deep)
-    whole = image + enlarged_change(before, after, scale)[:height, :width]
+    means = reduced(image, 2)
+    coarser = of_depth(noise(means.shape[0], means.shape[1], seed=1), is_deep)
+    whole = image + enlarged(coarser.astype(np.float32) - means)[:height, :width]
     expected = np.clip(np.rint(whole), 0, np.iinfo(image.dtype).max)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(scales_module, "_STRIP_ROWS", strip_rows)
-        changed = add_change(image, before, after, scale)
+        changed = with_coarser(image, coarser)
     assert changed.dtype == image.dtype
     # A value between two levels may fall either way.
     assert np.abs(changed.astype(float) - expected).max() <= 1
 
 
-def test_no_change_at_a_coarser_scale_is_none() -> None:
+def test_a_coarser_image_that_is_the_same_changes_nothing() -> None:
     image = scene(37, 51)
-    before = reduced(image, 4)
-    np.testing.assert_array_equal(add_change(image, before, before, 4), image)
+    np.testing.assert_array_equal(with_coarser(image, reduced(image, 2)), image)
+
+
+def test_what_is_wide_is_as_the_coarser_image_has_it_and_what_is_fine_stays() -> None:
+    """Of a scene that comes 30 levels darker at the coarser scale, with a grid of single pixels."""
+    grid = np.zeros((64, 64, 3), np.uint8)
+    grid[::2, ::2] = 40
+    image = scene(64, 64) // 2 + 80 + grid
+    got = with_coarser(image, reduced(image, 2) - 30)
+    np.testing.assert_array_equal(got, image - 30)
