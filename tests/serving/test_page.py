@@ -368,7 +368,7 @@ def test_24_megapixels_show_progress_and_can_be_cancelled(
         # And the service stops: its thread ends long before the tiles do.
         while "derain_work_pictures 0.0" not in (metrics := client.get("/metrics").text):
             page.wait_for_timeout(50)
-        assert 'derain_rejected_total{reason="HungUpError"} 1.0' in metrics
+        assert 'derain_rejected_total{reason="DisconnectedError"} 1.0' in metrics
         assert 'derain_pixels_total{model="tiny"} 2.4e+07' not in metrics
         # The page is as good as before.
         derained(page, picture(tmp_path, "small.jpg"))
