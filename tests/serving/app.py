@@ -16,7 +16,7 @@ from serving.api.services import Services
 from serving.app import create_app
 from serving.settings import Settings
 
-_LONGEST_S = 60
+_MAX_S = 60
 
 T = TypeVar("T")
 
@@ -36,7 +36,7 @@ class App:
 
     def run(self, awaited: Coroutine[Any, Any, T]) -> T:
         """In the app's event loop."""
-        return asyncio.run_coroutine_threadsafe(awaited, self.loop).result(_LONGEST_S)
+        return asyncio.run_coroutine_threadsafe(awaited, self.loop).result(_MAX_S)
 
     def client(self, **headers: str) -> httpx.Client:
         """Several threads may use it at once."""
@@ -89,7 +89,7 @@ def running(model: Path | None, **settings: object) -> Iterator[App]:
             started.run(_leave(lifespan))
     finally:
         loop.call_soon_threadsafe(loop.stop)
-        thread.join(_LONGEST_S)
+        thread.join(_MAX_S)
         loop.close()
 
 
