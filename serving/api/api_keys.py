@@ -96,7 +96,7 @@ class Rates:
         left = min(holds, left + (now_s - at_s) * rate / 60)
         if left < 1:
             wait_s = (1 - left) * 60 / rate
-            raise RateError(f"at most {rate:g} pictures a minute with this key", int(wait_s) + 1)
+            raise RateError(f"at most {rate:g} images a minute with this key", int(wait_s) + 1)
         self._buckets[key.name] = (left - 1, now_s)
 
 
@@ -161,5 +161,5 @@ def _read_key(words: list[str], place: str) -> Key:
         elif (stated := _RATE.fullmatch(word)) and float(stated[1]) > 0:
             rate = float(stated[1])
         else:
-            raise KeysError(f"{place}: {word!r} is neither `admin` nor `rate=` pictures a minute")
+            raise KeysError(f"{place}: {word!r} is neither `admin` nor `rate=` images a minute")
     return Key(name, rest[0], rate, is_admin)

@@ -66,7 +66,7 @@ _MODEL: Description = {
 }
 
 _MEANINGS = {
-    HTTPStatus.BAD_REQUEST: "A parameter that cannot be; a body that is empty, damaged, or holds no picture.",
+    HTTPStatus.BAD_REQUEST: "A parameter that cannot be; a body that is empty, damaged, or holds no image.",
     HTTPStatus.UNAUTHORIZED: "A key is needed, or this one is not known.",
     HTTPStatus.FORBIDDEN: "The key may not do this.",
     HTTPStatus.NOT_FOUND: "There is no such model here.",
@@ -74,7 +74,7 @@ _MEANINGS = {
     HTTPStatus.REQUEST_TIMEOUT: "The body did not arrive in time.",
     HTTPStatus.CONFLICT: "The new model cannot be served; the old one stays.",
     HTTPStatus.REQUEST_ENTITY_TOO_LARGE: "Too many bytes or too many pixels.",
-    HTTPStatus.UNSUPPORTED_MEDIA_TYPE: "The body is no picture in a known format, or has several frames.",
+    HTTPStatus.UNSUPPORTED_MEDIA_TYPE: "The body is no image in a known format, or has several frames.",
     HTTPStatus.TOO_MANY_REQUESTS: "Too much is waiting, or was sent; Retry-After says when to come again.",
     HTTPStatus.INTERNAL_SERVER_ERROR: "A fault in the service.",
     HTTPStatus.SERVICE_UNAVAILABLE: "Not ready.",
@@ -154,8 +154,8 @@ ANSWER_HEADERS = _headers(
     X_Request_ID="Yours, where you sent one of up to 128 letters, digits and ._:/+=-.",
     Server_Timing="Milliseconds in queue, decode, infer, look and encode.",
     X_Derain_Model="The model that did it.",
-    X_Derain_Slacking="Probability, 0 to 1, that rain was left in the picture.",
-    Derain_Rain="found, or none: then the picture comes back as it was, unless force=true; absent at "
+    X_Derain_Slacking="Probability, 0 to 1, that rain was left in the image.",
+    Derain_Rain="found, or none: then the image comes back as it was, unless force=true; absent at "
     "strength=0.",
     Derain_Dropped="What the file held and the answer does not: gain-map, gps, video ...; absent if nothing.",
     ETag="Of the answer's bytes.",
@@ -169,7 +169,7 @@ def derain() -> Description:
     form = {"type": "object", "required": ["image"], "properties": properties}
     return {
         "operationId": "derain",
-        "summary": "Take the rain out of a picture",
+        "summary": "Take the rain out of an image",
         "description": "Send the file as the body, or as the one file of a multipart form, whose other "
         f"fields are parameters; the query goes before them. Formats: {known_formats()}, told from the "
         "bytes, whatever the Content-Type says. Content-Encoding may be gzip.",
@@ -184,7 +184,7 @@ def derain() -> Description:
         },
         "responses": {
             "200": {
-                "description": "The picture without rain: same size, upright, in the format that came in, "
+                "description": "The image without rain: same size, upright, in the format that came in, "
                 "or the one asked for.",
                 "headers": ANSWER_HEADERS,
                 "content": written | {_BYTES: {"schema": _BINARY}},
@@ -198,15 +198,15 @@ def derain_with_progress() -> Description:
     alone = derain()
     return {
         "operationId": "derain_with_progress",
-        "summary": "Take the rain out of a picture, with progress reports",
+        "summary": "Take the rain out of an image, with progress reports",
         "description": "As /v1/derain, but the answer starts at once. JSON parts report the stage (queue, "
         "decode, infer, look, encode) and, in infer, the tiles done and their total. The last part is the "
-        "picture with the headers of /v1/derain, or a problem. A disconnect cancels the work.",
+        "image with the headers of /v1/derain, or a problem. A disconnect cancels the work.",
         "parameters": alone["parameters"],
         "requestBody": alone["requestBody"],
         "responses": {
             "200": {
-                "description": "Progress reports, then the picture. Each part states its length.",
+                "description": "Progress reports, then the image. Each part states its length.",
                 "headers": _headers(X_Request_ID=ANSWER_HEADERS["X-Request-ID"]["description"]),
                 "content": {MULTIPART: {"schema": _BINARY}},
             },
@@ -220,9 +220,9 @@ def derain_batch() -> Description:
     form = {"type": "object", "required": ["images"], "properties": {"images": files, **_parameters()}}
     return {
         "operationId": "derain_batch",
-        "summary": "Take the rain out of several pictures",
+        "summary": "Take the rain out of several images",
         "description": "Send the files as a multipart form, whose other fields are parameters. "
-        "The answer has a file for each: the picture, or "
+        "The answer has a file for each: the image, or "
         "a problem in JSON; in a zip `results.json` lists them.",
         "parameters": _query(),
         "requestBody": {"required": True, "content": {"multipart/form-data": {"schema": form}}},

@@ -215,9 +215,9 @@ _RETRY_AFTER_S = 2  # where nothing better is known
 _DETAILS = {
     HTTPStatus.NOT_FOUND: "There is nothing here; /docs describes what there is.",
     HTTPStatus.METHOD_NOT_ALLOWED: "Not with this method; /docs describes what there is.",
-    HTTPStatus.UNSUPPORTED_MEDIA_TYPE: "Send the picture as the body, or as one file of a multipart form.",
+    HTTPStatus.UNSUPPORTED_MEDIA_TYPE: "Send the image as the body, or as one file of a multipart form.",
     HTTPStatus.SERVICE_UNAVAILABLE: "Not ready; try again in a moment.",
-    HTTPStatus.GATEWAY_TIMEOUT: "Not done in time; send a smaller picture or try again later.",
+    HTTPStatus.GATEWAY_TIMEOUT: "Not done in time; send a smaller image or try again later.",
 }
 _UNEXPECTED = "Something went wrong in the service; it has been logged."
 

@@ -135,7 +135,7 @@ ROUTES = (
         "GET",
         Audience.PRIVATE,
         probes.probe,
-        get("readyz", "Are the models loaded, can pictures be sent?", YES, _UNREADY),
+        get("readyz", "Are the models loaded, can images be sent?", YES, _UNREADY),
     ),
     Route("/healthz", "GET", Audience.PRIVATE, probes.probe),
     Route(

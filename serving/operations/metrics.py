@@ -22,25 +22,23 @@ RECEIVED = Counter("derain_received_bytes_total", "Bytes of request bodies")
 SENT = Counter("derain_sent_bytes_total", "Bytes of response bodies")
 
 STAGE_SECONDS = Histogram(
-    "derain_stage_seconds", "Time a picture spends in a stage", ["stage"], buckets=_SECONDS
+    "derain_stage_seconds", "Time an image spends in a stage", ["stage"], buckets=_SECONDS
 )
 RUN_TILES = Histogram("derain_run_tiles", "Tiles in one run of the network", buckets=_TILES)
 PIXELS = Counter("derain_pixels_total", "Pixels derained", ["model"])
 EXAMINED = Counter(
-    "derain_examined_total", "Pictures examined, by whether rain was found in them", ["model", "rain"]
+    "derain_examined_total", "Images examined, by whether rain was found in them", ["model", "rain"]
 )
 REJECTED = Counter(
     "derain_rejected_total", "Requests, and files of batches, that were refused, by reason", ["reason"]
 )
 
 # Of all workers together.
-QUEUE_IMAGES = Gauge("derain_queue_pictures", "Pictures waiting", multiprocess_mode="livesum")
+QUEUE_IMAGES = Gauge("derain_queue_images", "Images waiting", multiprocess_mode="livesum")
 QUEUE_PIXELS = Gauge("derain_queue_pixels", "Pixels waiting", multiprocess_mode="livesum")
-QUEUE_LIMIT_IMAGES = Gauge(
-    "derain_queue_limit_pictures", "Pictures that may wait", multiprocess_mode="livesum"
-)
+QUEUE_LIMIT_IMAGES = Gauge("derain_queue_limit_images", "Images that may wait", multiprocess_mode="livesum")
 QUEUE_LIMIT_PIXELS = Gauge("derain_queue_limit_pixels", "Pixels that may wait", multiprocess_mode="livesum")
-WORK_IMAGES = Gauge("derain_work_pictures", "Pictures in work", multiprocess_mode="livesum")
+WORK_IMAGES = Gauge("derain_work_images", "Images in work", multiprocess_mode="livesum")
 WORK_PIXELS = Gauge("derain_work_pixels", "Pixels in work", multiprocess_mode="livesum")
 BUFFERED = Gauge("derain_buffered_bytes", "Bytes of uploads in memory", multiprocess_mode="livesum")
 RESIDENT = Gauge("derain_resident_bytes", "Memory of the workers", multiprocess_mode="livesum")

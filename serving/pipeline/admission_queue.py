@@ -96,7 +96,7 @@ class AdmissionQueue:
         too_large = bool(self._waiting) and self._waiting_pixels + pixels > self._queue_pixels
         if too_many or too_large:
             raise BusyError(
-                f"{self._parallel - self._free} pictures are in work and {len(self._waiting)} of "
+                f"{self._parallel - self._free} images are in work and {len(self._waiting)} of "
                 f"{self._waiting_pixels / 1e6:.0f} megapixels wait already; try again in a moment",
                 retry_after_s=min(60, max(1, math.ceil(self.wait_s() / 2))),
             )

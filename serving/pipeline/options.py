@@ -28,16 +28,16 @@ class Options(BaseModel):
         False, description="WebP and AVIF without loss; PNG, TIFF and BMP are so in any case."
     )
     strength: float = Field(
-        1.0, ge=0, le=1, allow_inf_nan=False, description="0 is the picture that came, 1 the derained one."
+        1.0, ge=0, le=1, allow_inf_nan=False, description="0 is the image that came, 1 the derained one."
     )
     model: str | None = Field(None, max_length=100, description="One of /v1/models instead of the default.")
     metadata: Literal["keep", "strip"] = Field(
         "keep", description="EXIF without place, maker's notes and thumbnail, or none at all."
     )
     force: bool = Field(
-        False, description="Derain even where no rain is found, and the picture would come back as it was."
+        False, description="Derain even where no rain is found, and the image would come back as it was."
     )
-    explain: bool = Field(False, description="Answer with what was taken away, as a picture.")
+    explain: bool = Field(False, description="Answer with what was taken away, as an image.")
 
     @model_validator(mode="after")
     def _known_format(self) -> Self:

@@ -25,7 +25,7 @@ def break_contract(model: Path) -> None:
 
 
 def fix_size(model: Path) -> None:
-    """The manifest fits, but the network takes pictures of one size only."""
+    """The manifest fits, but the network takes images of one size only."""
     network = onnx.load(model / "model.onnx")
     for side in network.graph.input[0].type.tensor_type.shape.dim[2:]:
         side.dim_value = 64

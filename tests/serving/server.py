@@ -112,7 +112,7 @@ class Served(Protocol):
 
 
 @contextmanager
-def traffic(server: Served, picture: bytes, callers: int = 3) -> Iterator[list[httpx.Response]]:
+def traffic(server: Served, image: bytes, callers: int = 3) -> Iterator[list[httpx.Response]]:
     """Images sent without a pause; what was answered, once all have been."""
     answers: list[httpx.Response] = []
     over = threading.Event()
@@ -121,7 +121,7 @@ def traffic(server: Served, picture: bytes, callers: int = 3) -> Iterator[list[h
         with server.client() as client:
             client.headers.update(OPERATOR)
             while not over.is_set():
-                answers.append(client.post("/v1/derain", content=picture))
+                answers.append(client.post("/v1/derain", content=image))
 
     with ThreadPoolExecutor(callers) as pool:
         sending = [pool.submit(send) for _ in range(callers)]

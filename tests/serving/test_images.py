@@ -1,4 +1,4 @@
-"""What callers are told of pictures that cannot be derained, and of what an answer leaves out."""
+"""What callers are told of images that cannot be derained, and of what an answer leaves out."""
 
 import io
 import json
@@ -39,7 +39,7 @@ def client(model: Path) -> Iterator[httpx.Client]:
         (BASELINE.replace(b"\n", b"\r\n"), 400, "the JPEG picture is damaged or cut short"),
     ],
 )
-def test_what_is_no_picture_is_refused(client: httpx.Client, data: bytes, status: int, said: str) -> None:
+def test_what_is_no_image_is_refused(client: httpx.Client, data: bytes, status: int, said: str) -> None:
     assert said in assert_problem(client.post("/v1/derain", content=data), status)
     answer = client.post(
         "/v1/derain/batch", files=[("images", ("IMG_1", data)), ("images", ("b.jpg", BASELINE))]
@@ -73,7 +73,7 @@ def test_captions_stay(client: httpx.Client) -> None:
     assert "equirectangular" in xmp_of(answer.content)
 
 
-def test_a_picture_that_is_not_changed_does_not_grow(client: httpx.Client) -> None:
+def test_an_image_that_is_not_changed_does_not_grow(client: httpx.Client) -> None:
     def unchanged(data: bytes) -> bytes:
         return client.post("/v1/derain?strength=0", content=data).content
 

@@ -366,7 +366,7 @@ def test_24_megapixels_show_progress_and_can_be_cancelled(
         page.click("#cancel")
         page.wait_for_selector("#start:not([hidden])")
         # And the service stops: its thread ends long before the tiles do.
-        while "derain_work_pictures 0.0" not in (metrics := client.get("/metrics").text):
+        while "derain_work_images 0.0" not in (metrics := client.get("/metrics").text):
             page.wait_for_timeout(50)
         assert 'derain_rejected_total{reason="DisconnectedError"} 1.0' in metrics
         assert 'derain_pixels_total{model="tiny"} 2.4e+07' not in metrics

@@ -100,8 +100,8 @@ def test_fields_beside_the_file(client: httpx.Client, path: str) -> None:
                 return decode(archive.read(archive.namelist()[0]))
         return decode(response.content)
 
-    picture, written = answer({"strength": "0", "format": "webp", "lossless": "true"})
-    assert np.array_equal(picture, PICTURE)
+    image, written = answer({"strength": "0", "format": "webp", "lossless": "true"})
+    assert np.array_equal(image, PICTURE)
     assert written == WEBP
     assert answer({"strength": "0", "format": "jpg"}, "?format=PNG")[1] == PNG
     refusals: list[tuple[dict[str, Any], str]] = [
@@ -133,9 +133,9 @@ def test_every_format_into_every_other(
     data = encode(scene(40, 60), sent)
     response = client.post("/v1/derain", content=data, headers={"accept": answered.media_type})
     assert (response.status_code, response.headers["content-type"]) == (200, answered.media_type)
-    picture, found = decode(response.content)
+    image, found = decode(response.content)
     assert found == answered
-    assert mean_difference(picture, engine.derain(decode(data)[0])) < 2
+    assert mean_difference(image, engine.derain(decode(data)[0])) < 2
 
 
 @pytest.mark.parametrize("path", ["/livez", "/readyz"])
@@ -153,10 +153,10 @@ def test_the_metrics(client: httpx.Client) -> None:
         r'derain_model_info\{model="tiny",provider="cpu",sha256="\w{64}"\} 1\.0',
         r'derain_stage_seconds_count\{stage="infer"\} [1-9].*',
         r'derain_rejected_total\{reason="UnsupportedFormatError"\} [1-9].*',
-        r"derain_work_pictures 0\.0",
+        r"derain_work_images 0\.0",
         r"derain_work_pixels 0\.0",
-        r"derain_queue_pictures 0\.0",
-        r"derain_queue_limit_pictures 32\.0",
+        r"derain_queue_images 0\.0",
+        r"derain_queue_limit_images 32\.0",
         r'derain_http_requests_total\{method="POST",route="/v1/derain",status="415"\} [1-9].*',
         r'derain_http_requests_total\{method="GET",route="other",status="404"\} [1-9].*',
         r'derain_http_request_seconds_count\{route="/v1/derain"\} [1-9].*',
@@ -251,10 +251,10 @@ def test_nothing_there(client: httpx.Client, method: str, path: str, status: int
 @pytest.mark.parametrize(
     ("body", "status", "said"),
     [
-        (b"", 400, "the body is empty"),
+        (b"", 400, "no image: the body is empty"),
         (RAINY[: len(RAINY) // 2], 400, "damaged or cut short"),
         (encode(scene(300, 300), JPEG)[:3000], 400, "damaged or cut short"),
-        (png(30, 20, claimed_length=0x7FFF_FFFF), 400, "picture is"),
+        (png(30, 20, claimed_length=0x7FFF_FFFF), 400, "is damaged or cut short"),
         (b"rain", 415, "not a picture in a known format"),
         (b"DDS " + (124).to_bytes(4, "little") + bytes(120), 415, "not a picture in a known format"),
         (bytes(MAX_BYTES + 1), 413, "at most 1,000,000 bytes"),
@@ -294,11 +294,11 @@ def test_nothing_acceptable(client: httpx.Client, accept: str) -> None:
 
 
 def test_images_sent_at_once_come_back_to_their_senders(client: httpx.Client, engine: Engine) -> None:
-    pictures = [noise(50 + number, 80, number) for number in range(12)]
+    images = [noise(50 + number, 80, number) for number in range(12)]
     with ThreadPoolExecutor(6) as callers:
-        answers = callers.map(lambda sent: client.post("/v1/derain", content=encode(sent, PNG)), pictures)
-        for picture, response in zip(pictures, answers, strict=True):
-            levels = decode(response.content)[0].astype(int) - engine.derain(picture)
+        answers = callers.map(lambda sent: client.post("/v1/derain", content=encode(sent, PNG)), images)
+        for image, response in zip(images, answers, strict=True):
+            levels = decode(response.content)[0].astype(int) - engine.derain(image)
             assert np.abs(levels).max() <= 1
 
 

@@ -51,7 +51,7 @@ def check_batch(request: Request) -> None:
     _media_type(request)
     _options(request, request.query_params)
     if not is_form(request.headers):
-        raise UploadError("a batch is a multipart form of files; send one picture to /v1/derain")
+        raise UploadError("a batch is a multipart form of files; send one image to /v1/derain")
 
 
 async def read_batch(request: Request, body: bytes) -> Batch:
@@ -81,7 +81,7 @@ def _options(request: Request, query: QueryParams) -> Options:
 async def _parts(batch: Batch, pipeline: Pipeline, record: RequestRecord) -> AsyncIterator[Part]:
     taken: set[str] = set()
     for number, file in enumerate(batch.files, 1):
-        name = PurePosixPath(file.name.replace("\\", "/")).name or f"picture-{number}"
+        name = PurePosixPath(file.name.replace("\\", "/")).name or f"image-{number}"
         one = RequestRecord(f"{record.id}.{number}", record.key)
         try:
             part = _image_part(file, name, await _derain(file, batch.options, pipeline, one))
@@ -92,7 +92,7 @@ async def _parts(batch: Batch, pipeline: Pipeline, record: RequestRecord) -> Asy
 
 async def _derain(file: File, options: Options, pipeline: Pipeline, record: RequestRecord) -> DerainedFile:
     if not file.data:
-        raise EmptyImageError("no picture: the file is empty")
+        raise EmptyImageError("no image: the file is empty")
     header = await pipeline.read_header(file.data)
     target = options.target or header.format.answer_format
     return await pipeline.derain(Job(file.data, header, target, options, record))

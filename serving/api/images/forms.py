@@ -88,7 +88,7 @@ def read_form(headers: Headers, body: bytes, max_files: int) -> Form:
         else:
             form.fields.append((name, _text(name, data)))
     if not 1 <= len(form.files) <= max_files:
-        allowed = "one picture" if max_files == 1 else f"1 to {max_files} pictures"
+        allowed = "one image" if max_files == 1 else f"1 to {max_files} images"
         raise UploadError(f"the multipart form has {len(form.files)} files: send {allowed}")
     return form
 

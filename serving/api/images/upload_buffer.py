@@ -24,7 +24,7 @@ class UploadBuffer:
     def take(self, count: int) -> None:
         """Raises BusyError where that would be too many."""
         if self._taken + count > self._max_bytes:
-            raise BusyError(f"{self._taken:,} bytes of pictures are in memory already; try again in a moment")
+            raise BusyError(f"{self._taken:,} bytes of images are in memory already; try again in a moment")
         self._taken += count
         BUFFERED.inc(count)
 

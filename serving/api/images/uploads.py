@@ -101,7 +101,7 @@ async def read_image(request: Request, body: bytes) -> tuple[bytes, QueryParams]
         form = await asyncio.to_thread(read_form, request.headers, body, max_files=1)
         body, query = form.files[0].data, with_fields(query, form.fields)
     if not body:
-        raise EmptyImageError("no picture: the body is empty")
+        raise EmptyImageError("no image: the body is empty")
     return body, query
 
 

@@ -139,7 +139,7 @@ def test_a_key_has_its_rate(file: Path) -> None:
     answers = [send(service, "POST", "/v1/derain", headers=headers) for _ in range(3)]
     assert [answer.status_code for answer in answers] == [200, 200, 429]
     assert 1 <= int(answers[2].headers["retry-after"]) <= 31
-    assert "at most 2 pictures a minute" in answers[2].json()["detail"]
+    assert "at most 2 images a minute" in answers[2].json()["detail"]
     # To ask for models costs nothing, and others are not held up.
     assert send(service, "GET", "/v1/models", headers=headers).status_code == 200
     assert send(service, "POST", "/v1/derain", headers={"x-api-key": "of the camera"}).status_code == 200

@@ -32,7 +32,7 @@ from serving.errors import NotAcceptableError
         ("image/*;q=0.2, image/jpeg;q=0, */*", PNG, PNG),
         ("image/png;q=0.1, image/*;q=0.9", PNG, JPEG),
         ("image/*;q=0, image/bmp;q=0.1", PNG, BMP),
-        # Parameters that are no quality, and the picture that browsers ask for.
+        # Parameters that are no quality, and the image that browsers ask for.
         ("image/png;level=1;q=0.3, image/jpeg;q=0.2", JPEG, PNG),
         ("image/avif,image/webp,image/apng,image/*,*/*;q=0.8", JPEG, JPEG),
         # Bytes, in whatever format.

@@ -58,8 +58,8 @@ def body_of(part: Message) -> bytes:
 
 
 def test_reports_come_in_order_and_the_image_last(service: App) -> None:
-    picture = png(400, 400)
-    *reports, last = parts_of(post(service, picture))
+    image = png(400, 400)
+    *reports, last = parts_of(post(service, image))
     said = [json.loads(body_of(report)) for report in reports]
     assert all(report.get_content_type() == "application/json" for report in reports)
     stages = [word["stage"] for word in said]

@@ -1,4 +1,4 @@
-"""How large a picture may be by default, and that the memory it is said to take is enough."""
+"""How large an image may be by default, and that the memory it is said to take is enough."""
 
 import struct
 import subprocess
@@ -43,7 +43,7 @@ def test_more_is_refused_with_both_numbers() -> None:
         read_header(claiming(10_000, 8_000), Settings().max_pixels)
 
 
-def test_the_memory_of_pictures_in_work_is_what_the_machine_has(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_memory_of_images_in_work_is_what_the_machine_has(monkeypatch: pytest.MonkeyPatch) -> None:
     assert Settings().work_bytes == int(usable_memory() * 0.6)
     monkeypatch.setenv("DERAIN_WORKERS", "2")
     assert Settings().work_bytes == int(usable_memory() * 0.6) // 2
@@ -63,9 +63,9 @@ def test_16_bits_and_heic_take_more() -> None:
 
 
 @pytest.mark.parametrize("kind", ["jpeg", "png of 16 bits"])
-def test_a_picture_takes_no_more_memory_than_is_said(kind: str, model: Path, tmp_path: Path) -> None:
+def test_an_image_takes_no_more_memory_than_is_said(kind: str, model: Path, tmp_path: Path) -> None:
     grain = np.tile(noise(500, 500), (4, 5, 1))
-    path = tmp_path / "picture"
+    path = tmp_path / "image"
     if kind == "jpeg":
         path.write_bytes(by_pillow(Image.fromarray(grain), "JPEG"))
     else:

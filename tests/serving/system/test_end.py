@@ -72,7 +72,7 @@ def a_caller_who_is_gone(server: Server) -> Iterator[None]:
 def told_to_end_in_the_middle(server: Server) -> httpx.Response:
     with ThreadPoolExecutor(1) as caller, server.client() as client, server.client() as other:
         answer = caller.submit(client.post, "/v1/derain", content=LARGE)
-        until(lambda: "derain_work_pictures 1.0" in other.get("/metrics").text)
+        until(lambda: "derain_work_images 1.0" in other.get("/metrics").text)
         server.process.terminate()
         answer.result()
     server.process.wait(END_S / 2)

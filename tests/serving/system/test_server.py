@@ -126,9 +126,9 @@ def test_a_caller_who_sends_no_more(server: Server, derained: Picture) -> None:
         caller.sendall(head.encode() + RAINY)
         caller.shutdown(socket.SHUT_WR)
         answer = b"".join(iter(lambda: caller.recv(1 << 16), b""))
-    head, _, picture = answer.decode("latin-1").partition("\r\n\r\n")
+    head, _, image = answer.decode("latin-1").partition("\r\n\r\n")
     assert head.startswith("HTTP/1.1 200 OK\r\n")
-    assert np.array_equal(decode(picture.encode("latin-1"))[0], derained)
+    assert np.array_equal(decode(image.encode("latin-1"))[0], derained)
 
 
 def test_connections_are_ours(server: Server) -> None:
@@ -199,4 +199,4 @@ def test_metrics_are_of_all_workers(server: Server) -> None:
     assert re.search(
         r'^derain_model_info\{model="tiny",provider="cpu",sha256="\w{64}"\} 1\.0$', metrics, re.MULTILINE
     )
-    assert "derain_work_pictures 0.0" in metrics
+    assert "derain_work_images 0.0" in metrics
