@@ -144,6 +144,7 @@ def test_other_models_that_are_broken_do_not_keep_the_default_from_serving(
     assert caplog.text.count("model truncate is not served: ") == 1
 
 
+@pytest.mark.slow
 def test_a_full_queue(slow: Path) -> None:
     with running(slow, parallel=1, queue=0, threads=1) as app, app.client() as client:
         with ThreadPoolExecutor(6) as callers:
@@ -156,6 +157,7 @@ def test_a_full_queue(slow: Path) -> None:
         assert client.post("/v1/derain", content=RAINY).status_code == 200
 
 
+@pytest.mark.slow
 def test_a_deadline(slow: Path) -> None:
     with running(slow, timeout_s=0.05, threads=1) as app, app.client() as client:
         response = client.post("/v1/derain", content=LARGE)
@@ -175,6 +177,7 @@ def busy(slow: Path) -> Iterator[tuple[httpx.Client, list[Future[httpx.Response]
         yield client, large
 
 
+@pytest.mark.slow
 def test_probes_are_answered_while_all_that_can_be_is_in_work(slow: Path) -> None:
     with busy(slow) as (client, large):
         for path in ("/readyz", "/livez", "/v2/health/ready", "/v1/models"):
@@ -183,6 +186,7 @@ def test_probes_are_answered_while_all_that_can_be_is_in_work(slow: Path) -> Non
         assert {answer.result().status_code for answer in large} == {200}
 
 
+@pytest.mark.slow
 def test_a_small_image_does_not_wait_for_all_large_ones(slow: Path) -> None:
     with busy(slow) as (client, large):
         assert client.post("/v1/derain", content=RAINY).status_code == 200
@@ -200,6 +204,7 @@ async def disconnect_in_the_queue(app: App) -> list[int]:
     return [message["status"] for message in messages if "status" in message]
 
 
+@pytest.mark.slow
 def test_a_caller_who_disconnects_leaves_the_queue(slow: Path) -> None:
     pixels, rejected = PIXELS.labels("slow"), REJECTED.labels("DisconnectedError")
     before = pixels._value.get(), rejected._value.get()

@@ -166,6 +166,7 @@ def test_an_image_at_strength_0_is_not_looked_at(service: App) -> None:
     assert "x-derain-slacking" in parts_of(post(service, png(40, 40)))[-1]
 
 
+@pytest.mark.slow
 def test_who_watches_hears_of_smaller_tiles(tmp_path: Path) -> None:
     """A tile as large as is best for speed takes many seconds of a core: nobody would see it move."""
     file = io.BytesIO()

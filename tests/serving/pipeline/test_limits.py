@@ -62,6 +62,7 @@ def test_16_bits_and_heic_take_more() -> None:
     assert each == {"plain": 14, "png": 38, "tiff": 38, "heic": 24}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["jpeg", "png of 16 bits"])
 def test_an_image_takes_no_more_memory_than_is_said(kind: str, model: Path, tmp_path: Path) -> None:
     grain = np.tile(noise(500, 500), (4, 5, 1))
