@@ -82,7 +82,7 @@ def until(true: Callable[[], bool], longest_s: float = END_S) -> None:
     deadline = time.monotonic() + longest_s
     while not true():
         assert time.monotonic() < deadline
-        time.sleep(0.02)
+        time.sleep(0.005)
 
 
 def assert_problem(response: httpx.Response, status: int) -> str:

@@ -147,12 +147,20 @@ def test_a_busy_service_says_so_by_its_status(service: App) -> None:
     """Before any report: a caller who only looks at the status knows when to come again."""
 
     async def crowd() -> httpx.Response:
-        first = asyncio.create_task(_call(service.app, png(500, 500), disconnect_after=4))
-        await asyncio.to_thread(until, lambda: bool(WORK_IMAGES._value.get()))
+        gone, begun = asyncio.Event(), asyncio.Event()
+
+        def note(message: dict[str, Any]) -> None:
+            if b'"tiles"' in message.get("body", b""):
+                begun.set()
+
+        first = asyncio.create_task(call(service.app, ROUTE, png(500, 500), gone, note))
+        await begun.wait()
         transport = httpx.ASGITransport(service.app)
         async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
             answer = await client.post(ROUTE, content=png(20, 20))
+        gone.set()
         await first
+        await asyncio.to_thread(until, lambda: not WORK_IMAGES._value.get())  # threads end after their caller
         return answer
 
     answer = service.run(crowd())

@@ -1,4 +1,5 @@
 import asyncio
+from collections.abc import Iterator
 
 import pytest
 from hypothesis import given, settings
@@ -6,7 +7,18 @@ from hypothesis import strategies as st
 
 from derain.errors import ImageTooLargeError
 from serving.errors import BusyError
+from serving.operations.metrics import QUEUE_IMAGES, QUEUE_PIXELS, WORK_IMAGES, WORK_PIXELS
 from serving.pipeline.admission_queue import AdmissionQueue
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _gauges_as_before() -> Iterator[None]:
+    """What these tests leave in work is nobody's: other tests of this process look at the same gauges."""
+    gauges = (QUEUE_IMAGES, QUEUE_PIXELS, WORK_IMAGES, WORK_PIXELS)
+    before = [gauge._value.get() for gauge in gauges]
+    yield
+    for gauge, value in zip(gauges, before, strict=True):
+        gauge.set(value)
 
 
 async def begin(queue: AdmissionQueue, pixels: int, order: list[str], name: str) -> None:
