@@ -1,178 +1,10 @@
-"""API keys: a file of names and hashes, read again when it changes.
-
-    # name   SHA-256 of the key                      what else
-    camera-7 9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08
-    studio   60303ae22b998861bce3b28f33eec1be758a213c86c93c076dbe9f558c11c752 rate=600
-    operator fd61a03af4f77d870fc21e05e7e80678095c92d808cfb3b5c279ee04c74aca13 admin
-
-`python -m serving.keys NAME` makes a key, and the line for it. Keys are long and random, so a plain
-hash is enough: there is nothing to guess. A name may have several lines, so that a new key works
-before the old one is taken away.
-"""
+"""`python -m serving.keys NAME` makes an API key, and the line for the file of keys."""
 
 import hashlib
-import hmac
-import logging
-import re
 import secrets
 import sys
-import time
-from dataclasses import dataclass
-from pathlib import Path
 
-from starlette.datastructures import Headers
-from starlette.types import ASGIApp, Receive, Scope, Send
-
-from derain.errors import DerainError
-from serving.exchange import exchange_of, reject
-from serving.problems import ForbiddenError, RateError, UnauthorizedError
-
-logger = logging.getLogger("derain.keys")
-
-_NAME = re.compile(r"[\w.-]{1,64}", re.ASCII)
-_HASH = re.compile(r"[0-9a-f]{64}")
-_RATE = re.compile(r"rate=(\d+(?:\.\d+)?)")
-_CHECK_EVERY_S = 1.0
-
-
-class KeysError(DerainError):
-    """A file of keys that cannot be understood."""
-
-
-@dataclass(frozen=True)
-class Key:
-    name: str
-    sha256: str
-    rate_per_minute: float | None = None
-    is_admin: bool = False
-
-
-def read_keys(path: Path) -> list[Key]:
-    """Raises KeysError, with the line, and OSError."""
-    lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
-    described = [(number, line.split("#")[0].split()) for number, line in enumerate(lines, 1)]
-    return [_read_key(words, f"{path}, line {number}") for number, words in described if words]
-
-
-class Keys:
-    """The keys of a file, as they are now. What cannot be read leaves those of before in force."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._keys = read_keys(path)
-        self._changed = path.stat().st_mtime_ns
-        self._checked_s = time.monotonic()
-
-    def find(self, secret: str) -> Key | None:
-        """Takes as long whichever key it is, and whether it is one."""
-        self._read_again()
-        offered = hashlib.sha256(secret.encode()).hexdigest()
-        found = None
-        for key in self._keys:
-            if hmac.compare_digest(key.sha256, offered):
-                found = key
-        return found
-
-    def _read_again(self) -> None:
-        if time.monotonic() < self._checked_s + _CHECK_EVERY_S:
-            return
-        self._checked_s = time.monotonic()
-        try:
-            changed = self._path.stat().st_mtime_ns
-            if changed != self._changed:
-                self._keys, self._changed = read_keys(self._path), changed
-                logger.info("%d keys read anew from %s", len(self._keys), self._path)
-        except (OSError, KeysError) as error:
-            logger.error("the keys stay as they were: %s", error)
-
-
-class Rates:
-    """Pictures a minute for each key: a bucket that fills steadily and holds what a minute brings."""
-
-    def __init__(self, default_per_minute: float | None) -> None:
-        self._default = default_per_minute
-        self._buckets: dict[str, tuple[float, float]] = {}  # what is left, at what time
-
-    def spend(self, key: Key, now_s: float) -> None:
-        """One picture; raises RateError where the key has none left."""
-        rate = key.rate_per_minute or self._default
-        if rate is None:
-            return
-        holds = max(1.0, rate)
-        left, at_s = self._buckets.get(key.name, (holds, now_s))
-        left = min(holds, left + (now_s - at_s) * rate / 60)
-        if left < 1:
-            wait_s = (1 - left) * 60 / rate
-            raise RateError(f"at most {rate:g} pictures a minute with this key", int(wait_s) + 1)
-        self._buckets[key.name] = (left - 1, now_s)
-
-
-class Access:
-    """Middleware: under /v1 and /admin, and for models, only who has a key; /admin only an operator's.
-
-    Without a file of keys everybody may call, and nobody may administer.
-    """
-
-    def __init__(self, app: ASGIApp, keys: Keys | None, rate_per_minute: float | None) -> None:
-        self.app = app
-        self._keys = keys
-        self._rates = Rates(rate_per_minute)
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http" and scope["path"].startswith(("/v1/", "/v2/models", "/admin/")):
-            try:
-                self._admit(scope)
-            except DerainError as error:
-                await reject(error, exchange_of(scope)).response()(scope, receive, send)
-                return
-        await self.app(scope, receive, send)
-
-    def _admit(self, scope: Scope) -> None:
-        for_admins = scope["path"].startswith("/admin/")
-        if self._keys is None:
-            if for_admins:
-                raise ForbiddenError("there are no keys here: DERAIN_KEYS names a file with an operator's")
-            return
-        key = self._key(Headers(scope=scope), self._keys)
-        exchange_of(scope).key = key.name
-        if for_admins and not key.is_admin:
-            raise ForbiddenError(f"the key of {key.name} is not an operator's")
-        if scope["method"] == "POST" and not for_admins:
-            self._rates.spend(key, time.monotonic())
-
-    @staticmethod
-    def _key(headers: Headers, keys: Keys) -> Key:
-        scheme, _, token = headers.get("authorization", "").partition(" ")
-        secret = token.strip() if scheme.lower() == "bearer" else headers.get("x-api-key", "")
-        if not secret:
-            raise UnauthorizedError("a key is needed: Authorization: Bearer KEY, or X-API-Key: KEY")
-        key = keys.find(secret)
-        if key is None:
-            raise UnauthorizedError("this key is not known")
-        return key
-
-
-def keys_or_exit(path: Path | None) -> Keys | None:
-    """The keys of the file, if there is to be one; where it is wrong, ends the process in words."""
-    try:
-        return Keys(path) if path is not None else None
-    except (OSError, KeysError) as error:
-        raise SystemExit(f"derain: DERAIN_KEYS: {error}") from None
-
-
-def _read_key(words: list[str], place: str) -> Key:
-    name, *rest = words
-    if not _NAME.fullmatch(name) or not rest or not _HASH.fullmatch(rest[0]):
-        raise KeysError(f"{place}: a line has a name of letters, digits, `.`, `_`, `-` and a SHA-256 in hex")
-    rate, is_admin = None, False
-    for word in rest[1:]:
-        if word == "admin":
-            is_admin = True
-        elif (stated := _RATE.fullmatch(word)) and float(stated[1]) > 0:
-            rate = float(stated[1])
-        else:
-            raise KeysError(f"{place}: {word!r} is neither `admin` nor `rate=` pictures a minute")
-    return Key(name, rest[0], rate, is_admin)
+from serving.api.api_keys import KEY_NAME
 
 
 def main(arguments: list[str]) -> int:
@@ -180,7 +12,7 @@ def main(arguments: list[str]) -> int:
     if arguments in (["-h"], ["--help"]):
         print(usage)
         return 0
-    if len(arguments) != 1 or arguments[0].startswith("-") or not _NAME.fullmatch(arguments[0]):
+    if len(arguments) != 1 or arguments[0].startswith("-") or not KEY_NAME.fullmatch(arguments[0]):
         print(usage, file=sys.stderr)
         return 2
     secret = secrets.token_urlsafe(32)

@@ -1,17 +1,21 @@
 """What an operator can set, each by an environment variable `DERAIN_<NAME>`."""
 
+import re
 from pathlib import Path
 from typing import Annotated, Literal, Self
+from urllib.parse import urlsplit
 
 from pydantic import Field, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-from derain.inference.resources import usable_cores, usable_memory
-from derain.inference.sessions import Provider
-from derain.pointer import DEFAULT_MODELS
-from serving.cors import read_origins
+from derain.engine import Provider, usable_cores, usable_memory
+from derain.registry import DEFAULT_MODELS
 
 _SHARE_OF_MEMORY = 0.6
+
+_ALL_ORIGINS = "*"
+_DEFAULT_PORTS = {"http": 80, "https": 443}
+_ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://([a-z0-9_.-]+|\[[0-9a-f:.]+\])(:\d{1,5})?", re.ASCII)
 
 
 class Settings(BaseSettings):
@@ -28,13 +32,13 @@ class Settings(BaseSettings):
     workers: int = Field(1, ge=1, description="processes that serve, each with models and limits of its own")
 
     max_bytes: int = Field(100_000_000, ge=1, description="largest upload")
-    max_pixels: int = Field(65_000_000, ge=1, description="largest picture, width times height")
-    max_files: int = Field(32, ge=1, description="most pictures of one batch")
-    parallel: int | None = Field(None, ge=1, description="pictures in work at once")
+    max_pixels: int = Field(65_000_000, ge=1, description="largest image, width times height")
+    max_files: int = Field(32, ge=1, description="most images of one batch")
+    parallel: int | None = Field(None, ge=1, description="images in work at once")
     parallel_bytes: int | None = Field(
-        None, ge=1, description="memory of pictures in work together; others wait, larger ones get 413"
+        None, ge=1, description="memory of images in work together; others wait, larger ones get 413"
     )
-    queue: int = Field(32, ge=0, description="pictures that may wait; beyond it callers get 429")
+    queue: int = Field(32, ge=0, description="images that may wait; beyond it callers get 429")
     queue_pixels: int = Field(
         200_000_000, ge=0, description="pixels that may wait; beyond it callers get 429"
     )
@@ -55,14 +59,14 @@ class Settings(BaseSettings):
     )
     keys: Path | None = Field(None, description="file of API keys; without one everybody may call")
     rate_per_minute: float | None = Field(
-        None, gt=0, description="pictures a minute for each key that has no rate of its own"
+        None, gt=0, description="images a minute for each key that has no rate of its own"
     )
     private_port: int | None = Field(
         None, ge=1, le=65_535, description="moves metrics, probes and administration to this port"
     )
     private_host: str = Field("127.0.0.1", description="address of the private port")
 
-    monitor: bool = Field(True, description="look whether rain was left, for the metrics and a header")
+    look: bool = Field(True, description="look whether rain was left, for the metrics and a header")
     page: bool = Field(True, description="serve the page at `/`")
     log: Literal["json", "text"] = Field("json", description="json or text: a line for each request")
     trace_endpoint: str | None = Field(
@@ -83,13 +87,37 @@ class Settings(BaseSettings):
 
     @property
     def in_work(self) -> int:
-        """Pictures in work at once: as many as there are cores, so that none of them idles."""
+        """Images in work at once: as many as there are cores, so that none of them idles."""
         return self.parallel or self.threads or usable_cores()
 
     @property
     def work_bytes(self) -> int:
-        """For pictures in work, together. Tiles may have a quarter of the memory; the rest is the process."""
+        """For images in work, together. Tiles may have a quarter of the memory; the rest is the process."""
         return self.parallel_bytes or int(usable_memory() * _SHARE_OF_MEMORY) // self.workers
+
+
+def read_origins(text: str) -> tuple[str, ...]:
+    """Origins as browsers send them, from a list with commas; raises ValueError."""
+    origins = tuple(_read_origin(word) for word in text.replace(",", " ").split())
+    if not origins:
+        raise ValueError("names no origin: write some like https://example.com, or * for all")
+    if _ALL_ORIGINS in origins and len(origins) > 1:
+        raise ValueError("has * beside others: * alone allows all")
+    return origins
+
+
+def _read_origin(word: str) -> str:
+    if word == _ALL_ORIGINS:
+        return word
+    origin = word.lower()
+    if not _ORIGIN.fullmatch(origin):
+        raise ValueError(
+            f"{word!r} is no origin: write a scheme, a host and perhaps a port, like "
+            "https://example.com:8443, without a path or a slash at the end, or * for all"
+        )
+    parts = urlsplit(origin)
+    is_default = parts.port is not None and parts.port == _DEFAULT_PORTS.get(parts.scheme)
+    return origin.removesuffix(f":{parts.port}") if is_default else origin
 
 
 def settings_or_exit() -> Settings:

@@ -91,9 +91,9 @@ SECTIONS: dict[str, tuple[Panel, ...]] = {
             "Pictures",
             "short",
             (
-                Query(f"sum(derain_work_pictures{{{_OURS}}})", "in work"),
-                Query(f"sum(derain_queue_pictures{{{_OURS}}})", "waiting"),
-                Query(f"sum(derain_queue_limit_pictures{{{_OURS}}})", "may wait"),
+                Query(f"sum(derain_work_images{{{_OURS}}})", "in work"),
+                Query(f"sum(derain_queue_images{{{_OURS}}})", "waiting"),
+                Query(f"sum(derain_queue_limit_images{{{_OURS}}})", "may wait"),
             ),
         ),
         Panel(
@@ -110,7 +110,7 @@ SECTIONS: dict[str, tuple[Panel, ...]] = {
             "percentunit",
             (
                 Query(
-                    f"max(derain_queue_pictures{{{_OURS}}} / derain_queue_limit_pictures{{{_OURS}}})",
+                    f"max(derain_queue_images{{{_OURS}}} / derain_queue_limit_images{{{_OURS}}})",
                     "of pictures",
                 ),
                 Query(

@@ -11,7 +11,7 @@ import yaml
 from prometheus_client.metrics import MetricWrapperBase
 
 from deploy.monitoring.generate import DASHBOARD, OPERATOR_RULES, RULES, written
-from serving import metrics
+from serving.operations import metrics
 from tests.conftest import ROOT
 from tests.deploy.conftest import debian_program, tool
 

@@ -6,11 +6,13 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 import httpx
 
@@ -76,6 +78,13 @@ def serving(model: Path | None, folder: Path, **settings: object) -> Iterator[Se
         yield server
 
 
+def until(true: Callable[[], bool], longest_s: float = END_S) -> None:
+    deadline = time.monotonic() + longest_s
+    while not true():
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
+
+
 def assert_problem(response: httpx.Response, status: int) -> str:
     assert response.status_code == status, response.text
     assert response.headers["content-type"] == "application/problem+json"
@@ -96,9 +105,15 @@ def operator_key(folder: Path) -> Path:
     return path
 
 
+class Served(Protocol):
+    """By a process of its own, or in this one."""
+
+    def client(self) -> httpx.Client: ...
+
+
 @contextmanager
-def traffic(server: Server, picture: bytes, callers: int = 3) -> Iterator[list[httpx.Response]]:
-    """Pictures sent without a pause; what was answered, once all have been."""
+def traffic(server: Served, image: bytes, callers: int = 3) -> Iterator[list[httpx.Response]]:
+    """Images sent without a pause; what was answered, once all have been."""
     answers: list[httpx.Response] = []
     over = threading.Event()
 
@@ -106,7 +121,7 @@ def traffic(server: Server, picture: bytes, callers: int = 3) -> Iterator[list[h
         with server.client() as client:
             client.headers.update(OPERATOR)
             while not over.is_set():
-                answers.append(client.post("/v1/derain", content=picture))
+                answers.append(client.post("/v1/derain", content=image))
 
     with ThreadPoolExecutor(callers) as pool:
         sending = [pool.submit(send) for _ in range(callers)]

@@ -1,20 +1,15 @@
-"""The service as it is run: `bentoml serve`, real requests, and the picture that comes back."""
+"""The service by its answers: requests to its app, and the image that comes back."""
 
 import email
 import email.policy
 import hashlib
 import io
 import json
+import logging
 import re
-import shutil
-import socket
-import subprocess
-import sys
-import time
 import zipfile
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any
 
@@ -22,14 +17,13 @@ import httpx
 import numpy as np
 import pytest
 
-from derain.images.formats import FORMATS, JPEG, PNG, WEBP, ImageFormat
-from derain.images.plain import decode, encode
-from derain.inference.engine import Engine
-from tests.conftest import ROOT, noise, scene, write_model
-from tests.derain.images.test_plain import mean_difference, png
-from tests.serving.server import END_S, START_S, Server, assert_problem, serving, started
-
-pytestmark = pytest.mark.slow
+from derain.engine import Engine
+from derain.image import FORMATS, JPEG, PNG, WEBP, ImageFormat, decode, encode
+from serving.operations.logs import JsonLines
+from tests.conftest import noise, scene
+from tests.derain.test_image import mean_difference, png
+from tests.serving.app import running
+from tests.serving.server import assert_problem
 
 MAX_BYTES = 1_000_000
 MAX_PIXELS = 1_000_000
@@ -39,20 +33,28 @@ RAINY = encode(PICTURE, PNG)
 
 
 @pytest.fixture(scope="module")
-def server(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    folder = tmp_path_factory.mktemp("server")
-    limits = {"max_bytes": MAX_BYTES, "max_pixels": MAX_PIXELS, "tile_pixels": 256 * 256}
-    with serving(model, folder, **limits) as server:
-        yield server
-        # None of these tests, the rude ones included, may have met an error of ours.
-        assert "Traceback" not in server.said()
-        assert '"ERROR"' not in server.said()
+def log() -> Iterator[io.StringIO]:
+    """The lines that are logged, in JSON."""
+    lines = io.StringIO()
+    handler = logging.StreamHandler(lines)
+    handler.setFormatter(JsonLines())
+    logger = logging.getLogger("derain")
+    level = logger.level
+    logger.setLevel(logging.INFO)
+    logger.addHandler(handler)
+    yield lines
+    logger.removeHandler(handler)
+    logger.setLevel(level)
 
 
 @pytest.fixture(scope="module")
-def client(server: Server) -> Iterator[httpx.Client]:
-    with server.client() as client:
+def client(model: Path, log: io.StringIO) -> Iterator[httpx.Client]:
+    limits = {"max_bytes": MAX_BYTES, "max_pixels": MAX_PIXELS, "tile_pixels": 256 * 256}
+    with running(model, **limits) as app, app.client() as client:
         yield client
+    # None of these tests, the rude ones included, may have met an error of ours.
+    assert "Traceback" not in log.getvalue()
+    assert '"ERROR"' not in log.getvalue()
 
 
 @pytest.fixture(scope="module")
@@ -65,21 +67,21 @@ def derained(model: Path) -> np.ndarray:
         engine.close()
 
 
-def test_a_picture_in_the_body(client: httpx.Client, derained: np.ndarray) -> None:
+def test_an_image_in_the_body(client: httpx.Client, derained: np.ndarray) -> None:
     response = client.post("/v1/derain", content=RAINY)
     assert response.status_code == 200
     assert response.headers["content-type"] == "image/png"
     assert response.headers["x-derain-model"] == "tiny"
-    stages = ", ".join(rf"{stage};dur=[\d.]+" for stage in ("queue", "decode", "infer", "monitor", "encode"))
+    stages = ", ".join(rf"{stage};dur=[\d.]+" for stage in ("queue", "decode", "infer", "look", "encode"))
     assert re.fullmatch(stages, response.headers["server-timing"])
-    assert 0 <= float(response.headers["x-derain-residual-rain"]) <= 1
+    assert 0 <= float(response.headers["x-derain-slacking"]) <= 1
     assert re.fullmatch(r'"[0-9a-f]{32}"', response.headers["etag"])
     assert response.headers["etag"] == client.post("/v1/derain", content=RAINY).headers["etag"]
     assert np.array_equal(decode(response.content)[0], derained)
 
 
 @pytest.mark.parametrize("field", ["image", "anything"])
-def test_a_picture_in_a_form(client: httpx.Client, derained: np.ndarray, field: str) -> None:
+def test_an_image_in_a_form(client: httpx.Client, derained: np.ndarray, field: str) -> None:
     file = {field: ("rainy.txt", RAINY, "text/plain")}
     response = client.post("/v1/derain", files=file)
     assert response.status_code == 200
@@ -98,8 +100,8 @@ def test_fields_beside_the_file(client: httpx.Client, path: str) -> None:
                 return decode(archive.read(archive.namelist()[0]))
         return decode(response.content)
 
-    picture, written = answer({"strength": "0", "format": "webp", "lossless": "true"})
-    assert np.array_equal(picture, PICTURE)
+    image, written = answer({"strength": "0", "format": "webp", "lossless": "true"})
+    assert np.array_equal(image, PICTURE)
     assert written == WEBP
     assert answer({"strength": "0", "format": "jpg"}, "?format=PNG")[1] == PNG
     refusals: list[tuple[dict[str, Any], str]] = [
@@ -131,9 +133,9 @@ def test_every_format_into_every_other(
     data = encode(scene(40, 60), sent)
     response = client.post("/v1/derain", content=data, headers={"accept": answered.media_type})
     assert (response.status_code, response.headers["content-type"]) == (200, answered.media_type)
-    picture, found = decode(response.content)
+    image, found = decode(response.content)
     assert found == answered
-    assert mean_difference(picture, engine.derain(decode(data)[0])) < 2
+    assert mean_difference(image, engine.derain(decode(data)[0])) < 2
 
 
 @pytest.mark.parametrize("path", ["/livez", "/readyz"])
@@ -151,16 +153,16 @@ def test_the_metrics(client: httpx.Client) -> None:
         r'derain_model_info\{model="tiny",provider="cpu",sha256="\w{64}"\} 1\.0',
         r'derain_stage_seconds_count\{stage="infer"\} [1-9].*',
         r'derain_rejected_total\{reason="UnsupportedFormatError"\} [1-9].*',
-        r"derain_work_pictures 0\.0",
+        r"derain_work_images 0\.0",
         r"derain_work_pixels 0\.0",
-        r"derain_queue_pictures 0\.0",
-        r"derain_queue_limit_pictures 32\.0",
+        r"derain_queue_images 0\.0",
+        r"derain_queue_limit_images 32\.0",
         r'derain_http_requests_total\{method="POST",route="/v1/derain",status="415"\} [1-9].*',
         r'derain_http_requests_total\{method="GET",route="other",status="404"\} [1-9].*',
         r'derain_http_request_seconds_count\{route="/v1/derain"\} [1-9].*',
         r'derain_run_tiles_bucket\{le="1\.0"\} [1-9].*',
         r'derain_pixels_total\{model="tiny"\} [1-9].*',
-        r'derain_residual_rain_probability_count\{key="none"\} [1-9].*',
+        r'derain_slacking_score_count\{key="none"\} [1-9].*',
         r"derain_received_bytes_total [1-9].*",
         r"derain_sent_bytes_total [1-9].*",
         r"derain_resident_bytes [1-9].*",
@@ -175,7 +177,7 @@ def test_the_pages(client: httpx.Client) -> None:
         assert (page.status_code, page.headers["content-type"]) == (200, "text/html; charset=utf-8")
         # What it loads is here, and nowhere else.
         for address in re.findall(r'(?:src|href|url)(?:=|: )"([^"#]+)"', page.text):
-            if not address.startswith("data:"):
+            if not address.startswith(("data:", "static_content/")):  # the latter is BentoML's
                 assert client.get(f"/{address.removeprefix('/')}").status_code == 200, address
         assert "http://" not in page.text.replace("http://www.w3.org", "")
     assert decode(client.get("/example.jpg").content)[1] == JPEG
@@ -249,19 +251,19 @@ def test_nothing_there(client: httpx.Client, method: str, path: str, status: int
 @pytest.mark.parametrize(
     ("body", "status", "said"),
     [
-        (b"", 400, "the body is empty"),
+        (b"", 400, "no image: the body is empty"),
         (RAINY[: len(RAINY) // 2], 400, "damaged or cut short"),
         (encode(scene(300, 300), JPEG)[:3000], 400, "damaged or cut short"),
-        (png(30, 20, claimed_length=0x7FFF_FFFF), 400, "picture is"),
-        (b"rain", 415, "not an image in a known format"),
-        (b"DDS " + (124).to_bytes(4, "little") + bytes(120), 415, "not an image in a known format"),
+        (png(30, 20, claimed_length=0x7FFF_FFFF), 400, "is damaged or cut short"),
+        (b"rain", 415, "not a picture in a known format"),
+        (b"DDS " + (124).to_bytes(4, "little") + bytes(120), 415, "not a picture in a known format"),
         (bytes(MAX_BYTES + 1), 413, "at most 1,000,000 bytes"),
         (png(20_000, 20_000), 413, "at most 1,000,000 are allowed"),
         (png(1001, 1000), 413, "1001 x 1000 is 1,001,000 pixels: at most 1,000,000 are allowed"),
     ],
     ids=["empty", "png", "jpeg", "chunk", "text", "dds", "bytes", "bomb", "pixels"],
 )
-def test_what_is_no_picture_is_refused_in_words(
+def test_what_is_no_image_is_refused_in_words(
     client: httpx.Client, body: bytes, status: int, said: str
 ) -> None:
     assert said in assert_problem(client.post("/v1/derain", content=body), status)
@@ -291,123 +293,13 @@ def test_nothing_acceptable(client: httpx.Client, accept: str) -> None:
     assert repr(accept)[1:-1] in assert_problem(response, 406)
 
 
-def test_pictures_sent_at_once_come_back_to_their_senders(client: httpx.Client, engine: Engine) -> None:
-    pictures = [noise(50 + number, 80, number) for number in range(12)]
+def test_images_sent_at_once_come_back_to_their_senders(client: httpx.Client, engine: Engine) -> None:
+    images = [noise(50 + number, 80, number) for number in range(12)]
     with ThreadPoolExecutor(6) as callers:
-        answers = callers.map(lambda sent: client.post("/v1/derain", content=encode(sent, PNG)), pictures)
-        for picture, response in zip(pictures, answers, strict=True):
-            levels = decode(response.content)[0].astype(int) - engine.derain(picture)
+        answers = callers.map(lambda sent: client.post("/v1/derain", content=encode(sent, PNG)), images)
+        for image, response in zip(images, answers, strict=True):
+            levels = decode(response.content)[0].astype(int) - engine.derain(image)
             assert np.abs(levels).max() <= 1
-
-
-def test_bentoml_s_own_client(server: Server, derained: np.ndarray, tmp_path: Path) -> None:
-    """As the README calls it: it takes bytes, and a path is nothing that it could send."""
-    (call,) = re.findall(r"`(bentoml\.SyncHTTPClient\(.+\))`", (ROOT / "README.md").read_text())
-    (tmp_path / "rain.png").write_bytes(RAINY)
-    call = call.replace("localhost:3000", f"127.0.0.1:{server.port}").replace("examples/rain.jpg", "rain.png")
-    code = f"import bentoml, sys; from pathlib import Path; sys.stdout.buffer.write({call})"
-    # In a process of its own: it does what Python warns of.
-    run = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, stdout=subprocess.PIPE, check=True)
-    assert np.array_equal(decode(run.stdout)[0], derained)
-
-
-JAVA = """
-import java.net.URI;
-import java.net.http.*;
-import java.nio.file.*;
-
-class Post {
-    public static void main(String[] arguments) throws Exception {
-        var client = HttpClient.newHttpClient();  // over plain http it asks for h2c
-        for (int turn = 0; turn < 2; turn++) {
-            var request = HttpRequest.newBuilder(URI.create(arguments[0]))
-                .POST(HttpRequest.BodyPublishers.ofFile(Path.of(arguments[1]))).build();
-            var answer = client.send(request, HttpResponse.BodyHandlers.ofByteArray());
-            if (answer.statusCode() != 200) throw new Exception(new String(answer.body()));
-            Files.write(Path.of(arguments[2]), answer.body());
-        }
-    }
-}
-"""
-
-
-@pytest.mark.skipif(shutil.which("java") is None, reason="there is no Java here")
-def test_java_s_own_client(server: Server, derained: np.ndarray, tmp_path: Path) -> None:
-    (tmp_path / "Post.java").write_text(JAVA)
-    (tmp_path / "rainy.png").write_bytes(RAINY)
-    url = f"http://127.0.0.1:{server.port}/v1/derain"
-    command = ["java", "Post.java", url, "rainy.png", "clean.png"]
-    run = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
-    assert run.returncode == 0, run.stderr
-    assert np.array_equal(decode((tmp_path / "clean.png").read_bytes())[0], derained)
-
-
-def test_a_caller_who_sends_no_more(server: Server, derained: np.ndarray) -> None:
-    with socket.create_connection(("127.0.0.1", server.port), timeout=30) as caller:
-        head = f"POST /v1/derain HTTP/1.1\r\nHost: rain\r\nContent-Length: {len(RAINY)}\r\n\r\n"
-        caller.sendall(head.encode() + RAINY)
-        caller.shutdown(socket.SHUT_WR)
-        answer = b"".join(iter(lambda: caller.recv(1 << 16), b""))
-    head, _, picture = answer.decode("latin-1").partition("\r\n\r\n")
-    assert head.startswith("HTTP/1.1 200 OK\r\n")
-    assert np.array_equal(decode(picture.encode("latin-1"))[0], derained)
-
-
-def test_an_idle_connection_is_kept(server: Server) -> None:
-    """For 90 s; uvicorn alone, and BentoML with it, would close it after five."""
-    caller = HTTPConnection("127.0.0.1", server.port, timeout=30)
-    for idle_s in (0, 6):
-        time.sleep(idle_s)
-        caller.request("GET", "/livez")
-        answer = caller.getresponse()
-        assert (answer.status, answer.read()) == (200, b"\n")
-    caller.close()
-
-
-def test_a_full_queue(tmp_path: Path) -> None:
-    model = write_model(tmp_path / "slow", channels=64)
-    picture = encode(scene(1500, 1500), JPEG)
-    with serving(model, tmp_path, parallel=1, queue=0, threads=1) as server, server.client() as client:
-        with ThreadPoolExecutor(6) as callers:
-            answers = list(callers.map(lambda _: client.post("/v1/derain", content=picture), range(6)))
-        assert {answer.status_code for answer in answers} == {200, 429}
-        for answer in answers:
-            if answer.status_code == 429:
-                assert "try again" in assert_problem(answer, 429)
-                assert int(answer.headers["retry-after"]) > 0
-        assert client.post("/v1/derain", content=RAINY).status_code == 200
-        assert "Traceback" not in server.said()
-
-
-def test_a_deadline(tmp_path: Path) -> None:
-    model = write_model(tmp_path / "slow", channels=64)
-    with serving(model, tmp_path, timeout_s=0.2, threads=1) as server, server.client() as client:
-        response = client.post("/v1/derain", content=encode(scene(1500, 1500), JPEG))
-        assert "not done within 0.2 s" in assert_problem(response, 504)
-        assert "Traceback" not in server.said()
-
-
-def test_a_server_ends_when_told_to(model: Path, tmp_path: Path) -> None:
-    with serving(model, tmp_path) as server:
-        # A caller that hangs up in the middle leaves nothing behind that would have to be waited for.
-        with socket.create_connection(("127.0.0.1", server.port)) as caller:
-            caller.sendall(b"POST /v1/derain HTTP/1.1\r\nHost: rain\r\nContent-Length: 1000\r\n\r\nhalf")
-        with server.client() as client:
-            assert client.post("/v1/derain", content=RAINY).status_code == 200
-        server.process.terminate()
-        server.process.wait(END_S / 2)
-        with pytest.raises(OSError, match="refused"), socket.create_connection(("127.0.0.1", server.port)):
-            pass
-
-
-def test_a_model_that_was_tampered_with_is_not_served(model: Path, tmp_path: Path) -> None:
-    copy = shutil.copytree(model, tmp_path / "copy")
-    manifest = json.loads((copy / "manifest.json").read_text())
-    manifest["file"]["sha256"] = "0" * 64
-    (copy / "manifest.json").write_text(json.dumps(manifest))
-    with started(copy, tmp_path) as server:
-        assert server.process.wait(START_S) != 0
-        assert f"{copy}/model.onnx is not the file its manifest describes" in server.said()
 
 
 @pytest.mark.parametrize(
@@ -420,26 +312,19 @@ def test_a_request_keeps_its_name(client: httpx.Client, sent: str, given: bool) 
         assert re.fullmatch(r"[\w.:/+=-]{1,128}", named)
 
 
-def logged(server: Server, name: str) -> dict[str, Any]:
-    """The line of a request, which is written when the answer is out."""
-    deadline = time.monotonic() + 30
-    while True:
-        lines = [json.loads(line) for line in server.said().split("\n")[:-1] if line.startswith("{")]
-        found = [line for line in lines if line.get("id") == name]
-        if found:
-            assert len(found) == 1
-            return dict(found[0])
-        assert time.monotonic() < deadline, server.said()
-        time.sleep(0.05)
+def logged(log: io.StringIO, name: str) -> dict[str, Any]:
+    """The line of a request."""
+    (line,) = (line for line in map(json.loads, log.getvalue().splitlines()) if line.get("id") == name)
+    return dict(line)
 
 
-def test_a_request_has_a_line_in_the_log(client: httpx.Client, server: Server) -> None:
+def test_a_request_has_a_line_in_the_log(client: httpx.Client, log: io.StringIO) -> None:
     client.post("/v1/derain", content=RAINY, headers={"x-request-id": "a-line"})
     client.post("/v1/derain", content=b"rain", headers={"x-request-id": "another-line"})
-    done, refused = logged(server, "a-line"), logged(server, "another-line")
+    done, refused = logged(log, "a-line"), logged(log, "another-line")
     assert (done["route"], done["status"], done["model"]) == ("/v1/derain", 200, "tiny")
     assert (done["width"], done["height"], done["format"], done["received"]) == (130, 97, "PNG", len(RAINY))
-    assert set(done["stages_ms"]) == {"queue", "decode", "infer", "monitor", "encode"}
+    assert set(done["stages_ms"]) == {"queue", "decode", "infer", "look", "encode"}
     assert (refused["status"], refused["rejected"], refused["level"]) == (
         415,
         "UnsupportedFormatError",
@@ -447,11 +332,11 @@ def test_a_request_has_a_line_in_the_log(client: httpx.Client, server: Server) -
     )
 
 
-def test_a_trace_is_continued(client: httpx.Client, server: Server) -> None:
+def test_a_trace_is_continued(client: httpx.Client, log: io.StringIO) -> None:
     trace = "4bf92f3577b34da6a3ce929d0e0e4736"
     headers = {"traceparent": f"00-{trace}-00f067aa0ba902b7-01", "x-request-id": "traced"}
     client.post("/v1/derain", content=RAINY, headers=headers)
-    assert logged(server, "traced")["trace_id"] == trace
+    assert logged(log, "traced")["trace_id"] == trace
 
 
 @pytest.mark.parametrize(
@@ -488,26 +373,6 @@ def test_the_parameters(client: httpx.Client, derained: np.ndarray) -> None:
     # What is asked for outright goes before what is accepted.
     both = client.post("/v1/derain?format=png", content=RAINY, headers={"accept": "image/webp"})
     assert both.headers["content-type"] == "image/png"
-
-
-@pytest.mark.parametrize("url", [b"http://127.0.0.1:1/rain.png", b'"http://127.0.0.1:1/rain.png"'])
-def test_no_address_is_ever_fetched(client: httpx.Client, url: bytes) -> None:
-    """BentoML would, of a body or a field that is one."""
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        listener.listen()
-        listener.settimeout(0.5)
-        address = url.replace(b":1/", f":{listener.getsockname()[1]}/".encode())
-        for request in (
-            {"content": address},
-            {"content": address, "headers": {"content-type": "application/json"}},
-            {"content": b'{"image": ' + address + b"}", "headers": {"content-type": "application/json"}},
-            {"data": {"image": address.decode()}, "files": {"other": ("", b"", "text/plain")}},
-            {"files": {"image": ("a.url", address, "text/uri-list")}},
-        ):
-            assert client.post("/v1/derain", **request).status_code in (400, 415)
-        with pytest.raises(TimeoutError):
-            listener.accept()
 
 
 BATCH = [

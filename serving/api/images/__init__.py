@@ -1,0 +1,1 @@
+"""The routes that take images, and how their requests are read."""

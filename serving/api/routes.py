@@ -1,0 +1,187 @@
+"""The one table of routes: what is answered, to whom, by what, and what programs are told of it."""
+
+import re
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from enum import Enum
+from functools import cached_property
+from http import HTTPStatus
+
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import BaseRoute
+from starlette.routing import Route as StarletteRoute
+from starlette.types import ASGIApp
+
+from serving.api import models, openapi, probes
+from serving.api.images.batch import check_batch, derain_batch, read_batch
+from serving.api.images.derain import check_options, derain, read_job
+from serving.api.images.progress import derain_with_progress
+from serving.api.images.uploads import UploadRoute
+from serving.api.openapi import FOR_KEYS, OBJECT, YES, Description, get, get_of_model, json_answer
+from serving.api.pages import page
+from serving.api.problems import ERRORS_PAGE
+
+
+class Audience(Enum):
+    PUBLIC = "everybody"
+    KEY = "who has a key, where keys are asked for"
+    ADMIN = "who has an operator's key; on the private port, where there is one"
+    PRIVATE = "everybody who reaches the private port, or the public one where there is none"
+
+
+@dataclass(frozen=True)
+class Route:
+    path: str  # `{name}` stands for any one part
+    method: str
+    audience: Audience
+    handler: Callable[[Request], Awaitable[Response]] | ASGIApp
+    operation: Description | None = None  # for programs, in OpenAPI; None for what people look at
+
+    @cached_property
+    def pattern(self) -> re.Pattern[str]:
+        literal, *rest = re.split(r"\{\w+\}", self.path)
+        return re.compile(re.escape(literal) + "".join("[^/]+" + re.escape(part) for part in rest))
+
+
+_ABSENT = (*FOR_KEYS, HTTPStatus.NOT_FOUND)
+_UNREADY = HTTPStatus.SERVICE_UNAVAILABLE
+_ONE_IMAGE = (check_options, read_job)
+
+ROUTES = (
+    Route("/v1/derain", "POST", Audience.KEY, UploadRoute(*_ONE_IMAGE, derain), openapi.derain()),
+    Route(
+        "/v1/derain/progress",
+        "POST",
+        Audience.KEY,
+        UploadRoute(*_ONE_IMAGE, derain_with_progress),
+        openapi.derain_with_progress(),
+    ),
+    Route(
+        "/v1/derain/batch",
+        "POST",
+        Audience.KEY,
+        UploadRoute(check_batch, read_batch, derain_batch),
+        openapi.derain_batch(),
+    ),
+    Route(
+        "/v1/models",
+        "GET",
+        Audience.KEY,
+        models.list_models,
+        get(
+            "list_models",
+            "The models that are served",
+            json_answer("All of them.", openapi.MODEL_LIST),
+            *FOR_KEYS,
+        ),
+    ),
+    Route(
+        "/v1/models/{name}",
+        "GET",
+        Audience.KEY,
+        models.describe_model,
+        get_of_model(
+            "get_model",
+            "A model, and its manifest with scores",
+            json_answer("It.", openapi.model_and(manifest=OBJECT)),
+            *_ABSENT,
+        ),
+    ),
+    Route(
+        "/v2",
+        "GET",
+        Audience.PUBLIC,
+        models.describe_server,
+        get("server_metadata", "Open Inference Protocol: the server", json_answer("It.", OBJECT)),
+    ),
+    Route(
+        "/v2/health/live",
+        "GET",
+        Audience.PRIVATE,
+        probes.is_live,
+        get("server_live", "Open Inference Protocol: alive?", json_answer("Yes.", OBJECT)),
+    ),
+    Route(
+        "/v2/health/ready",
+        "GET",
+        Audience.PRIVATE,
+        probes.is_ready,
+        get("server_ready", "Open Inference Protocol: ready?", json_answer("Yes.", OBJECT), _UNREADY),
+    ),
+    Route(
+        "/v2/models/{name}",
+        "GET",
+        Audience.KEY,
+        models.describe_in_protocol,
+        get_of_model(
+            "model_metadata", "Open Inference Protocol: a model", json_answer("It.", OBJECT), *_ABSENT
+        ),
+    ),
+    Route(
+        "/v2/models/{name}/ready",
+        "GET",
+        Audience.KEY,
+        models.is_model_ready,
+        get_of_model(
+            "model_ready", "Open Inference Protocol: is it ready?", json_answer("Yes.", OBJECT), *_ABSENT
+        ),
+    ),
+    Route(
+        "/livez", "GET", Audience.PRIVATE, probes.probe, get("livez", "Is the process alive?", YES, _UNREADY)
+    ),
+    Route(
+        "/readyz",
+        "GET",
+        Audience.PRIVATE,
+        probes.probe,
+        get("readyz", "Are the models loaded, can images be sent?", YES, _UNREADY),
+    ),
+    Route("/healthz", "GET", Audience.PRIVATE, probes.probe),
+    Route(
+        "/metrics",
+        "GET",
+        Audience.PRIVATE,
+        probes.metrics,
+        get("metrics", "Metrics for Prometheus", openapi.METRICS_TEXT),
+    ),
+    Route(
+        "/admin/reload",
+        "POST",
+        Audience.ADMIN,
+        models.reload_models,
+        get(
+            "reload_models",
+            "Serve what the models folder has now",
+            json_answer("It is served.", openapi.model_and(outcome={"type": "string"})),
+            *FOR_KEYS,
+            HTTPStatus.CONFLICT,
+        ),
+    ),
+    *(
+        Route(path, "GET", Audience.PUBLIC, page)
+        for path in (
+            *("/", "/docs", ERRORS_PAGE, "/openapi.json", "/docs.json"),
+            *("/example.jpg", "/page/{name}", "/examples/{name}"),
+        )
+    ),
+)
+
+_OF_OPERATORS = (Audience.ADMIN, Audience.PRIVATE)
+
+
+def of_public_port(has_private_port: bool) -> tuple[Route, ...]:
+    return tuple(route for route in ROUTES if not (has_private_port and route.audience in _OF_OPERATORS))
+
+
+def of_private_port() -> tuple[Route, ...]:
+    return tuple(route for route in ROUTES if route.audience in _OF_OPERATORS)
+
+
+def find(path: str, routes: tuple[Route, ...] = ROUTES) -> Route | None:
+    """The route that a path is of, whatever the method."""
+    return next((route for route in routes if route.pattern.fullmatch(path)), None)
+
+
+def in_starlette(routes: tuple[Route, ...]) -> list[BaseRoute]:
+    return [StarletteRoute(route.path, route.handler, methods=[route.method]) for route in routes]

@@ -1,0 +1,1 @@
+"""What operators see: metrics, traces, log lines, a record of each request."""

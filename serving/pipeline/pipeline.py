@@ -1,0 +1,188 @@
+"""One image from bytes to bytes: wait for admission, decode, infer, encode.
+
+All the work happens in threads, off the event loop. How many images are in work, and how
+many may wait, is bounded.
+"""
+
+import asyncio
+import hashlib
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextvars import Context
+from functools import partial
+from itertools import count
+from threading import Event
+
+from derain.arrays import AnyPicture
+from derain.derained import Derained
+from derain.engine import Engine
+from derain.header import Header, read_header
+from derain.photo import Photo, decode_photo, derain_photo, dropped, encode_photo, to_8_bits
+from derain.slacking import Look, look, rain_layer
+from serving.errors import DeadlineError
+from serving.operations.metrics import (
+    EXAMINED,
+    PIXELS,
+    QUEUE_LIMIT_IMAGES,
+    QUEUE_LIMIT_PIXELS,
+    REMOVED_ENERGY,
+    RESIDUAL_RAIN,
+    SLACKING,
+    STREAK_LIKENESS,
+)
+from serving.pipeline.admission_queue import AdmissionQueue
+from serving.pipeline.job import DerainedFile, Job
+from serving.pipeline.model_pool import ModelPool
+from serving.settings import Settings
+
+# Somebody who watches hears of each tile: every two seconds of a core or so, for an eighth more work.
+_WATCHED_TILE_PIXELS = 2 * 1024**2
+
+_Encoded = tuple[bytes, str]  # what is sent, and its SHA-256
+
+
+class Pipeline:
+    def __init__(self, models: ModelPool, settings: Settings) -> None:
+        self._models = models
+        self.settings = settings
+        self._queue = AdmissionQueue(
+            settings.in_work, settings.queue, settings.queue_pixels, settings.work_bytes
+        )
+        self._numbers = count()
+        self._threads = ThreadPoolExecutor(settings.in_work, thread_name_prefix="derain-image")
+        self._encoders = ThreadPoolExecutor(settings.in_work, thread_name_prefix="derain-encode")
+        QUEUE_LIMIT_IMAGES.set(settings.queue)
+        QUEUE_LIMIT_PIXELS.set(settings.queue_pixels)
+
+    async def close(self) -> None:
+        """Once what is in work is done, or has been given up at its next tile."""
+        await asyncio.to_thread(self._threads.shutdown)
+        self._encoders.shutdown()
+
+    async def read_header(self, data: bytes) -> Header:
+        """Raises what `derain.header.read_header` does: nothing of the image has been decoded yet."""
+        return await asyncio.to_thread(read_header, data, self.settings.max_pixels)
+
+    async def derain(self, job: Job) -> DerainedFile:
+        """The image without rain, as it was asked for; the record learns what was spent on it.
+
+        Raises UnknownModelError and the errors of `Job.check_target` before any waiting, BusyError when
+        too many wait already, DeadlineError when it takes too long, and whatever decoding raises.
+        Cancelled, it leaves the queue, or its work at the next tile.
+        """
+        job.check_target()
+        self._models.get(job.options.model)
+        job.record.facts |= {
+            "format": job.header.format.name,
+            "width": job.header.width,
+            "height": job.header.height,
+            "answered": job.target.name,
+        }
+        # In an empty context: the event loop keeps that of a timer long after the timer was cancelled, and
+        # with BentoML's in it the whole request.
+        return await asyncio.get_running_loop().create_task(self._in_time(job), context=Context())
+
+    async def _in_time(self, job: Job) -> DerainedFile:
+        try:
+            async with asyncio.timeout(self.settings.timeout_s):
+                with job.record.stage("queue"):
+                    await self._queue.wait(job.pixels, job.work_bytes)
+                return await self._work(job)
+        except TimeoutError as error:
+            raise DeadlineError(f"not done within {self.settings.timeout_s:g} s") from error
+
+    async def _work(self, job: Job) -> DerainedFile:
+        """The stages in a thread of their own. An admission ends with the thread, not with its caller: a
+        thread can be asked to stop, which it does after its tiles, and until then it takes up cores and
+        memory."""
+        started = time.monotonic()
+        given_up = Event()
+        work = asyncio.get_running_loop().run_in_executor(self._threads, self._derain, job, given_up)
+
+        def leave(done: asyncio.Future[DerainedFile]) -> None:
+            self._queue.leave(job.pixels, time.monotonic() - started, job.work_bytes)
+            if not done.cancelled():
+                done.exception()  # seen, should nobody be waiting for it any more
+
+        work.add_done_callback(leave)
+        try:
+            return await asyncio.shield(work)
+        except asyncio.CancelledError:
+            given_up.set()
+            raise
+
+    def _derain(self, job: Job, given_up: Event) -> DerainedFile:
+        with job.record.stage("decode"):
+            photo = decode_photo(job.data, job.header)
+        with self._models.use(job.options.model) as served:
+            with job.record.stage("infer"):
+                examine = _examine(job, served.engine, given_up)
+                derained = derain_photo(examine, photo, job.options.strength)
+            (data, sha256), seen = self._encode_and_look(job, photo, derained.photo, served.engine)
+        left_out = dropped(photo, job.target, job.options.keep_metadata)
+        done = DerainedFile(data, sha256, job.target, served.name, seen, derained.rain_found, left_out)
+        _note(done, job)
+        return done
+
+    def _encode_and_look(
+        self, job: Job, photo: Photo, derained: Photo, engine: Engine
+    ) -> tuple[_Encoded, Look | None]:
+        """Beside one another: an image alone leaves a core to each."""
+        if job.options.strength == 0 or not self._has_time_to_look():
+            return _encode(job, photo, derained), None
+        encoding = self._encoders.submit(_encode, job, photo, derained)
+        seen = _look(job, photo, derained, engine)
+        return encoding.result(), seen
+
+    def _has_time_to_look(self) -> bool:
+        """While nobody waits; else at one image in four, for the monitor needs no more."""
+        return self.settings.look and (not self._queue.is_waited_for or next(self._numbers) % 4 == 0)
+
+
+def _examine(job: Job, engine: Engine, given_up: Event) -> Callable[[AnyPicture], Derained[AnyPicture]]:
+    """The engine as the job wants it."""
+    examine = partial(engine.examine, force=job.options.force, given_up=given_up)
+    if job.record.note_progress is None:
+        return examine
+    note_tiles = partial(job.record.note_progress, "infer")
+    return partial(examine, note_progress=note_tiles, tile_pixels=_WATCHED_TILE_PIXELS)
+
+
+def _encode(job: Job, photo: Photo, derained: Photo) -> _Encoded:
+    if job.options.explain:
+        removed = rain_layer(to_8_bits(photo.picture), to_8_bits(derained.picture))
+        derained = Photo(removed, None, False, None, None, photo.format)
+    with job.record.stage("encode"):
+        data = encode_photo(
+            derained,
+            job.target,
+            job.options.quality,
+            job.options.lossless,
+            keep_metadata=job.options.keep_metadata,
+        )
+    return data, hashlib.sha256(data).hexdigest()
+
+
+def _look(job: Job, photo: Photo, derained: Photo, engine: Engine) -> Look:
+    """Whether rain was left; counted, and noted."""
+    with job.record.stage("look"):
+        seen = look(to_8_bits(photo.picture), to_8_bits(derained.picture), engine.derain)
+    SLACKING.labels(job.record.key).observe(seen.slacking)
+    REMOVED_ENERGY.observe(seen.removed_energy)
+    STREAK_LIKENESS.observe(seen.streak_likeness)
+    RESIDUAL_RAIN.observe(seen.residual_rain)
+    job.record.facts["slacking"] = round(seen.slacking, 3)
+    return seen
+
+
+def _note(done: DerainedFile, job: Job) -> None:
+    """For the metrics and the log."""
+    PIXELS.labels(done.model).inc(job.header.width * job.header.height)
+    facts = job.record.facts
+    facts["model"] = done.model
+    if done.rain_found is not None:
+        facts["rain"] = "found" if done.rain_found else "none"
+        EXAMINED.labels(done.model, facts["rain"]).inc()
+    if done.dropped:
+        facts["dropped"] = list(done.dropped)
