@@ -37,8 +37,8 @@ async def describe_in_protocol(request: Request) -> Response:
             "name": name,
             "versions": [served.manifest.sha256[:12]],
             "platform": "onnxruntime_onnx",
-            "inputs": [{"name": given, **tensor} for given in served.engine.input_names],
-            "outputs": [{"name": served.engine.output_name, **tensor}],
+            "inputs": [{"name": given, **tensor} for given in served.engine.network.input_names],
+            "outputs": [{"name": served.engine.network.output_name, **tensor}],
         }
     )
 

@@ -7,8 +7,7 @@ from typing import Any, Protocol
 
 from derain import __version__
 from derain.errors import ImageTooLargeError
-from derain.formats import known_formats
-from derain.image import FORMATS
+from derain.images.formats import FORMATS, known_formats
 from serving.api.images.batch import ZIP
 from serving.api.images.multipart import MULTIPART
 from serving.api.problems import ALL_TYPES, MEDIA_TYPE, PROBLEM_TYPES
@@ -152,9 +151,9 @@ def _headers(**meanings: str) -> Description:
 # Of an image that is answered; what is not here, scripts of other origins cannot read.
 ANSWER_HEADERS = _headers(
     X_Request_ID="Yours, where you sent one of up to 128 letters, digits and ._:/+=-.",
-    Server_Timing="Milliseconds in queue, decode, infer, look and encode.",
+    Server_Timing="Milliseconds in queue, decode, infer, monitor and encode.",
     X_Derain_Model="The model that did it.",
-    X_Derain_Slacking="Probability, 0 to 1, that rain was left in the image.",
+    X_Derain_Residual_Rain="Probability, 0 to 1, that rain was left in the image.",
     Derain_Rain="found, or none: then the image comes back as it was, unless force=true; absent at "
     "strength=0.",
     Derain_Dropped="What the file held and the answer does not: gain-map, gps, video ...; absent if nothing.",
@@ -200,7 +199,7 @@ def derain_with_progress() -> Description:
         "operationId": "derain_with_progress",
         "summary": "Take the rain out of an image, with progress reports",
         "description": "As /v1/derain, but the answer starts at once. JSON parts report the stage (queue, "
-        "decode, infer, look, encode) and, in infer, the tiles done and their total. The last part is the "
+        "decode, infer, monitor, encode) and, in infer, the tiles done and their total. The last part is the "
         "image with the headers of /v1/derain, or a problem. A disconnect cancels the work.",
         "parameters": alone["parameters"],
         "requestBody": alone["requestBody"],

@@ -13,7 +13,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from derain.places import shipped
+from derain.files import shipped
 from serving.api.openapi import Description
 from serving.api.problems import ALL_TYPES, ERRORS_PAGE
 from serving.api.services import services_of

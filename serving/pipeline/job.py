@@ -2,10 +2,11 @@
 
 from dataclasses import dataclass
 
-from derain.formats import ImageFormat, check_size, check_writable
-from derain.header import Header, check_target
-from derain.photo import work_bytes
-from derain.slacking import Look
+from derain.images.coded import Header
+from derain.images.colour import check_target
+from derain.images.formats import ImageFormat, check_size, check_writable
+from derain.images.memory import work_bytes
+from derain.monitor import Reading
 from serving.operations.request_record import RequestRecord
 from serving.pipeline.options import Options
 
@@ -40,6 +41,6 @@ class DerainedFile:
     sha256: str
     format: ImageFormat
     model: str
-    look: Look | None
+    residual_rain: Reading | None
     rain_found: bool | None  # None: nobody looked for any
     dropped: tuple[str, ...] = ()  # what the file held and the answer does not

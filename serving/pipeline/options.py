@@ -5,8 +5,7 @@ from typing import Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from derain.errors import UnsupportedFormatError
-from derain.formats import named_format
-from derain.image import FORMATS, ImageFormat
+from derain.images.formats import FORMATS, ImageFormat, named_format
 
 _WRITABLE = tuple(known.name.lower() for known in FORMATS if known.writable)
 

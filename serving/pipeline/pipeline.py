@@ -14,12 +14,13 @@ from functools import partial
 from itertools import count
 from threading import Event
 
-from derain.arrays import AnyPicture
-from derain.derained import Derained
-from derain.engine import Engine
-from derain.header import Header, read_header
-from derain.photo import Photo, decode_photo, derain_photo, dropped, encode_photo, to_8_bits
-from derain.slacking import Look, look, rain_layer
+from derain.arrays import AnyImage, Derained, rain_layer, to_8_bits
+from derain.images.coded import Header
+from derain.images.encoding import dropped, encode_photo
+from derain.images.header import read_header
+from derain.images.photo import Photo, decode_photo, derain_photo
+from derain.inference.engine import Engine
+from derain.monitor import Reading, monitor
 from serving.errors import DeadlineError
 from serving.operations.metrics import (
     EXAMINED,
@@ -27,8 +28,8 @@ from serving.operations.metrics import (
     QUEUE_LIMIT_IMAGES,
     QUEUE_LIMIT_PIXELS,
     REMOVED_ENERGY,
-    RESIDUAL_RAIN,
-    SLACKING,
+    RESIDUAL_RAIN_LINES,
+    RESIDUAL_RAIN_PROBABILITY,
     STREAK_LIKENESS,
 )
 from serving.pipeline.admission_queue import AdmissionQueue
@@ -97,8 +98,8 @@ class Pipeline:
         thread can be asked to stop, which it does after its tiles, and until then it takes up cores and
         memory."""
         started = time.monotonic()
-        given_up = Event()
-        work = asyncio.get_running_loop().run_in_executor(self._threads, self._derain, job, given_up)
+        cancelled = Event()
+        work = asyncio.get_running_loop().run_in_executor(self._threads, self._derain, job, cancelled)
 
         def leave(done: asyncio.Future[DerainedFile]) -> None:
             self._queue.leave(job.pixels, time.monotonic() - started, job.work_bytes)
@@ -109,40 +110,40 @@ class Pipeline:
         try:
             return await asyncio.shield(work)
         except asyncio.CancelledError:
-            given_up.set()
+            cancelled.set()
             raise
 
-    def _derain(self, job: Job, given_up: Event) -> DerainedFile:
+    def _derain(self, job: Job, cancelled: Event) -> DerainedFile:
         with job.record.stage("decode"):
             photo = decode_photo(job.data, job.header)
         with self._models.use(job.options.model) as served:
             with job.record.stage("infer"):
-                examine = _examine(job, served.engine, given_up)
+                examine = _examine(job, served.engine, cancelled)
                 derained = derain_photo(examine, photo, job.options.strength)
-            (data, sha256), seen = self._encode_and_look(job, photo, derained.photo, served.engine)
+            (data, sha256), seen = self._encode_and_monitor(job, photo, derained.photo, served.engine)
         left_out = dropped(photo, job.target, job.options.keep_metadata)
         done = DerainedFile(data, sha256, job.target, served.name, seen, derained.rain_found, left_out)
         _note(done, job)
         return done
 
-    def _encode_and_look(
+    def _encode_and_monitor(
         self, job: Job, photo: Photo, derained: Photo, engine: Engine
-    ) -> tuple[_Encoded, Look | None]:
+    ) -> tuple[_Encoded, Reading | None]:
         """Beside one another: an image alone leaves a core to each."""
-        if job.options.strength == 0 or not self._has_time_to_look():
+        if job.options.strength == 0 or not self._has_time_to_monitor():
             return _encode(job, photo, derained), None
         encoding = self._encoders.submit(_encode, job, photo, derained)
-        seen = _look(job, photo, derained, engine)
+        seen = _monitor(job, photo, derained, engine)
         return encoding.result(), seen
 
-    def _has_time_to_look(self) -> bool:
+    def _has_time_to_monitor(self) -> bool:
         """While nobody waits; else at one image in four, for the monitor needs no more."""
-        return self.settings.look and (not self._queue.is_waited_for or next(self._numbers) % 4 == 0)
+        return self.settings.monitor and (not self._queue.is_waited_for or next(self._numbers) % 4 == 0)
 
 
-def _examine(job: Job, engine: Engine, given_up: Event) -> Callable[[AnyPicture], Derained[AnyPicture]]:
+def _examine(job: Job, engine: Engine, cancelled: Event) -> Callable[[AnyImage], Derained[AnyImage]]:
     """The engine as the job wants it."""
-    examine = partial(engine.examine, force=job.options.force, given_up=given_up)
+    examine = partial(engine.examine, force=job.options.force, cancelled=cancelled)
     if job.record.note_progress is None:
         return examine
     note_tiles = partial(job.record.note_progress, "infer")
@@ -151,7 +152,7 @@ def _examine(job: Job, engine: Engine, given_up: Event) -> Callable[[AnyPicture]
 
 def _encode(job: Job, photo: Photo, derained: Photo) -> _Encoded:
     if job.options.explain:
-        removed = rain_layer(to_8_bits(photo.picture), to_8_bits(derained.picture))
+        removed = rain_layer(to_8_bits(photo.image), to_8_bits(derained.image))
         derained = Photo(removed, None, False, None, None, photo.format)
     with job.record.stage("encode"):
         data = encode_photo(
@@ -164,15 +165,15 @@ def _encode(job: Job, photo: Photo, derained: Photo) -> _Encoded:
     return data, hashlib.sha256(data).hexdigest()
 
 
-def _look(job: Job, photo: Photo, derained: Photo, engine: Engine) -> Look:
+def _monitor(job: Job, photo: Photo, derained: Photo, engine: Engine) -> Reading:
     """Whether rain was left; counted, and noted."""
-    with job.record.stage("look"):
-        seen = look(to_8_bits(photo.picture), to_8_bits(derained.picture), engine.derain)
-    SLACKING.labels(job.record.key).observe(seen.slacking)
+    with job.record.stage("monitor"):
+        seen = monitor(to_8_bits(photo.image), to_8_bits(derained.image), engine.derain)
+    RESIDUAL_RAIN_PROBABILITY.labels(job.record.key).observe(seen.probability)
     REMOVED_ENERGY.observe(seen.removed_energy)
     STREAK_LIKENESS.observe(seen.streak_likeness)
-    RESIDUAL_RAIN.observe(seen.residual_rain)
-    job.record.facts["slacking"] = round(seen.slacking, 3)
+    RESIDUAL_RAIN_LINES.observe(seen.residual_lines)
+    job.record.facts["residual_rain"] = round(seen.probability, 3)
     return seen
 
 

@@ -13,8 +13,9 @@ import httpx
 import pytest
 
 from derain.errors import DerainError
-from derain.image import JPEG, PNG, encode
-from derain.registry import Registry
+from derain.images.formats import JPEG, PNG
+from derain.images.plain import encode
+from derain.models.registry import Registry
 from serving.operations.metrics import PIXELS, QUEUE_IMAGES, REJECTED, RELOADS, WORK_IMAGES
 from serving.pipeline.model_pool import check_default
 from serving.settings import Settings, settings_or_exit
@@ -218,7 +219,7 @@ def test_a_caller_who_disconnects_leaves_the_queue(slow: Path) -> None:
 
 
 def test_images_that_meet_are_one_run_where_that_is_asked_for(model: Path) -> None:
-    with running(model, tile_batch=8, threads=1, parallel=8, look=False) as app:
+    with running(model, tile_batch=8, threads=1, parallel=8, monitor=False) as app:
         with app.client() as client:
 
             def runs(up_to: str) -> float:
@@ -243,7 +244,9 @@ def test_keys(model: Path, keys: Path) -> None:
         assert [answer.status_code for answer in answers] == [200, 200, 429]
         assert_problem(client.post("/admin/reload", headers=camera), 403)
         assert client.get("/readyz").status_code == 200
-        assert re.search(r'derain_slacking_score_count\{key="camera"\} 2', client.get("/metrics").text)
+        assert re.search(
+            r'derain_residual_rain_probability_count\{key="camera"\} 2', client.get("/metrics").text
+        )
 
 
 # What a script may read of any answer, without being told so (the Fetch standard).

@@ -17,11 +17,12 @@ import httpx
 import numpy as np
 import pytest
 
-from derain.engine import Engine
-from derain.image import FORMATS, JPEG, PNG, WEBP, ImageFormat, decode, encode
+from derain.images.formats import FORMATS, JPEG, PNG, WEBP, ImageFormat
+from derain.images.plain import decode, encode
+from derain.inference.engine import Engine
 from serving.operations.logs import JsonLines
 from tests.conftest import noise, scene
-from tests.derain.test_image import mean_difference, png
+from tests.derain.images.test_plain import mean_difference, png
 from tests.serving.app import running
 from tests.serving.server import assert_problem
 
@@ -72,9 +73,9 @@ def test_an_image_in_the_body(client: httpx.Client, derained: np.ndarray) -> Non
     assert response.status_code == 200
     assert response.headers["content-type"] == "image/png"
     assert response.headers["x-derain-model"] == "tiny"
-    stages = ", ".join(rf"{stage};dur=[\d.]+" for stage in ("queue", "decode", "infer", "look", "encode"))
+    stages = ", ".join(rf"{stage};dur=[\d.]+" for stage in ("queue", "decode", "infer", "monitor", "encode"))
     assert re.fullmatch(stages, response.headers["server-timing"])
-    assert 0 <= float(response.headers["x-derain-slacking"]) <= 1
+    assert 0 <= float(response.headers["x-derain-residual-rain"]) <= 1
     assert re.fullmatch(r'"[0-9a-f]{32}"', response.headers["etag"])
     assert response.headers["etag"] == client.post("/v1/derain", content=RAINY).headers["etag"]
     assert np.array_equal(decode(response.content)[0], derained)
@@ -162,7 +163,7 @@ def test_the_metrics(client: httpx.Client) -> None:
         r'derain_http_request_seconds_count\{route="/v1/derain"\} [1-9].*',
         r'derain_run_tiles_bucket\{le="1\.0"\} [1-9].*',
         r'derain_pixels_total\{model="tiny"\} [1-9].*',
-        r'derain_slacking_score_count\{key="none"\} [1-9].*',
+        r'derain_residual_rain_probability_count\{key="none"\} [1-9].*',
         r"derain_received_bytes_total [1-9].*",
         r"derain_sent_bytes_total [1-9].*",
         r"derain_resident_bytes [1-9].*",
@@ -255,8 +256,8 @@ def test_nothing_there(client: httpx.Client, method: str, path: str, status: int
         (RAINY[: len(RAINY) // 2], 400, "damaged or cut short"),
         (encode(scene(300, 300), JPEG)[:3000], 400, "damaged or cut short"),
         (png(30, 20, claimed_length=0x7FFF_FFFF), 400, "is damaged or cut short"),
-        (b"rain", 415, "not a picture in a known format"),
-        (b"DDS " + (124).to_bytes(4, "little") + bytes(120), 415, "not a picture in a known format"),
+        (b"rain", 415, "not an image in a known format"),
+        (b"DDS " + (124).to_bytes(4, "little") + bytes(120), 415, "not an image in a known format"),
         (bytes(MAX_BYTES + 1), 413, "at most 1,000,000 bytes"),
         (png(20_000, 20_000), 413, "at most 1,000,000 are allowed"),
         (png(1001, 1000), 413, "1001 x 1000 is 1,001,000 pixels: at most 1,000,000 are allowed"),
@@ -324,7 +325,7 @@ def test_a_request_has_a_line_in_the_log(client: httpx.Client, log: io.StringIO)
     done, refused = logged(log, "a-line"), logged(log, "another-line")
     assert (done["route"], done["status"], done["model"]) == ("/v1/derain", 200, "tiny")
     assert (done["width"], done["height"], done["format"], done["received"]) == (130, 97, "PNG", len(RAINY))
-    assert set(done["stages_ms"]) == {"queue", "decode", "infer", "look", "encode"}
+    assert set(done["stages_ms"]) == {"queue", "decode", "infer", "monitor", "encode"}
     assert (refused["status"], refused["rejected"], refused["level"]) == (
         415,
         "UnsupportedFormatError",

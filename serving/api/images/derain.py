@@ -10,7 +10,7 @@ from serving.api.services import services_of
 from serving.operations.request_record import RequestRecord, record_of
 from serving.pipeline.job import DerainedFile, Job
 
-_STAGES = ("queue", "decode", "infer", "look", "encode")  # the last two at the same time
+_STAGES = ("queue", "decode", "infer", "monitor", "encode")  # the last two at the same time
 
 
 def check_options(request: Request) -> None:
@@ -49,6 +49,6 @@ def image_headers(done: DerainedFile, record: RequestRecord) -> dict[str, str]:
         headers["derain-rain"] = "found" if done.rain_found else "none"
     if done.dropped:
         headers["derain-dropped"] = ", ".join(done.dropped)
-    if done.look is not None:
-        headers["x-derain-slacking"] = f"{done.look.slacking:.2f}"
+    if done.residual_rain is not None:
+        headers["x-derain-residual-rain"] = f"{done.residual_rain.probability:.2f}"
     return headers

@@ -1,7 +1,7 @@
 import pytest
 from starlette.datastructures import QueryParams
 
-from derain.image import JPEG, PNG, TIFF, WEBP, ImageFormat
+from derain.images.formats import JPEG, PNG, TIFF, WEBP, ImageFormat
 from serving.api.images.parameters import read_options
 from serving.errors import ParameterError
 from serving.pipeline.options import Options

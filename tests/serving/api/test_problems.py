@@ -17,16 +17,16 @@ from starlette.types import Message, Receive, Scope, Send
 import derain.cli  # noqa: F401  # so that all errors are defined
 import serving.app  # noqa: F401  # the same
 from derain.errors import (
+    CancelledError,
     DerainError,
     FileError,
-    GivenUpError,
     ImageError,
     MissingFileError,
     ModelError,
     OptionError,
     ProviderError,
 )
-from derain.registry import PromotionError
+from derain.models.registry import PromotionError
 from serving.api.problems import ALL_TYPES, PROBLEM_TYPES, Problems, problem_of
 from serving.api.request_log import RequestLog
 from serving.errors import BusyError, DisconnectedError, KeysError, RetryableError
@@ -39,7 +39,7 @@ NEVER_SENT: set[type[DerainError]] = {
     ImageError,
     ModelError,
     ProviderError,
-    GivenUpError,
+    CancelledError,
     RetryableError,
     KeysError,
     PromotionError,

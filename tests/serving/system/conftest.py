@@ -6,9 +6,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from derain.arrays import Picture
-from derain.engine import Engine
-from derain.image import PNG, encode
+from derain.arrays import Image
+from derain.images.formats import PNG
+from derain.images.plain import encode
+from derain.inference.engine import Engine
 from tests.conftest import noise
 from tests.serving.server import Server, serving
 
@@ -26,7 +27,7 @@ def server(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Se
 
 
 @pytest.fixture(scope="session")
-def derained(model: Path) -> Picture:
+def derained(model: Path) -> Image:
     """What the engine makes of PICTURE, without a service around it."""
     engine = Engine(model)
     try:

@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from derain.image import WEBP, decode
+from derain.images.formats import WEBP
+from derain.images.plain import decode
 from serving.api.openapi import describe
 from serving.api.routes import ROUTES
 from tests.serving.server import Server

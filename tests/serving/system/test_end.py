@@ -14,7 +14,8 @@ import pytest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
-from derain.image import JPEG, PNG, encode
+from derain.images.formats import JPEG, PNG
+from derain.images.plain import encode
 from tests.conftest import noise, scene, write_model
 from tests.receiver import Sent, receiving
 from tests.serving.server import END_S, Server, serving, until
@@ -23,7 +24,7 @@ pytestmark = pytest.mark.slow
 
 PARENT = "00f067aa0ba902b7"
 ALONE, BATCH, UNWANTED = (f"4bf92f3577b34da6a3ce929d0e0e473{digit}" for digit in "678")
-STAGES = ["queue", "decode", "infer", "look", "encode"]
+STAGES = ["queue", "decode", "infer", "monitor", "encode"]
 RAINY = encode(noise(40, 60), PNG)
 LARGE = encode(scene(900, 900), JPEG)  # keeps the slow model busy for half a second or so
 
@@ -113,7 +114,7 @@ def test_a_trace_goes_on_in_the_service_with_a_span_for_each_stage(ended: Ended)
     for span in stages.values():
         assert_within(span, request)
     # The image is looked at while it is encoded.
-    for before, after in [*pairwise(["queue", "decode", "infer", "encode"]), ("infer", "look")]:
+    for before, after in [*pairwise(["queue", "decode", "infer", "encode"]), ("infer", "monitor")]:
         assert stages[before].end_time_unix_nano <= stages[after].start_time_unix_nano
 
 

@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from derain.arrays import Picture
-from derain.image import decode
+from derain.arrays import Image
+from derain.images.plain import decode
 from tests.conftest import ROOT
 from tests.serving.server import Server, assert_problem
 from tests.serving.system.conftest import RAINY
@@ -23,7 +23,7 @@ from tests.serving.system.conftest import RAINY
 pytestmark = pytest.mark.slow
 
 
-def test_bentoml_s_own_client(server: Server, derained: Picture, tmp_path: Path) -> None:
+def test_bentoml_s_own_client(server: Server, derained: Image, tmp_path: Path) -> None:
     """As the README calls it: it takes bytes, and a path is nothing that it could send."""
     (call,) = re.findall(r"`(bentoml\.SyncHTTPClient\(.+\))`", (ROOT / "README.md").read_text())
     (tmp_path / "rain.png").write_bytes(RAINY)
@@ -48,7 +48,7 @@ sys.stdout.buffer.write(asyncio.run(main()))
 """
 
 
-def test_bentoml_s_method_is_there_for_python_too(model: Path, derained: Picture, tmp_path: Path) -> None:
+def test_bentoml_s_method_is_there_for_python_too(model: Path, derained: Image, tmp_path: Path) -> None:
     """What clients are told of can be called without HTTP."""
     (tmp_path / "rainy.png").write_bytes(RAINY)
     environment = os.environ | {"DERAIN_MODEL": str(model), "BENTOML_HOME": str(tmp_path / "bentoml")}
@@ -110,7 +110,7 @@ class Post {
 
 
 @pytest.mark.skipif(shutil.which("java") is None, reason="there is no Java here")
-def test_java_s_own_client(server: Server, derained: Picture, tmp_path: Path) -> None:
+def test_java_s_own_client(server: Server, derained: Image, tmp_path: Path) -> None:
     (tmp_path / "Post.java").write_text(JAVA)
     (tmp_path / "rainy.png").write_bytes(RAINY)
     url = f"http://127.0.0.1:{server.port}/v1/derain"
@@ -120,7 +120,7 @@ def test_java_s_own_client(server: Server, derained: Picture, tmp_path: Path) ->
     assert np.array_equal(decode((tmp_path / "clean.png").read_bytes())[0], derained)
 
 
-def test_a_caller_who_sends_no_more(server: Server, derained: Picture) -> None:
+def test_a_caller_who_sends_no_more(server: Server, derained: Image) -> None:
     with socket.create_connection(("127.0.0.1", server.port), timeout=30) as caller:
         head = f"POST /v1/derain HTTP/1.1\r\nHost: rain\r\nContent-Length: {len(RAINY)}\r\n\r\n"
         caller.sendall(head.encode() + RAINY)

@@ -9,7 +9,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from derain.registry import Registry
+from derain.models.registry import Registry
 from tests.conftest import free_port, write_model
 from tests.serving.faults import truncate
 from tests.serving.server import OPERATOR, Server, operator_key, serving, traffic, until
