@@ -15,7 +15,7 @@ from derain.engine import Engine
 from derain.image import decode, read_picture
 from tests.conftest import ROOT, copy_repository, files_in, free_port, repository_files, wait_until_ready
 from tests.test_readme import README, blocks
-from training.metrics import psnr
+from training.evaluation.metrics import psnr
 
 pytestmark = pytest.mark.slow
 

@@ -1,17 +1,18 @@
 """What the command line of `training/run.py` can say, in the paper's words."""
 
 import argparse
-import re
-from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from derain.cli import at_least
-from training.backgrounds import BackgroundError
-from training.loop import Execution
+from training.arguments import model_name, number, share
+from training.image_folder import BackgroundError
 from training.rain.families import HELD_OUT, TRAINABLE, trainable
-from training.recipes import RECIPES, ROOT, Recipe
+from training.recipes import RECIPES, Recipe
+from training.repository import ROOT
+from training.trainer.loop import Execution
+
+_rate = number(lambda value: 0 < value < 1, "a number between 0 and 1")
 
 _SMALLEST_PATCH_PX = 16
 _PATCH_MULTIPLE_PX = 8  # `alignment_px` of the largest network of any recipe
@@ -40,7 +41,7 @@ seen too little also changes what is no rain.
 What is measured, on rain families never trained on: E_R, the change on the rain, and eta, the
 share of the rain removed (higher: more rain removed), against E_B, the error off the rain
 (lower: less damage). A setting is better when it is better in both; mostly it trades one for
-the other. `python -m training.evaluate` measures the same on pictures of yours.
+the other. `python -m training evaluate` measures the same on pictures of yours.
 """
 
 
@@ -91,7 +92,7 @@ def _parser() -> argparse.ArgumentParser:
     backgrounds.add_argument(
         "--leaves-complexity",
         metavar="C",
-        type=_share,
+        type=share,
         help="of the dead leaves, from 0 (large flat shapes) to 1 (small, textured, with lines as thin as "
         "rain): simpler leaves remove more rain and do more damage "
         f"(default: {', '.join(f'{name} {make().leaves.complexity:g}' for name, make in RECIPES.items())})",
@@ -195,28 +196,6 @@ def _by_recipe(field: str, nothing: str = "") -> str:
     return ", ".join(
         f"{name} {nothing if value is None else value}".strip() for name, value in values.items()
     )
-
-
-def model_name(text: str) -> str:
-    """For argparse: a name that a folder can have."""
-    if not re.fullmatch(r"\w[\w.-]*", text):
-        raise argparse.ArgumentTypeError(f"{text!r} is not made of letters, digits, '_', '-' and '.'")
-    return text
-
-
-def _share(text: str) -> float:
-    return _between(text, lambda value: 0 <= value <= 1, "a number from 0 to 1")
-
-
-def _rate(text: str) -> float:
-    return _between(text, lambda value: 0 < value < 1, "a number between 0 and 1")
-
-
-def _between(text: str, is_allowed: Callable[[float], bool], allowed: str) -> float:
-    with suppress(ValueError):
-        if is_allowed(float(text)):
-            return float(text)
-    raise argparse.ArgumentTypeError(f"{text!r} is not {allowed}")
 
 
 def _patch(text: str) -> int:

@@ -5,16 +5,14 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from training.backgrounds import Leaves
-from training.estimator import EstimatorShape
-from training.losses import Loss
-from training.model import ModelShape
-from training.network import NetworkShape
+from training.data.dead_leaves import Leaves
+from training.model.derain_model import ModelShape
+from training.model.losses import Loss
+from training.model.rain_estimator import EstimatorShape
+from training.model.unet import NetworkShape
 from training.rain.families import MIXED, Family
 from training.rain.streaks import MEDIUM
-
-ROOT = Path(__file__).resolve().parent.parent
-PHOTOGRAPHS = ROOT / "training" / "photographs" / "train"
+from training.repository import PHOTOGRAPHS, ROOT
 
 InnerOptimiser = Literal["muon", "adamw"]
 
@@ -156,7 +154,7 @@ def smoke() -> Recipe:
 
 
 def study() -> Recipe:
-    """One small training of many: what `python -m training.study` varies.
+    """One small training of many: what `python -m training study` varies.
 
     A network of a tenth of the shipped one's size, patches of 64 px, the paper's `medium` rain
     on nine patches in ten (as in the code of its follow-up's authors), no mix of backgrounds.
@@ -191,7 +189,7 @@ def study() -> Recipe:
 
 
 def ablation() -> Recipe:
-    """One small training of many: what `python -m training.ablation` takes one thing away from.
+    """One small training of many: what `python -m training ablation` takes one thing away from.
 
     As `fast` but without an estimator, for smaller patches, a quarter of the steps, and warm-up and running
     mean shortened with them. About a minute and a half on one core.

@@ -12,25 +12,27 @@ import sys
 from contextlib import suppress
 from pathlib import Path
 
-if __package__ is None or __package__ == "":  # started as a file: make its own package importable
-    sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-
 import cv2
 
 from derain.errors import DerainError
 from derain.image import write_atomically
-from training.evaluate import evaluate, held_out_backgrounds, rained_on
-from training.export import current_commit, export
-from training.interruption import GOES_ON, Interrupted, ends_on_sigterm
-from training.loop import CHECKPOINT, train
-from training.model import DerainModel
-from training.model_folder import check_replaceable, make_model, restore
+from training.evaluation.held_out import held_out_backgrounds, rained_on
+from training.evaluation.pairs import Pair
+from training.evaluation.scoring import evaluate
+from training.export.model_folder import check_replaceable, make_model, restore
+from training.export.onnx import export
+from training.model.derain_model import DerainModel
 from training.options import Options, read_options
-from training.pairs import Pair
-from training.processes import Processes, SaidByTheFirstError, alone_in, current, joined
-from training.progress import SAMPLES, TENSORBOARD, Row
 from training.rain.drawn import SHOWER
 from training.recipes import describe
+from training.repository import current_commit
+from training.trainer.distributed import Processes, SaidByTheFirstError, alone_in, current, joined
+from training.trainer.loop import CHECKPOINT, train
+from training.trainer.run_log import SAMPLES, TENSORBOARD, Row
+from training.trainer.signals import GOES_ON, Interrupted, ends_on_sigterm
+
+if __package__ is None or __package__ == "":  # started as a file: make its own package importable
+    sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 
 def run(options: Options, processes: Processes) -> Path:

@@ -14,16 +14,16 @@ from torch import nn
 
 from derain.arrays import Picture
 from derain.manifest import Manifest
-from training.backgrounds import Leaves
-from training.card import write_model_texts
-from training.estimator import EstimatorShape, RainEstimator
-from training.export import export
-from training.model import DerainModel, ModelShape
-from training.network import NetworkShape
-from training.processes import Processes
+from training.data.dead_leaves import Leaves
+from training.export.card import write_model_texts
+from training.export.onnx import export
+from training.model.derain_model import DerainModel, ModelShape
+from training.model.rain_estimator import EstimatorShape, RainEstimator
+from training.model.unet import NetworkShape
 from training.rain.streaks import RainRange
 from training.rain.varied import VariedRain
 from training.recipes import Recipe
+from training.trainer.distributed import Processes
 
 Trained = TypeVar("Trained", bound=nn.Module)
 

@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 from torch.distributed.run import get_args_parser
 
-from training.backgrounds import BackgroundError
-from training.loop import Execution
+from training.image_folder import BackgroundError
 from training.options import read_options
 from training.rain.streaks import SMALL
 from training.recipes import base, best, fast, smoke, study
+from training.trainer.loop import Execution
 
 
 def test_nothing_said_is_the_recipe() -> None:

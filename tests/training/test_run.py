@@ -17,8 +17,8 @@ from derain.engine import Engine
 from derain.manifest import load_manifest
 from tests.conftest import files_in, noise
 from training import recipes
-from training.card import write_model_texts
-from training.recipes import ROOT
+from training.export.card import write_model_texts
+from training.repository import ROOT
 from training.run import main
 
 pytestmark = pytest.mark.slow

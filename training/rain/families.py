@@ -6,7 +6,7 @@ from typing import ClassVar, Protocol
 from derain.arrays import Picture
 from derain.errors import DerainError
 from training.rain.drawn import DRAWN
-from training.rain.foreign import Albumentations, Imgaug
+from training.rain.external import Albumentations, Imgaug
 from training.rain.mixture import Mixture
 from training.rain.rainmix import RainMix
 from training.rain.streaks import RANGES, WIDE

@@ -5,7 +5,7 @@ from typing import ClassVar
 
 from derain.arrays import Picture
 from training.rain.varied import Layer, VariedRain
-from training.randomness import Purpose, generator
+from training.seeding import Purpose, generator
 
 
 @dataclass(frozen=True)

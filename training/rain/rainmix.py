@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from derain.arrays import FloatArray, Picture
 from training.rain.streaks import RainRange, compose
 from training.rain.textures import TextureRain
-from training.randomness import Purpose, generator
+from training.seeding import Purpose, generator
 
 Affine = NDArray[np.float64]  # (3, 3), acts on (x, y, 1)
 

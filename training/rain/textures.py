@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 
 from derain.arrays import FloatArray, Picture, fraction
 from derain.image import read_picture
-from training.backgrounds import list_pictures
+from training.image_folder import list_pictures
 from training.rain.streaks import Blend, compose
-from training.randomness import Purpose, generator
+from training.seeding import Purpose, generator
 
 
 @dataclass(frozen=True)

@@ -25,7 +25,7 @@ import cv2
 import numpy as np
 
 from derain.arrays import FloatArray, Picture, fraction, quantise
-from training.randomness import Purpose, generator
+from training.seeding import Purpose, generator
 
 Range = tuple[float, float]  # lowest, highest
 

@@ -9,10 +9,10 @@ import pytest
 from derain.arrays import Picture
 from derain.errors import DerainError
 from derain.image import PNG, WEBP, ImageFormat, encode, read_header
-from training.backgrounds import list_pictures, subset
-from training.rain.__main__ import main
+from training.commands.rain import main
+from training.image_folder import list_pictures, subset
+from training.rain.external import Imgaug, MissingLibraryError
 from training.rain.families import FAMILIES, HELD_OUT, TRAINABLE, Family, family, trainable
-from training.rain.foreign import Imgaug, MissingLibraryError
 from training.rain.rainmix import RainMix
 from training.rain.streaks import LARGE, SMALL
 from training.rain.textures import TextureRain
