@@ -119,9 +119,6 @@ class Evaluation(_Part):
     gain_kept: float | None = None  # of enlarged images: the share of the gain that they have as they are
     clean: CleanBack | None = None
 
-    # Earlier versions alone have it: a mean in which a clean image that came back identical had 100 dB.
-    clean_psnr: float | None = None
-
     @property
     def counted_gain(self) -> Gain | None:
         return self.tone_fitted_gain if self.tone_changed else self.gain

@@ -2,15 +2,20 @@
 
 import argparse
 from dataclasses import dataclass, replace
+from operator import attrgetter
 from pathlib import Path
+from typing import TypeVar
 
 from derain.cli import at_least
 from training.arguments import model_name, number, share
 from training.image_folder import BackgroundError
+from training.model.derain_model import ModelShape
 from training.rain.families import HELD_OUT, TRAINABLE, trainable
-from training.recipes import RECIPES, Recipe
+from training.recipes import RECIPES, Backgrounds, Course, Optimization, Recipe
 from training.repository import ROOT
 from training.trainer.loop import Execution
+
+Section = TypeVar("Section", Course, Optimization, ModelShape, Recipe)
 
 _rate = number(lambda value: 0 < value < 1, "a number between 0 and 1")
 
@@ -87,7 +92,7 @@ def _parser() -> argparse.ArgumentParser:
         help="how many of the photographs, chosen by the seed, or how many leaves pictures where there are "
         "leaves alone; the first 16 of 64 are the 16. The more there "
         "are, the easier the rain is in comparison: unseen rain stays (eta falls), damage falls too (E_B). "
-        f"64 to 512 are a good place to start (default: {_by_recipe('photograph_count', 'all')})",
+        f"64 to 512 are a good place to start (default: {_by_recipe('backgrounds.photograph_count', 'all')})",
     )
     backgrounds.add_argument(
         "--leaves-complexity",
@@ -95,7 +100,7 @@ def _parser() -> argparse.ArgumentParser:
         type=share,
         help="of the dead leaves, from 0 (large flat shapes) to 1 (small, textured, with lines as thin as "
         "rain): simpler leaves remove more rain and do more damage "
-        f"(default: {', '.join(f'{name} {make().leaves.complexity:g}' for name, make in RECIPES.items())})",
+        f"(default: {_by_recipe('backgrounds.leaves.complexity')})",
     )
 
     rain = parser.add_argument_group("rain", "The second lever: wide rain is hard to memorise.")
@@ -113,27 +118,26 @@ def _parser() -> argparse.ArgumentParser:
 
     course = parser.add_argument_group("course", "How long and how hard the network learns.")
     for option, field, kind, text in (
-        ("--steps", "steps", at_least(1), "batches to learn from"),
+        ("--steps", "course.steps", at_least(1), "batches to learn from"),
         (
             "--batch",
-            "batch",
+            "course.batch",
             at_least(1),
             "samples a step, of all processes together",
         ),
         (
             "--patch",
-            "patch_px",
+            "course.patch_px",
             _patch,
             f"side of a patch in pixels, a multiple of {_PATCH_MULTIPLE_PX} from {_SMALLEST_PATCH_PX}",
         ),
-        ("--learning-rate", "learning_rate", _rate, "after the warm-up and until the decay"),
+        ("--learning-rate", "optimization.learning_rate", _rate, "after the warm-up and until the decay"),
         ("--seed", "seed", at_least(0), "decides weights, samples and which photographs"),
     ):
         course.add_argument(
             option,
             metavar=option.rsplit("-", 1)[-1].upper(),
             type=kind,
-            dest=field,
             help=f"{text} (default: {_by_recipe(field)})",
         )
 
@@ -190,7 +194,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _by_recipe(field: str, nothing: str = "") -> str:
-    values = {name: getattr(make(), field) for name, make in RECIPES.items()}
+    values = {name: attrgetter(field)(make()) for name, make in RECIPES.items()}
     if len(set(values.values())) == 1:
         values = {"": next(iter(values.values()))}
     return ", ".join(
@@ -206,25 +210,40 @@ def _patch(text: str) -> int:
 
 
 def _override(recipe: Recipe, options: argparse.Namespace) -> Recipe:
-    course = ("steps", "batch", "patch_px", "learning_rate", "seed")
-    given = {name: getattr(options, name) for name in course if getattr(options, name) is not None}
-    recipe = replace(recipe, **given)
-    if options.members is not None:
-        recipe = replace(recipe, model=replace(recipe.model, members=options.members))
+    course = _given(recipe.course, options, "steps", "batch", "patch_px")
+    optimization = _given(recipe.optimization, options, "learning_rate")
+    model = _given(recipe.model, options, "members")
+    recipe = replace(recipe, course=course, optimization=optimization, model=model)
+    recipe = _given(recipe, options, "seed")
     if options.rain is not None:
         recipe = replace(recipe, rain=trainable(options.rain))
+    return replace(recipe, backgrounds=_backgrounds(recipe, options))
+
+
+def _given(section: Section, options: argparse.Namespace, *names: str) -> Section:
+    """The section with those of the named options that were given."""
+    given = {
+        name: value for name in names if (value := getattr(options, name.removesuffix("_px"))) is not None
+    }
+    return replace(section, **given)
+
+
+def _backgrounds(recipe: Recipe, options: argparse.Namespace) -> Backgrounds:
+    backgrounds = recipe.backgrounds
     if options.backgrounds == "leaves":
-        count = options.count or recipe.leaves_count or _LEAVES_COUNT
-        recipe = replace(recipe, photographs=None, photograph_count=None, leaves_count=count)
+        count = options.count or backgrounds.leaves_count or _LEAVES_COUNT
+        backgrounds = replace(backgrounds, photographs=None, photograph_count=None, leaves_count=count)
     elif options.backgrounds is not None:
-        recipe = replace(recipe, photographs=Path(options.backgrounds), photograph_count=options.count)
+        folder = Path(options.backgrounds)
+        backgrounds = replace(backgrounds, photographs=folder, photograph_count=options.count)
     elif options.count is not None:
-        recipe = replace(recipe, photograph_count=options.count)
+        backgrounds = replace(backgrounds, photograph_count=options.count)
     if options.leaves_complexity is not None:
-        if recipe.leaves_count == 0:
+        if backgrounds.leaves_count == 0:
             raise BackgroundError(
                 f"--leaves-complexity is of no use: the recipe {recipe.name} has leaves only with "
                 "--backgrounds leaves"
             )
-        recipe = replace(recipe, leaves=replace(recipe.leaves, complexity=options.leaves_complexity))
-    return recipe
+        leaves = replace(backgrounds.leaves, complexity=options.leaves_complexity)
+        backgrounds = replace(backgrounds, leaves=leaves)
+    return backgrounds

@@ -3,9 +3,9 @@
 import re
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import pytest
@@ -13,8 +13,11 @@ import torch
 from torch import nn
 
 from derain.arrays import Picture
+from derain.image import PNG, encode
 from derain.manifest import Manifest
+from tests.conftest import scene
 from training.data.dead_leaves import Leaves
+from training.evaluation.held_out import HeldOut
 from training.export.card import write_model_texts
 from training.export.onnx import export
 from training.model.derain_model import DerainModel, ModelShape
@@ -22,7 +25,7 @@ from training.model.rain_estimator import EstimatorShape, RainEstimator
 from training.model.unet import NetworkShape
 from training.rain.streaks import RainRange
 from training.rain.varied import VariedRain
-from training.recipes import Recipe
+from training.recipes import Backgrounds, Course, Inference, Intervals, Optimization, Recipe, Scenes
 from training.trainer.distributed import Processes
 
 Trained = TypeVar("Trained", bound=nn.Module)
@@ -82,39 +85,59 @@ def tiny_recipe() -> Recipe:
     return Recipe(
         name="tiny",
         model=ModelShape(TINY_SHAPE),
-        dry_below=0.0,
-        longest_px=None,
+        inference=Inference(dry_below=0.0, longest_px=None),
         rain=RAIN,
-        photographs=None,
-        photograph_count=None,
-        leaves=Leaves(complexity=0.0, size_px=112),
-        leaves_count=4,
-        leaves_share=1.0,
-        line_share=0.0,
-        facade_share=0.0,
-        document_share=0.0,
-        lookalike_dry_share=0.0,
-        dry_share=0.0,
-        tone_share=0.0,
-        camera_share=0.0,
-        enlarged_share=0.0,
-        reduced_share=0.0,
-        steps=6,
-        batch=4,
-        patch_px=16,
-        late_patch_px=16,
-        late_share=0.0,
-        warmup_steps=2,
-        log_every=2,
-        validate_every=4,
-        checkpoint_every=3,
+        backgrounds=Backgrounds(
+            photographs=None,
+            photograph_count=None,
+            leaves=Leaves(complexity=0.0, size_px=112),
+            leaves_count=4,
+            leaves_share=1.0,
+        ),
+        scenes=Scenes(
+            line_share=0.0,
+            facade_share=0.0,
+            document_share=0.0,
+            lookalike_dry_share=0.0,
+            dry_share=0.0,
+            tone_share=0.0,
+            camera_share=0.0,
+            enlarged_share=0.0,
+            reduced_share=0.0,
+        ),
+        course=Course(steps=6, batch=4, patch_px=16, late_patch_px=16, late_share=0.0),
+        optimization=Optimization(warmup_steps=2),
+        every=Intervals(log=2, validate=4, checkpoint=3),
     )
+
+
+def changed(recipe: Recipe, **fields: Any) -> Recipe:
+    """The recipe with these fields, of itself or of a section: `steps=3`, `log_every=1`, `rain=RAIN`."""
+    for name, value in fields.items():
+        section, field = _PLACES[name]
+        if section is None:
+            recipe = replace(recipe, **{field: value})
+        else:
+            recipe = replace(recipe, **{section: replace(getattr(recipe, section), **{field: value})})
+    return recipe
+
+
+def _places() -> dict[str, tuple[str | None, str]]:
+    """Where each field of a recipe is: its section, and its name there."""
+    places: dict[str, tuple[str | None, str]] = {each.name: (None, each.name) for each in fields(Recipe)}
+    sections = (Inference, Backgrounds, Scenes, Course, Optimization)
+    for section in sections:
+        places |= {each.name: (section.__name__.lower(), each.name) for each in fields(section)}
+    return places | {f"{each.name}_every": ("every", each.name) for each in fields(Intervals)}
+
+
+_PLACES = _places()
 
 
 @pytest.fixture(scope="session")
 def conditioned_recipe(tiny_recipe: Recipe) -> Recipe:
     """The same with an estimator and two derainers; a third of the samples are dry."""
-    return replace(
+    return changed(
         tiny_recipe,
         name="conditioned",
         model=CONDITIONED_MODEL,
@@ -128,7 +151,7 @@ def conditioned_recipe(tiny_recipe: Recipe) -> Recipe:
 @pytest.fixture(scope="session")
 def mixed_recipe(conditioned_recipe: Recipe) -> Recipe:
     """Some of everything that a sample may be."""
-    return replace(
+    return changed(
         conditioned_recipe,
         line_share=0.2,
         facade_share=0.2,
@@ -141,6 +164,14 @@ def mixed_recipe(conditioned_recipe: Recipe) -> Recipe:
         late_patch_px=24,
         late_share=1 / 3,
     )
+
+
+@pytest.fixture(scope="session")
+def few(tmp_path_factory: pytest.TempPathFactory) -> HeldOut:
+    """Two small images to score on, where it does not matter which."""
+    folder = tmp_path_factory.mktemp("few")
+    (folder / "scene.png").write_bytes(encode(scene(72, 96), PNG))
+    return HeldOut(folder, leaves=1, longest_px=96)
 
 
 @pytest.fixture(scope="session")

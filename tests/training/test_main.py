@@ -42,10 +42,11 @@ def test_a_command_gets_its_own_arguments(capsys: pytest.CaptureFixture[str]) ->
 
 
 def test_commands_are_under_no_other_name() -> None:
+    name = "evaluate"
     done = subprocess.run(
-        [sys.executable, "-m", "training.evaluate"], cwd=ROOT, capture_output=True, text=True
+        [sys.executable, "-m", f"training.{name}"], cwd=ROOT, capture_output=True, text=True
     )
-    assert "No module named training.evaluate" in done.stderr
+    assert f"No module named training.{name}" in done.stderr
 
 
 def test_nothing_beside_run_py_hides_a_module_of_the_standard_library() -> None:

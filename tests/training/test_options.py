@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from torch.distributed.run import get_args_parser
 
+from tests.training.conftest import changed
 from training.image_folder import BackgroundError
 from training.options import read_options
 from training.rain.streaks import SMALL
@@ -28,12 +29,12 @@ def test_each_option_changes_what_it_says() -> None:
         "--workers 0 --threads 2 --micro-batch 3 --compile"
     )
     options = read_options(words.split())
-    assert options.recipe == replace(
+    assert options.recipe == changed(
         smoke(),
         model=replace(smoke().model, members=3),
         photographs=Path("photographs"),
         photograph_count=16,
-        leaves=replace(smoke().leaves, complexity=0.25),
+        leaves=replace(smoke().backgrounds.leaves, complexity=0.25),
         rain=SMALL,
         steps=10,
         batch=6,
@@ -47,17 +48,26 @@ def test_each_option_changes_what_it_says() -> None:
 
 def test_count_is_of_the_leaves_where_there_are_leaves_alone() -> None:
     leaves = read_options(["base", "--backgrounds", "leaves"]).recipe
-    assert (leaves.photographs, leaves.leaves_count) == (None, base().leaves_count)
+    assert (leaves.backgrounds.photographs, leaves.backgrounds.leaves_count) == (
+        None,
+        base().backgrounds.leaves_count,
+    )
     few = read_options(["base", "--backgrounds", "leaves", "--count", "3"]).recipe
-    assert (few.photographs, few.leaves_count) == (None, 3)
+    assert (few.backgrounds.photographs, few.backgrounds.leaves_count) == (None, 3)
 
 
 def test_leaves_alone_are_some_where_the_recipe_has_none() -> None:
-    assert study().leaves_count == 0
-    assert read_options(["study", "--backgrounds", "leaves", "--leaves-complexity", "0"]).recipe == replace(
-        study(), photographs=None, leaves=replace(study().leaves, complexity=0.0), leaves_count=64
+    assert study().backgrounds.leaves_count == 0
+    assert read_options(["study", "--backgrounds", "leaves", "--leaves-complexity", "0"]).recipe == changed(
+        study(),
+        photographs=None,
+        leaves=replace(study().backgrounds.leaves, complexity=0.0),
+        leaves_count=64,
     )
-    assert read_options(["study", "--backgrounds", "leaves", "--count", "3"]).recipe.leaves_count == 3
+    assert (
+        read_options(["study", "--backgrounds", "leaves", "--count", "3"]).recipe.backgrounds.leaves_count
+        == 3
+    )
 
 
 def test_complexity_of_leaves_that_there_are_none_of_is_an_error() -> None:
@@ -111,9 +121,9 @@ def test_help_gives_the_defaults_of_the_recipes(capsys: pytest.CaptureFixture[st
         read_options(["--help"])
     said = " ".join(capsys.readouterr().out.split())
     for words in (
-        f"(default: base {base().steps}, fast {fast().steps}, best {best().steps}, smoke {smoke().steps}",
-        f"(default: base all, fast all, best all, smoke {smoke().photograph_count}",
-        f"(default: {base().learning_rate})",
+        ", ".join(f"{make().name} {make().course.steps}" for make in (base, fast, best, smoke)),
+        f"(default: base all, fast all, best all, smoke {smoke().backgrounds.photograph_count}",
+        f"(default: {base().optimization.learning_rate})",
         f"(default: base {base().model.members}, fast 1, best {best().model.members}, smoke 1",
         "E_R",
         "Not trained on: drizzle",

@@ -13,7 +13,6 @@ what is new in it to what the folder has; one with other --steps, --pairs or --c
 import argparse
 import shlex
 import sys
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -33,7 +32,7 @@ from training.experiments.ablation.cells import (
 )
 from training.experiments.ablation.report import write_report
 from training.experiments.ablation.variants import GROUPS, list_variants
-from training.experiments.grid import Job, run_jobs
+from training.experiments.grid import Job, of_steps, run_jobs
 from training.recipes import ablation as reference_recipe
 from training.repository import ROOT, current_commit
 from training.trainer.signals import run_resumable
@@ -54,8 +53,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _ablate(options: argparse.Namespace, command: str) -> int:
     # Better said now than by every cell, or at the end.
-    steps = options.steps or reference_recipe().steps
-    reference = replace(reference_recipe(), steps=steps, validate_every=steps)
+    reference = of_steps(reference_recipe(), options.steps)
     variants = [
         variant
         for variant in list_variants(reference, options.photographs)
@@ -120,7 +118,7 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--steps",
         type=at_least(1),
-        help=f"of each training (default: {reference_recipe().steps})",
+        help=f"of each training (default: {reference_recipe().course.steps})",
     )
     add_pairs_option(parser)
     add_clean_option(parser)

@@ -11,13 +11,12 @@ together afterwards, each takes its share: --share 1/3, 2/3 and 3/3.
 """
 
 import argparse
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 from derain.cli import at_least
 from training.arguments import first_repeated, share
-from training.experiments.grid import Job, run_jobs
+from training.experiments.grid import Job, of_steps, run_jobs
 from training.experiments.study.cells import (
     Category,
     Cell,
@@ -56,7 +55,7 @@ def _study(options: argparse.Namespace) -> int:
     if options.report is not None:
         options.report.mkdir(parents=True, exist_ok=True)
 
-    recipe = replace(study_recipe(), steps=options.steps, validate_every=options.steps)
+    recipe = of_steps(study_recipe(), options.steps)
     for category in dict.fromkeys(cell.category for cell in cells):
         prepare(category, held_out, options.folder)
     settings = (recipe, held_out, options.folder)

@@ -5,7 +5,7 @@ import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from multiprocessing import get_context
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
@@ -14,6 +14,7 @@ import cv2
 from tqdm import tqdm
 
 from derain.errors import DerainError
+from training.recipes import Recipe
 
 
 @dataclass(frozen=True)
@@ -23,6 +24,12 @@ class Job:
     name: str
     known: Callable[[], object | None]  # what came out, if it is done already
     run: Callable[[], object]
+
+
+def of_steps(recipe: Recipe, steps: int | None) -> Recipe:
+    """The recipe with so many steps, or its own, which is validated at the end alone."""
+    course = replace(recipe.course, steps=steps or recipe.course.steps)
+    return replace(recipe, course=course, every=replace(recipe.every, validate=course.steps))
 
 
 def run_jobs(jobs: Sequence[Job], at_once: int) -> int:

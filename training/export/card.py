@@ -92,9 +92,11 @@ def write_model_texts(folder: Path, manifest: Manifest) -> None:
 def model_card(manifest: Manifest, remarks: str = "", pictures: Collection[str] = ()) -> str:
     """With the remarks, and the pictures that are there."""
     recipe = manifest.recipe
-    photographs = "no photographs"
-    if recipe["photographs"] is not None:
-        photographs = f"{recipe['photograph_count'] or 'all'} photographs of `{recipe['photographs']}`"
+    backgrounds, photographs = recipe["backgrounds"], "no photographs"
+    if backgrounds["photographs"] is not None:
+        photographs = (
+            f"{backgrounds['photograph_count'] or 'all'} photographs of `{backgrounds['photographs']}`"
+        )
     return f"""# {manifest.name}
 
 Takes rain out of photographs. `{manifest.file.name}`, {manifest.file.bytes / 1e6:.2f} MB,
@@ -109,7 +111,7 @@ SHA-256 `{manifest.file.sha256}`.
   on a scale of 0 to 1, over {len(manifest.parity.sizes)} sizes.
 - **Trained** by the recipe `{recipe["name"]}` of commit `{manifest.commit}`: {_course(recipe)}; rain of the
   range `{recipe["rain"]["name"]}`; backgrounds from {photographs} and
-  {recipe["leaves_count"]} dead-leaves pictures.
+  {backgrounds["leaves_count"]} dead-leaves pictures.
 
 ## Scores
 
@@ -148,8 +150,9 @@ def _estimator(manifest: Manifest) -> str:
 def _course(recipe: dict[str, Any]) -> str:
     members = recipe["model"]["members"]
     networks = f" of {members} networks side by side, whose mean it returns" if members > 1 else ""
+    course = recipe["course"]
     return (
-        f"{recipe['steps']:,}\n  steps{networks}, of {recipe['batch']} patches of {recipe['patch_px']} px, "
+        f"{course['steps']:,}\n  steps{networks}, of {course['batch']} patches of {course['patch_px']} px, "
         f"seed {recipe['seed']}"
     )
 

@@ -1,15 +1,13 @@
 """A model folder is made and scored beside its final place, and then put there as a whole, or not at all."""
 
 import shutil
-from collections.abc import Callable
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
-from derain.engine import Engine
 from derain.errors import DerainError, ModelError
 from derain.manifest import MANIFEST_NAME, Manifest, load_manifest
-from training.evaluation.held_out import OWN_KIND, held_out_sets
-from training.evaluation.scoring import evaluate
-from training.export.card import ADDITIONS, evaluation_table, write_model_texts
+from training.export.card import ADDITIONS
 
 
 def check_replaceable(folder: Path) -> None:
@@ -18,31 +16,30 @@ def check_replaceable(folder: Path) -> None:
         raise DerainError(f"{folder} is there and is no model folder; choose another --name")
 
 
-def make_model(folder: Path, make: Callable[[Path], Manifest]) -> Path:
-    """The folder, with the ONNX file that `make` writes into the one it is given, scored; prints the scores.
-
-    Of an earlier model of that name nothing is left, unless it was the same to the last bit: then what was
-    measured of it and written about it stays.
-    """
+@contextmanager
+def replaced_when_done(folder: Path) -> Iterator[Path]:
+    """An empty folder beside it, which takes its place when the block ends; not after an error."""
     unfinished = folder.with_name(f".{folder.name}.unfinished")
     shutil.rmtree(unfinished, ignore_errors=True)
     unfinished.mkdir(parents=True)
-    manifest = make(unfinished)
-    write_model_texts(unfinished, manifest)
-    engine = Engine(unfinished)
-    evaluations = [
-        evaluate(engine.derain, title, "validation", pairs, OWN_KIND) for title, pairs in held_out_sets()
-    ]
-    engine.close()
-    if earlier := _same_model(folder, manifest):
-        measured = {evaluation.name for evaluation in evaluations}
-        evaluations += [known for known in earlier.evaluations if known.name not in measured]
-        for name in ADDITIONS:
-            if (folder / name).exists():
-                shutil.copy2(folder / name, unfinished)
-    write_model_texts(unfinished, manifest.model_copy(update={"evaluations": evaluations}))
-    print(evaluation_table(evaluations))
-    return _put_in_place(unfinished, folder)
+    yield unfinished
+    _put_in_place(unfinished, folder)
+
+
+def take_over(earlier_folder: Path, folder: Path, manifest: Manifest) -> Manifest:
+    """The manifest, with what else was measured of the same model; what was written about it is copied.
+
+    Of another model of that name nothing is taken: the same is one that is the same to the last bit.
+    """
+    earlier = _same_model(earlier_folder, manifest)
+    if earlier is None:
+        return manifest
+    for name in ADDITIONS:
+        if (earlier_folder / name).exists():
+            shutil.copy2(earlier_folder / name, folder)
+    measured = {evaluation.name for evaluation in manifest.evaluations}
+    kept = [known for known in earlier.evaluations if known.name not in measured]
+    return manifest.model_copy(update={"evaluations": [*manifest.evaluations, *kept]})
 
 
 def restore(folder: Path) -> None:
@@ -64,7 +61,7 @@ def _replaced(folder: Path) -> Path:
     return folder.with_name(f".{folder.name}.replaced")
 
 
-def _put_in_place(unfinished: Path, folder: Path) -> Path:
+def _put_in_place(unfinished: Path, folder: Path) -> None:
     """Swaps the finished folder in; an earlier model of the same name makes room."""
     replaced = _replaced(folder)
     shutil.rmtree(replaced, ignore_errors=True)
@@ -72,4 +69,3 @@ def _put_in_place(unfinished: Path, folder: Path) -> Path:
         folder.rename(replaced)
     unfinished.rename(folder)
     shutil.rmtree(replaced, ignore_errors=True)
-    return folder

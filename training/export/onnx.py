@@ -77,7 +77,7 @@ def export(model: DerainModel, recipe: Recipe, commit: str, folder: Path, name: 
             alignment_px=graph.alignment_px,
             context_px=model.shape.context_px,
             numbers=DESCRIPTOR,
-            dry_below=recipe.dry_below,
+            dry_below=recipe.inference.dry_below,
         )
     return Manifest(
         name=name,
@@ -85,7 +85,7 @@ def export(model: DerainModel, recipe: Recipe, commit: str, folder: Path, name: 
         file=file,
         input=InputContract(alignment_px=network.alignment_px),
         estimator=estimator,
-        longest_px=recipe.longest_px,
+        longest_px=recipe.inference.longest_px,
         overlap_px=network.receptive_radius_px,
         parameters=sum(parameter.numel() for parameter in model.parameters()),
         kmac_per_pixel=round(kmac_per_pixel(model), 1),

@@ -48,7 +48,7 @@ class DerainModel(nn.Module):
 
     @property
     def ends(self) -> Sequence[nn.Module]:
-        """What the optimiser of the inner convolutions leaves alone."""
+        """What the optimizer of the inner convolutions leaves alone."""
         return [end for part in self.parts for end in part.ends]
 
     def errors(self, batch: Batch, loss: Loss) -> Tensor:

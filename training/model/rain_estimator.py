@@ -58,7 +58,7 @@ class RainEstimator(nn.Module):
 
     @property
     def ends(self) -> Sequence[nn.Module]:
-        """What the optimiser of the inner convolutions leaves alone."""
+        """What the optimizer of the inner convolutions leaves alone."""
         return [self.head, *self.pool]
 
     def forward(self, image: Tensor) -> Tensor:

@@ -84,7 +84,7 @@ class DerainNetwork(nn.Module):
 
     @property
     def ends(self) -> Sequence[nn.Module]:
-        """What the optimiser of the inner convolutions leaves alone."""
+        """What the optimizer of the inner convolutions leaves alone."""
         blocks = (block for block in self.modules() if isinstance(block, ResidualBlock))
         films = (each for block in blocks for each in (block.scale, block.shift) if each is not None)
         return [self.head, self.tail, *self.condition, *films]

@@ -27,10 +27,10 @@ class DiskError(DerainError):
 class Checkpoint:
     step: int  # steps done
     recipe: dict[str, Any]  # as `recipes.describe` has it: going on with another one would be neither
-    pictures: str  # those that the run began with, as `Samples.digest` has them
+    images: str  # those that the run began with, as `Samples.digest` has them
     model: StateDict
     average: StateDict  # the running mean of the weights
-    optimiser: StateDict
+    optimizer: StateDict
     unlogged: list[dict[str, float]]  # losses and gradient norms of the steps since the last log entry
 
 
@@ -63,9 +63,10 @@ def load_checkpoint(path: Path, recipe: dict[str, Any]) -> Checkpoint:
     Raises CheckpointError where it is another's, or damaged.
     """
     checkpoint = _read(path)
-    names = sorted(checkpoint.recipe.keys() | recipe.keys())
-    differing = [name for name in names if checkpoint.recipe.get(name) != recipe.get(name)]
-    is_longer = differing == ["steps"] and checkpoint.step <= min(_shared(checkpoint.recipe), _shared(recipe))
+    differing = _differing(checkpoint.recipe, recipe)
+    is_longer = differing == ["course.steps"] and checkpoint.step <= min(
+        _shared(checkpoint.recipe), _shared(recipe)
+    )
     if differing and not is_longer:
         raise CheckpointError(
             f"{path} was made by another recipe ({', '.join(differing)} differ); "
@@ -74,10 +75,22 @@ def load_checkpoint(path: Path, recipe: dict[str, Any]) -> Checkpoint:
     return checkpoint
 
 
+def _differing(one: dict[str, Any], other: dict[str, Any], within: str = "") -> list[str]:
+    """Names of what is not the same, as in "course.steps"."""
+    names: list[str] = []
+    for name in sorted(one.keys() | other.keys()):
+        mine, theirs = one.get(name), other.get(name)
+        if isinstance(mine, dict) and isinstance(theirs, dict):
+            names += _differing(mine, theirs, f"{within}{name}.")
+        elif mine != theirs:
+            names.append(within + name)
+    return names
+
+
 def _shared(recipe: dict[str, Any]) -> float:
     """The steps before the rate falls and patches grow: those of a longer run are the same."""
-    steps, ends = recipe["steps"], (recipe["decay_share"], recipe["late_share"])
-    return float(steps * (1 - max(ends)))
+    course, decay_share = recipe["course"], recipe["optimization"]["decay_share"]
+    return float(course["steps"] * (1 - max(decay_share, course["late_share"])))
 
 
 def previous(path: Path) -> Path:

@@ -24,7 +24,7 @@ from training.figures.style import BLACK, BLUE, GREEN, GREY, ORANGE, PURPLE, SKY
 from training.trainer.run_log import STATS
 
 TRAINING = ("loss", "estimator_loss", "gradient_norm", "learning_rate", "samples_per_second")
-VALIDATION = ("psnr", "input_psnr", "removal", "background_error", "clean_psnr")
+VALIDATION = ("psnr", "input_psnr", "removal", "background_error", "clean_worst_psnr")
 COLUMNS = ("run", "step", "hours", *TRAINING, *VALIDATION)
 
 _PANELS = {
@@ -34,7 +34,7 @@ _PANELS = {
     "psnr": "PSNR in unseen rain, dB (dotted: of the input)",
     "removal": "rain removal η, in unseen rain",
     "background_error": "E_B, error off the rain",
-    "clean_psnr": "clean pictures back, dB",
+    "clean_worst_psnr": "the worst clean image back, dB",
 }
 _COLOURS = (BLUE, VERMILION, GREEN, ORANGE, PURPLE, SKY, BLACK)
 _MARKERS = ("o", "s", "^", "D", "v", "P", "X")

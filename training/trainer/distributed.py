@@ -3,7 +3,7 @@
     torchrun --nproc-per-node 2 training/run.py smoke
 
 Every process makes its share of each batch and adds its gradients to those of the others, so all
-have the same weights at every step. The first process alone reads and writes the run folder, which
+have the same weights at every step. The main process alone reads and writes the run folder, which
 it locks, and needs to be the only one that can. On GPUs the processes talk by NCCL, one process a
 GPU, on CPUs by gloo. NCCL and training on GPUs have never been run by the authors, who had none.
 """
@@ -11,12 +11,12 @@ GPU, on CPUs by gloo. NCCL and training on GPUs have never been run by the autho
 import fcntl
 import os
 import platform
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
-from typing import TypeVar, cast
+from typing import TypeVar
 
 import torch
 import torch.distributed as dist
@@ -28,9 +28,9 @@ from derain.errors import DerainError
 
 T = TypeVar("T")
 
-# The others wait in the next step while the first one validates, and at the end while it exports
+# The others wait in the next step while the main one validates, and at the end while it exports
 # and scores. Whether a process still lives is torchrun's business; a closed connection shows at once.
-_LONGEST_WAIT = timedelta(days=1)
+MAX_WAIT = timedelta(days=1)
 _CPU = torch.device("cpu")
 _LOCK = "lock"
 
@@ -39,8 +39,8 @@ class ProcessError(DerainError):
     """Processes that cannot work together, or no longer can."""
 
 
-class SaidByTheFirstError(DerainError):
-    """What went wrong is the first process's to say: it has the error itself."""
+class SaidByMainError(DerainError):
+    """What went wrong is the main process's to say: it has the error itself."""
 
 
 class _ExitedError(DerainError):
@@ -62,7 +62,7 @@ class Processes:
         return max(1, len(os.sched_getaffinity(0)) // self.on_this_machine)
 
     @property
-    def is_first(self) -> bool:
+    def is_main(self) -> bool:
         return self.rank == 0
 
     def share_of(self, batch: int) -> range:
@@ -92,45 +92,51 @@ class Processes:
         for tensor, total in zip(tensors, flat.split([t.numel() for t in tensors]), strict=True):
             tensor.copy_(total.view_as(tensor))
 
-    def from_the_first(self, make: Callable[[], T]) -> T:
-        """What `make` gives on the first process, on every one; its error ends them all."""
-        if self.count == 1:
-            return make()
-        outcome = [_attempt(make) if self.is_first else None]
-        with _in_touch(self):
-            dist.broadcast_object_list(outcome)
-        return self._unless_error(cast(T | DerainError, outcome[0]))
+    @contextmanager
+    def together(self) -> Iterator[None]:
+        """Nobody goes on before all have done the block; an error of one ends all, said by the main one.
 
-    def on_each(self, make: Callable[[], T]) -> T:
-        """What `make` gives here; an error on any process ends them all, said by the first.
-
-        What `make` prints, as argparse does before it exits, is printed once on each machine.
+        What the block prints, as argparse does before it exits, is printed once on each machine.
         """
         if self.count == 1:
-            return make()
+            yield
+            return
+        mine: DerainError | None = None
         with _printed(self.rank % self.on_this_machine == 0):
-            mine = _attempt(make)
+            try:
+                yield
+            except DerainError as error:
+                mine = error
+            except OSError as error:
+                mine = ProcessError(str(error))
+            except SystemExit as exited:
+                mine = _ExitedError(exited.code)
         everyones: list[DerainError | None] = [None] * self.count
         with _in_touch(self):
-            dist.all_gather_object(everyones, mine if isinstance(mine, DerainError) else None)
-        error = next((error for error in everyones if error is not None), None)
-        return self._unless_error(error or mine)
+            dist.all_gather_object(everyones, mine)
+        first = next((each for each in everyones if each is not None), None)
+        if isinstance(first, _ExitedError):
+            raise SystemExit(*first.args)
+        if first is not None:
+            raise self.alike(first)
+
+    def broadcast(self, value: T) -> T:
+        """The main process's, on every one."""
+        if self.count == 1:
+            return value
+        values = [value]
+        with _in_touch(self):
+            dist.broadcast_object_list(values)
+        return values[0]
 
     def alike(self, error: DerainError) -> DerainError:
         """An error that every process raises at this place: itself where it is to be said."""
-        return error if self.is_first else SaidByTheFirstError(str(error))
+        return error if self.is_main else SaidByMainError(str(error))
 
-    def wait_for_all(self) -> None:
+    def barrier(self) -> None:
         if self.count > 1:
             with _in_touch(self):
                 dist.barrier()
-
-    def _unless_error(self, outcome: T | DerainError) -> T:
-        if isinstance(outcome, _ExitedError):
-            raise SystemExit(*outcome.args)
-        if isinstance(outcome, DerainError):
-            raise self.alike(outcome)
-        return outcome
 
 
 @contextmanager
@@ -181,11 +187,11 @@ def joined() -> Iterator[Processes]:
         # After a restart (--max-restarts) the store still has the addresses of the dead, and torch
         # 2.13 tries those. On several machines the number of restarts is not the same for all.
         store = PrefixStore(os.environ["TORCHELASTIC_RESTART_COUNT"], store)
-    dist.init_process_group(backend, timeout=_LONGEST_WAIT, store=store, rank=rank, world_size=count)
+    dist.init_process_group(backend, timeout=MAX_WAIT, store=store, rank=rank, world_size=count)
     processes = current()
     yield processes
     # Left without a goodbye when something went wrong: there may be nobody to say it to.
-    processes.wait_for_all()  # without it, leaving sometimes aborts
+    processes.barrier()  # without it, leaving sometimes aborts
     dist.destroy_process_group()
 
 
@@ -196,17 +202,6 @@ def current() -> Processes:
         return Processes(device=device)
     local = int(os.environ["LOCAL_WORLD_SIZE"])
     return Processes(dist.get_rank(), dist.get_world_size(), local, device)
-
-
-def _attempt(make: Callable[[], T]) -> T | DerainError:
-    try:
-        return make()
-    except DerainError as error:
-        return error
-    except OSError as error:
-        return ProcessError(str(error))
-    except SystemExit as exited:
-        return _ExitedError(exited.code)
 
 
 @contextmanager

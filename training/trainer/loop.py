@@ -9,7 +9,6 @@ from contextlib import AbstractContextManager, ExitStack, closing, contextmanage
 from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -21,8 +20,8 @@ from training.recipes import Recipe, describe
 from training.trainer.checkpoint import Checkpoint, CheckpointError, load_checkpoint, save_checkpoint
 from training.trainer.distributed import Processes, alone_in, current
 from training.trainer.loader import batches, default_workers
-from training.trainer.optimizer import Optimiser
-from training.trainer.run_log import Averages, Pace, Progress, Row
+from training.trainer.optimizer import Optimizer
+from training.trainer.run_log import Averages, Pace, Row, RunLog
 from training.trainer.samples import Samples
 from training.trainer.signals import Interrupted, requests_to_stop
 
@@ -67,7 +66,9 @@ def train(
     """
     processes = current()
     with ExitStack() as held:
-        processes.from_the_first(lambda: held.enter_context(alone_in(run_folder)))
+        with processes.together():
+            if processes.is_main:
+                held.enter_context(alone_in(run_folder))
         return _train(recipe, run_folder, validate, show, execution, processes)
 
 
@@ -79,7 +80,7 @@ def _train(
     execution: Execution,
     processes: Processes,
 ) -> DerainModel:
-    share = len(processes.share_of(recipe.batch))
+    share = len(processes.share_of(recipe.course.batch))
     workers = default_workers(processes) if execution.workers is None else execution.workers
     # More threads than cores wait for one another in a spin: a step can take ten times as long.
     torch.set_num_threads(execution.threads or max(1, processes.cores - workers))
@@ -89,37 +90,47 @@ def _train(
     model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # its types lack this one
     average = deepcopy(model)
     average.requires_grad_(False).eval()
-    optimiser = Optimiser(model, recipe.learning_rate, recipe.weight_decay, recipe.optimiser)
+    optimizer = Optimizer(
+        model,
+        recipe.optimization.learning_rate,
+        recipe.optimization.weight_decay,
+        recipe.optimization.optimizer,
+    )
 
     # Go on from where an earlier run of the same recipe stopped, on however many processes.
     described, checkpoint_path = describe(recipe), run_folder / CHECKPOINT
-    checkpoint = processes.from_the_first(lambda: _checkpoint_there(checkpoint_path, described))
-    first_step, unlogged = 0, list[Averages]()
+    checkpoint, first_step, unlogged = None, 0, list[Averages]()
+    with processes.together():
+        if processes.is_main and checkpoint_path.exists():
+            checkpoint = load_checkpoint(checkpoint_path, described)
+    checkpoint = processes.broadcast(checkpoint)
     if checkpoint is not None:
         model.load_state_dict(checkpoint.model)
         average.load_state_dict(checkpoint.average)
-        optimiser.load_state_dict(checkpoint.optimiser)
+        optimizer.load_state_dict(checkpoint.optimizer)
         first_step, unlogged = checkpoint.step, checkpoint.unlogged
-    if first_step == recipe.steps:
+    if first_step == recipe.course.steps:
         return average.to("cpu")
 
-    # The same pictures as before, and as everywhere.
-    samples = processes.on_each(lambda: Samples(recipe))
-    pictures = processes.from_the_first(lambda: checkpoint.pictures if checkpoint else samples.digest)
-    processes.on_each(lambda: _check_pictures(samples, pictures, run_folder))
+    # The same images as before, and as everywhere.
+    with processes.together():
+        samples = Samples(recipe)
+    images = processes.broadcast(checkpoint.images if checkpoint else samples.digest)
+    with processes.together():
+        _check_images(samples, images, run_folder)
 
-    steps = range(first_step, recipe.steps)
-    made = batches(samples, recipe.batch, steps, processes, workers)
+    steps = range(first_step, recipe.course.steps)
+    made = batches(samples, recipe.course.batch, steps, processes, workers)
     micro_batch = execution.micro_batch or share
     if execution.compile:
         _compile(model, device)
 
     def errors(batch: Batch) -> Tensor:
-        return model.errors(batch, recipe.loss)
+        return model.errors(batch, recipe.optimization.loss)
 
     with (
         requests_to_stop() as request,
-        _progress(processes, run_folder, steps) as progress,
+        _run_log(processes, run_folder, steps) as log,
         closing(made) as coming,
     ):
         pace = Pace()
@@ -131,41 +142,45 @@ def _train(
 
             # The gradient of the whole batch, from all processes.
             model.zero_grad(set_to_none=True)
-            losses = add_gradients(errors, batch, micro_batch, recipe.batch, device)
+            losses = add_gradients(errors, batch, micro_batch, recipe.course.batch, device)
             gradients: list[Tensor] = [p.grad for p in model.parameters() if p.grad is not None]
             stops = torch.tensor(float(request.number > 0), device=device)
             processes.add_up([*gradients, losses, stops])
             if not torch.isfinite(losses).all():
                 raise processes.alike(_diverged("loss", losses, step))
             # Each network's own: that of the estimator is far the largest.
-            norms = [nn.utils.clip_grad_norm_(p.parameters(), recipe.gradient_clip) for p in model.parts]
+            norms = [
+                nn.utils.clip_grad_norm_(p.parameters(), recipe.optimization.gradient_clip)
+                for p in model.parts
+            ]
             if not torch.isfinite(torch.stack(norms)).all():
                 raise processes.alike(_diverged("gradient", torch.stack(norms), step))
 
-            optimiser.step(learning_rate(recipe, step))
-            _average(average, model, min(recipe.average_decay, (1 + step) / (10 + step)))
+            optimizer.step(learning_rate(recipe, step))
+            _average(average, model, min(recipe.optimization.average_decay, (1 + step) / (10 + step)))
             unlogged.append(_averages(model, losses, norms))
-            pace.add(asked, fetched, time.monotonic())
+            ended = time.monotonic()
+            pace.add(asked, fetched, ended)
 
-            # The first process writes down how it goes, and what it takes to go on.
+            # The main process writes down how it goes, and what it takes to go on.
             done = step + 1
-            is_last = done == recipe.steps
-            if progress is not None:
-                progress.stepped()
-            if done % recipe.log_every == 0:
-                if progress is not None:
-                    progress.log(done, learning_rate(recipe, step), unlogged, pace, recipe.batch)
+            is_last = done == recipe.course.steps
+            if log is not None:
+                log.stepped(ended - asked)
+            if done % recipe.every.log == 0:
+                if log is not None:
+                    log.trained(done, learning_rate(recipe, step), unlogged, pace, recipe.course.batch)
                 unlogged, pace = [], Pace()
-            if progress is not None and (done % recipe.validate_every == 0 or is_last):
-                progress.validated(done, validate(average), show(average))
+            if log is not None and (done % recipe.every.validate == 0 or is_last):
+                log.validated(done, validate(average), show(average))
             is_asked_to_stop = stops.item() > 0
-            if progress is not None and (done % recipe.checkpoint_every == 0 or is_last or is_asked_to_stop):
-                progress.settle()
-                state = (model.state_dict(), average.state_dict(), optimiser.state_dict())
-                reached = Checkpoint(done, described, pictures, *state, unlogged)
+            if log is not None and (done % recipe.every.checkpoint == 0 or is_last or is_asked_to_stop):
+                log.settle()
+                state = (model.state_dict(), average.state_dict(), optimizer.state_dict())
+                reached = Checkpoint(done, described, images, *state, unlogged)
                 save_checkpoint(reached, checkpoint_path)
             if is_asked_to_stop and not is_last:
-                processes.wait_for_all()  # lest torchrun take the first one down as it saves
+                processes.barrier()  # lest torchrun take the main one down as it saves
                 text = f"stopped after step {done} and saved a checkpoint; the same command goes on from it"
                 raise Interrupted(request.number, text)
     return average.to("cpu")
@@ -232,31 +247,25 @@ def learning_rate(recipe: Recipe, step: int) -> float:
 
     With a plateau the first steps of a longer run are those of a shorter one.
     """
-    warmup = (step + 1) / recipe.warmup_steps
-    decay = (recipe.steps - step) / (recipe.decay_share * recipe.steps)
-    return recipe.learning_rate * min(1.0, warmup, decay)
+    warmup = (step + 1) / recipe.optimization.warmup_steps
+    decay = (recipe.course.steps - step) / (recipe.optimization.decay_share * recipe.course.steps)
+    return recipe.optimization.learning_rate * min(1.0, warmup, decay)
 
 
-def _checkpoint_there(path: Path, described: dict[str, Any]) -> Checkpoint | None:
-    return load_checkpoint(path, described) if path.exists() else None
-
-
-def _check_pictures(samples: Samples, pictures: str, run_folder: Path) -> None:
-    if samples.digest != pictures:
+def _check_images(samples: Samples, images: str, run_folder: Path) -> None:
+    if samples.digest != images:
         folders = " or ".join(map(str, samples.folders))
         raise CheckpointError(
-            f"the pictures in {folders} are not those that the run in {run_folder} began with: "
+            f"the images in {folders} are not those that the run in {run_folder} began with: "
             f"bring those back, or begin anew with these in another folder (another --name)"
         )
 
 
-def _progress(
-    processes: Processes, run_folder: Path, steps: range
-) -> AbstractContextManager[Progress | None]:
-    if not processes.is_first:
+def _run_log(processes: Processes, run_folder: Path, steps: range) -> AbstractContextManager[RunLog | None]:
+    if not processes.is_main:
         return nullcontext()
     run_folder.mkdir(parents=True, exist_ok=True)
-    return Progress(run_folder, steps.start, steps.stop)
+    return RunLog(run_folder, steps.start, steps.stop)
 
 
 def _compile(model: DerainModel, device: torch.device) -> None:

@@ -14,10 +14,10 @@ from torch import Tensor, nn
 from torch.optim import AdamW, Muon
 
 from training.model.derain_model import DerainModel
-from training.recipes import InnerOptimiser
+from training.recipes import InnerOptimizer
 
 
-class Optimiser:
+class Optimizer:
     """Of a network whose channels lie last in memory.
 
     Muon's steps are scaled to the size of AdamW's ("match_rms_adamw"; Liu et al., "Muon is scalable
@@ -29,7 +29,7 @@ class Optimiser:
         network: DerainModel,
         learning_rate: float,
         weight_decay: float,
-        inner: InnerOptimiser = "muon",
+        inner: InnerOptimizer = "muon",
     ) -> None:
         ends = {id(weight) for end in network.ends for weight in end.parameters()}
         self._inner, others = list[nn.Parameter](), list[nn.Parameter]()
@@ -44,29 +44,29 @@ class Optimiser:
             assert matrix.data_ptr() == weight.data_ptr(), (
                 "call network.to(memory_format=torch.channels_last)"
             )
-        self._optimisers: dict[str, Muon | AdamW] = {}
-        if self._matrices:  # torch has no optimiser of nothing
-            self._optimisers["muon"] = Muon(
+        self._optimizers: dict[str, Muon | AdamW] = {}
+        if self._matrices:  # torch has no optimizer of nothing
+            self._optimizers["muon"] = Muon(
                 self._matrices, lr=learning_rate, weight_decay=weight_decay, adjust_lr_fn="match_rms_adamw"
             )
-        self._optimisers["adamw"] = AdamW(others, lr=learning_rate, weight_decay=weight_decay)
+        self._optimizers["adamw"] = AdamW(others, lr=learning_rate, weight_decay=weight_decay)
 
     def step(self, learning_rate: float) -> None:
         """Along the gradients of the network's parameters."""
         for weight, matrix in zip(self._inner, self._matrices, strict=True):
             assert weight.grad is not None
             matrix.grad = _as_matrix(weight.grad)
-        for optimiser in self._optimisers.values():
-            for group in optimiser.param_groups:
+        for optimizer in self._optimizers.values():
+            for group in optimizer.param_groups:
                 group["lr"] = learning_rate
-            optimiser.step()  # type: ignore[no-untyped-call]  # as torch declares that of Muon
+            optimizer.step()  # type: ignore[no-untyped-call]  # as torch declares that of Muon
 
     def state_dict(self) -> dict[str, Any]:
-        return {name: optimiser.state_dict() for name, optimiser in self._optimisers.items()}
+        return {name: optimizer.state_dict() for name, optimizer in self._optimizers.items()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        for name, optimiser in self._optimisers.items():
-            optimiser.load_state_dict(state[name])
+        for name, optimizer in self._optimizers.items():
+            optimizer.load_state_dict(state[name])
 
 
 def _as_matrix(weight: Tensor) -> Tensor:

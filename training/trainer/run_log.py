@@ -10,8 +10,9 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 from pathlib import Path
-from statistics import fmean
+from statistics import fmean, median
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
@@ -45,7 +46,7 @@ class Row:
     clean: Picture
 
 
-class Progress:
+class RunLog:
     """Of one run, from `first_step` to `steps`; on the first process alone."""
 
     def __init__(self, run_folder: Path, first_step: int, steps: int) -> None:
@@ -63,6 +64,7 @@ class Progress:
             smoothing=0.05,
         )
         self.shown: dict[str, str] = {}
+        self.step_times = StepTimes(steps - first_step)
 
     def __enter__(self) -> Self:
         return self
@@ -74,10 +76,13 @@ class Progress:
         with suppress(OSError) if kind else _on_disk(self.folder):
             self.board.close()
 
-    def stepped(self) -> None:
+    def stepped(self, seconds: float) -> None:
+        """A step is done, and took so long; says what there is to say of it."""
         self.bar.update()
+        if (remark := self.step_times.add(seconds, datetime.now())) is not None:
+            self.bar.write(remark, file=sys.stderr)
 
-    def log(
+    def trained(
         self, step: int, learning_rate: float, unlogged: list[Averages], pace: "Pace", batch: int
     ) -> None:
         """Means since the last entry: of losses, and of gradients' norms before they are clipped."""
@@ -137,6 +142,52 @@ class Pace:
         self.steps += 1
         self.waited_s += fetched - asked
         self.worked_s += ended - asked
+
+
+class StepTimes:
+    """Of the steps of a run: how long all will take, and whether one took far longer than the first ones."""
+
+    FIRST = 12  # steps; the very first is left out, for what it starts is started once
+    SLOW = 10.0  # times the median of the first ones
+    SAID_AGAIN_AFTER = 100  # steps
+
+    def __init__(self, steps: int) -> None:
+        self.steps = steps
+        self.done = 0
+        self.first: list[float] = []
+        self.quiet_until = 0
+
+    def add(self, seconds: float, now: datetime) -> str | None:
+        """What there is to say after a step that took so long and ended now."""
+        self.done += 1
+        if self.done <= self.FIRST:
+            self.first.append(seconds)
+            return self._forecast(now) if self.done == self.FIRST else None
+        if seconds < self.SLOW * self.median_s or self.done < self.quiet_until:
+            return None
+        self.quiet_until = self.done + self.SAID_AGAIN_AFTER
+        return (
+            f"a step took {seconds:.1f} s, where the first ones took {self.median_s:.2g}: other work on "
+            "this machine? --threads 1 bears it best, and the same command goes on where it is stopped"
+        )
+
+    @property
+    def median_s(self) -> float:
+        return median(self.first[1:])
+
+    def _forecast(self, now: datetime) -> str:
+        left = timedelta(seconds=(self.steps - self.done) * self.median_s)
+        return (
+            f"{self.median_s:.2g} s a step: the {self.steps - self.done:,} steps left take about "
+            f"{_duration(left)}, until {now + left:%a %d %b %H:%M}, without validation"
+        )
+
+
+def _duration(time: timedelta) -> str:
+    """As in "3 h 20 min"."""
+    minutes = max(1, round(time.total_seconds() / 60))
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes} min" if hours else f"{minutes} min"
 
 
 def side_by_side(rows: list[Row]) -> Picture:

@@ -39,16 +39,17 @@ class Samples(Dataset[Tensors]):
     def __init__(self, recipe: Recipe) -> None:
         self.recipe = recipe
         self.photographs: list[Picture] = []
-        if recipe.photographs is not None:
+        backgrounds = recipe.backgrounds
+        if backgrounds.photographs is not None:
             # What is smaller than what is cut is enlarged; beyond four times nothing is left to learn from.
             self.photographs = load_folder(
-                recipe.photographs,
-                recipe.photograph_count,
+                backgrounds.photographs,
+                backgrounds.photograph_count,
                 recipe.seed,
-                smallest_px=self._side_px(recipe.patch_px) // 4,
+                smallest_px=self._side_px(recipe.course.patch_px) // 4,
             )
         self._drawn_leaves: dict[int, Picture] = {}
-        if not self.photographs and not recipe.leaves_count:
+        if not self.photographs and not backgrounds.leaves_count:
             raise BackgroundError(f"recipe {recipe.name} has neither photographs nor leaves to train on")
         # Tells the pictures that samples are made of: names, contents and order.
         self.digest = self._digest()
@@ -56,26 +57,26 @@ class Samples(Dataset[Tensors]):
     @property
     def folders(self) -> list[Path]:
         """Where they lie."""
-        folders = (self.recipe.photographs, _folder(self.recipe.rain))
+        folders = (self.recipe.backgrounds.photographs, _folder(self.recipe.rain))
         return [folder for folder in folders if folder is not None]
 
     def __len__(self) -> int:
-        return self.recipe.steps * self.recipe.batch
+        return self.recipe.course.steps * self.recipe.course.batch
 
     def __getitem__(self, index: int) -> Tensors:
-        recipe = self.recipe
-        patch_px = recipe.patch_px_at(index // recipe.batch)
+        recipe, scenes, course = self.recipe, self.recipe.scenes, self.recipe.course
+        patch_px = course.patch_px_at(index // course.batch)
         side_px = self._side_px(patch_px)
 
         # Background and rain at the scale that the rain is drawn at, and then at that of the sample.
-        scale = draw_scale(recipe.enlarged_share, recipe.reduced_share, recipe.seed, index)
+        scale = draw_scale(scenes.enlarged_share, scenes.reduced_share, recipe.seed, index)
         rng = generator(Purpose.SAMPLE, recipe.seed, index)
         clean, looks_like_rain = self._background(max(8, round(side_px / scale)), rng, index)
-        dry_share = recipe.lookalike_dry_share if looks_like_rain else recipe.dry_share
+        dry_share = scenes.lookalike_dry_share if looks_like_rain else scenes.dry_share
         rainy = clean if rng.random() < dry_share else recipe.rain.add(clean, recipe.seed, index)
         expected = facts(_layers(recipe.rain, recipe.seed, index), rainy, clean, scale)
         rainy, clean = resized(rainy, side_px), resized(clean, side_px)
-        if rng.random() < recipe.camera_share:
+        if rng.random() < scenes.camera_share:
             rainy, clean = photograph((rainy, clean), recipe.seed, index)
 
         top, left = rng.integers(0, side_px - patch_px + 1, 2)
@@ -92,35 +93,38 @@ class Samples(Dataset[Tensors]):
 
     def _background(self, side_px: int, rng: np.random.Generator, index: int) -> tuple[Picture, bool]:
         """A square without rain, and whether something in it looks like some."""
-        recipe = self.recipe
-        from_leaves = not self.photographs or (recipe.leaves_count and rng.random() < recipe.leaves_share)
-        number = int(rng.integers(recipe.leaves_count if from_leaves else len(self.photographs)))
+        backgrounds, scenes, seed = self.recipe.backgrounds, self.recipe.scenes, self.recipe.seed
+        from_leaves = not self.photographs or (
+            backgrounds.leaves_count and rng.random() < backgrounds.leaves_share
+        )
+        number = int(rng.integers(backgrounds.leaves_count if from_leaves else len(self.photographs)))
         scene = cut_patch(self._leaves(number) if from_leaves else self.photographs[number], side_px, rng)
         kind, looks_like_rain = rng.random(), True
-        if kind < recipe.document_share:
-            scene = draw_document(side_px, side_px, recipe.seed, index)
-        elif (kind := kind - recipe.document_share) < recipe.facade_share:
-            scene = draw_facade(scene, recipe.seed, index)
-        elif kind - recipe.facade_share < recipe.line_share:
-            scene = draw_lines(scene, recipe.seed, index)
+        if kind < scenes.document_share:
+            scene = draw_document(side_px, side_px, seed, index)
+        elif (kind := kind - scenes.document_share) < scenes.facade_share:
+            scene = draw_facade(scene, seed, index)
+        elif kind - scenes.facade_share < scenes.line_share:
+            scene = draw_lines(scene, seed, index)
         else:
             looks_like_rain = False
-        if rng.random() < recipe.tone_share:
-            scene = tone(scene, recipe.seed, index)
+        if rng.random() < scenes.tone_share:
+            scene = tone(scene, seed, index)
         return scene, looks_like_rain
 
     def _leaves(self, number: int) -> Picture:
         """Drawn when they are first asked for: a short training needs few of them."""
         if number not in self._drawn_leaves:
-            self._drawn_leaves[number] = draw_leaves(self.recipe.leaves, self.recipe.seed, number)
+            self._drawn_leaves[number] = draw_leaves(self.recipe.backgrounds.leaves, self.recipe.seed, number)
         return self._drawn_leaves[number]
 
     def _digest(self) -> str:
-        recipe = self.recipe
+        backgrounds = self.recipe.backgrounds
         paths: list[Path] = []
-        if recipe.photographs is not None:
-            paths += subset(list_pictures(recipe.photographs), recipe.photograph_count, recipe.seed)
-        if (folder := _folder(recipe.rain)) is not None:
+        if backgrounds.photographs is not None:
+            listed = list_pictures(backgrounds.photographs)
+            paths += subset(listed, backgrounds.photograph_count, self.recipe.seed)
+        if (folder := _folder(self.recipe.rain)) is not None:
             paths += list_pictures(folder)
         digest = sha256()
         for path in paths:

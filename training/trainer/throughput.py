@@ -46,7 +46,7 @@ def measure(seconds: float) -> list[tuple[str, float]]:
     patch = cut_patch(photographs[0], PATCH_PX, rng)
     cut = rate(lambda index: cut_patch(photographs[index % len(photographs)], PATCH_PX, rng), seconds)
     rates.append(("backgrounds: cut from photographs", cut))
-    for complexity in (0.0, 0.5, base().leaves.complexity, 1.0):
+    for complexity in (0.0, 0.5, base().backgrounds.leaves.complexity, 1.0):
         world = Leaves(complexity, _LEAVES_PX)
         pictures = rate(partial(draw_leaves, world, 0), seconds)
         # A picture that is drawn once is cut into as many patches as lie in it side by side, and no more.
@@ -66,7 +66,7 @@ def measure_training(seconds: float) -> list[tuple[str, float]]:
 
     def step(_index: int) -> None:
         with convolving(torch.device("cpu")):
-            losses = model.errors(batch, recipe.loss)
+            losses = model.errors(batch, recipe.optimization.loss)
         losses.mean().backward()
 
     learnt = rate(step, seconds) * len(batch[0])

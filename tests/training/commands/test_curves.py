@@ -10,19 +10,19 @@ import pytest
 from tests.training.conftest import figure_texts
 from training.commands.curves import main
 from training.trainer.curves import COLUMNS, read_runs, smoothed
-from training.trainer.run_log import Pace, Progress
+from training.trainer.run_log import Pace, RunLog
 
-SCORES = {"psnr": 30.0, "input_psnr": 25.0, "removal": 0.5, "background_error": 4.0, "clean_psnr": None}
+SCORES = {"psnr": 30.0, "input_psnr": 25.0, "removal": 0.5, "background_error": 4.0, "clean_worst_psnr": None}
 
 
 def train(folder: Path, first_step: int, last_step: int, steps_per_second: float = 2.0) -> Path:
     """As a run would: an entry each 100 steps, a validation each 300."""
     folder.mkdir(parents=True)
-    with Progress(folder, first_step, last_step) as progress:
+    with RunLog(folder, first_step, last_step) as progress:
         for step in range(first_step + 100, last_step + 1, 100):
             pace = Pace(steps=100, worked_s=100 / steps_per_second)
             averages = {"loss": 1 / step, "gradient_norm": 0.5, "estimator_loss": 2 / step}
-            progress.log(step, 1e-3, [averages], pace, batch=8)
+            progress.trained(step, 1e-3, [averages], pace, batch=8)
             if step % 300 == 0:
                 progress.validated(step, SCORES, [])
     return folder
@@ -43,7 +43,13 @@ def test_the_table_has_what_was_written_down(tmp_path: Path) -> None:
         "learning_rate": "0.001",
         "samples_per_second": "16",
     }
-    third |= {"psnr": "30", "input_psnr": "25", "removal": "0.5", "background_error": "4", "clean_psnr": ""}
+    third |= {
+        "psnr": "30",
+        "input_psnr": "25",
+        "removal": "0.5",
+        "background_error": "4",
+        "clean_worst_psnr": "",
+    }
     assert rows[2] == third
     assert rows[1]["psnr"] == ""
 

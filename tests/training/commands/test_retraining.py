@@ -12,6 +12,7 @@ from tests.conftest import noise
 from tests.serving.server import OPERATOR, operator_key, serving, traffic
 from training.commands.gate import PASSED, REFUSED
 from training.commands.gate import main as gate
+from training.evaluation.held_out import HeldOut
 from training.run import main as train
 
 pytestmark = pytest.mark.slow
@@ -23,11 +24,11 @@ _STEPS = {"current": 8, "slacking": 1, "better": 150}
 
 
 @pytest.fixture(scope="module")
-def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def models(tmp_path_factory: pytest.TempPathFactory, few: HeldOut) -> Path:
     folder = tmp_path_factory.mktemp("loop")
     places = ["--runs", str(folder / "runs"), "--models", str(folder / "models")]
     for name, steps in _STEPS.items():
-        assert train(["smoke", "--steps", str(steps), "--name", name, *places]) == 0
+        assert train(["smoke", "--steps", str(steps), "--name", name, *places], few) == 0
     return folder / "models"
 
 

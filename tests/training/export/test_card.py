@@ -158,7 +158,6 @@ OLD = Evaluation(
     rain_change=1.0,
     background_error=2.0,
     background_error_50=3.0,
-    clean_psnr=86.0,
 )
 
 
@@ -175,7 +174,7 @@ def scored(name: str, gain: float, harmed: int, **changes: object) -> Evaluation
             median_changed=41,
         ),
     }
-    about = {"name": name, "kind": name, "rainy": 3, "untouched": 1, "clean_psnr": None}
+    about = {"name": name, "kind": name, "rainy": 3, "untouched": 1}
     return OLD.model_copy(update=both | about | changes)
 
 

@@ -21,6 +21,7 @@ from tests.training.conftest import (
     TINY_ESTIMATOR,
     TINY_SHAPE,
     ExportedModel,
+    changed,
     random_model,
 )
 from training.export.card import model_card
@@ -219,7 +220,7 @@ def test_the_estimator_s_multiply_adds_are_those_of_its_windows() -> None:
 
 def test_recipe_is_described_for_json(tiny_recipe: Recipe, tmp_path: Path) -> None:
     assert describe_recipe(tiny_recipe)["photographs"] is None
-    assert describe_recipe(replace(tiny_recipe, photographs=tmp_path))["photographs"] == str(tmp_path)
+    assert describe_recipe(changed(tiny_recipe, photographs=tmp_path))["photographs"] == str(tmp_path)
     for recipe in (make() for make in RECIPES.values()):
         assert describe_recipe(recipe)["photographs"] == "training/photographs/train"
 
@@ -237,7 +238,7 @@ def test_card_says_what_the_manifest_says(each: ExportedModel) -> None:
 def test_card_says_how_the_model_was_trained(
     exported: ExportedModel, exported_pair: ExportedModel, tiny_recipe: Recipe
 ) -> None:
-    longer = describe_recipe(replace(tiny_recipe, steps=4000))
+    longer = describe_recipe(changed(tiny_recipe, steps=4000))
     card = model_card(exported.manifest.model_copy(update={"recipe": longer}))
     assert "4,000\n  steps, of 4 patches of 16 px, seed 0; rain" in card
     assert "Estimator" not in card

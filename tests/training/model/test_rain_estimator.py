@@ -10,13 +10,20 @@ from torch.distributions import Categorical, kl_divergence
 from torch.nn.functional import gaussian_nll_loss
 from torch.utils.data import default_collate
 
-from tests.training.conftest import CONDITIONED_SHAPE, RAIN, TINY_ESTIMATOR, TOLD_RAIN, with_random_weights
+from tests.training.conftest import (
+    CONDITIONED_SHAPE,
+    RAIN,
+    TINY_ESTIMATOR,
+    TOLD_RAIN,
+    changed,
+    with_random_weights,
+)
 from training.model.derain_model import DerainModel, ModelShape, to_network
 from training.model.rain_estimator import RainEstimator, describe, estimation_errors
 from training.rain.descriptor import ANGLES_DEG, DESCRIPTOR, FACTS, facts
 from training.rain.varied import Fall, Layer, Sheet, Streaks
 from training.recipes import RECIPES, Recipe, smoke
-from training.trainer.optimizer import Optimiser
+from training.trainer.optimizer import Optimizer
 from training.trainer.samples import Samples
 
 ANGLES, MEASURES = len(ANGLES_DEG), 8
@@ -153,13 +160,15 @@ def test_windows_and_scenes_are_whole_cells(recipe: Recipe) -> None:
     shape = recipe.model
     assert shape.network.conditioned == (shape.estimator is not None)
     if shape.estimator is not None:
-        sides = {max(shape.context_px, side) for side in (recipe.patch_px, recipe.late_patch_px)}
+        sides = {
+            max(shape.context_px, side) for side in (recipe.course.patch_px, recipe.course.late_patch_px)
+        }
         assert not [side for side in sides if side % shape.estimator.alignment_px]
 
 
 def test_what_is_estimated_is_what_the_rain_was_drawn_with(conditioned_recipe: Recipe) -> None:
     samples = Samples(conditioned_recipe)
-    foreign = Samples(replace(conditioned_recipe, rain=RAIN))
+    foreign = Samples(changed(conditioned_recipe, rain=RAIN))
     for index in range(8):
         _, _, scene, known = samples[index]
         layers = TOLD_RAIN.layers_of(conditioned_recipe.seed, index)
@@ -177,19 +186,19 @@ def test_it_learns_which_way_rain_falls_and_whether_there_is_any(
 ) -> None:
     """In seconds, at the size of the recipe `smoke`, of rain on scenes that it has not seen."""
     shape = ModelShape(CONDITIONED_SHAPE, estimator=smoke().model.estimator, context_px=48)
-    recipe = replace(conditioned_recipe, model=shape, leaves_count=16, dry_share=0.25, steps=200)
-    samples, others = Samples(recipe), Samples(replace(recipe, seed=1))
+    recipe = changed(conditioned_recipe, model=shape, leaves_count=16, dry_share=0.25, steps=200)
+    samples, others = Samples(recipe), Samples(changed(recipe, seed=1))
     learnt = default_collate([samples[index] for index in range(640)])
     _, _, scenes, known = default_collate([others[index] for index in range(160)])
     torch.manual_seed(0)
     model = DerainModel(shape).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    optimiser = Optimiser(model, 5e-3, weight_decay=0.0)
+    optimizer = Optimizer(model, 5e-3, weight_decay=0.0)
     for step in range(128):
         model.zero_grad()
         batch = tuple(each.roll(-32 * step, dims=0)[:32] for each in learnt)
         model.errors(batch, "rmse").mean(dim=0).sum().backward()
-        torch.nn.utils.clip_grad_norm_(model.estimator.parameters(), recipe.gradient_clip)
-        optimiser.step(5e-3)
+        torch.nn.utils.clip_grad_norm_(model.estimator.parameters(), recipe.optimization.gradient_clip)
+        optimizer.step(5e-3)
     with torch.inference_mode():
         found = describe(model.estimator(to_network(scenes)))
     is_rain = known[:, -2] > 0

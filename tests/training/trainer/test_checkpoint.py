@@ -52,7 +52,7 @@ def emptied(data: bytes) -> bytes:
 def test_comes_back_as_it_was(path: Path) -> None:
     checkpoint = load_checkpoint(path, {"name": "tiny"})
     assert torch.equal(checkpoint.model["weight"], numbered(2).model["weight"])
-    assert (checkpoint.step, checkpoint.optimiser, checkpoint.unlogged) == (2, {"step": 2}, UNLOGGED)
+    assert (checkpoint.step, checkpoint.optimizer, checkpoint.unlogged) == (2, {"step": 2}, UNLOGGED)
 
 
 @pytest.mark.parametrize("damage", [cut_short, with_a_bit_flipped, noise, emptied])

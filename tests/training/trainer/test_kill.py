@@ -2,7 +2,6 @@
 
 import os
 import signal
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,6 +10,7 @@ from tensorboard.backend.event_processing.event_accumulator import (  # type: ig
     EventAccumulator,
 )
 
+from tests.training.conftest import changed
 from tests.training.trainee import Task, Trainee, first_weight, grey
 from tests.training.trainer.test_loop import read_stats, same
 from training.model.derain_model import DerainModel, ModelShape
@@ -27,7 +27,7 @@ DAWDLE_S = 0.2  # a validation, of a run that is to be killed, so that it has no
 @pytest.fixture(scope="module")
 def recipe(conditioned_recipe: Recipe) -> Recipe:
     """Long enough to be killed in the middle; what it writes it writes at steps of their own."""
-    return replace(conditioned_recipe, steps=160, log_every=3, validate_every=25, checkpoint_every=20)
+    return changed(conditioned_recipe, steps=160, log_every=3, validate_every=25, checkpoint_every=20)
 
 
 @pytest.fixture(scope="module")
@@ -48,7 +48,7 @@ def unbroken_pair(recipe: Recipe, tmp_path_factory: pytest.TempPathFactory) -> P
 
 def end_of(folder: Path, recipe: Recipe) -> Checkpoint:
     checkpoint = load_checkpoint(folder / "checkpoint.pt", describe(recipe))
-    assert checkpoint.step == recipe.steps
+    assert checkpoint.step == recipe.course.steps
     return checkpoint
 
 
@@ -59,7 +59,7 @@ def record_of(folder: Path) -> list[dict[str, float]]:
 
 
 def assert_same_run(folder: Path, other: Path, recipe: Recipe) -> None:
-    """The same weights, optimiser and statistics to the last bit, the same points in TensorBoard."""
+    """The same weights, optimizer and statistics to the last bit, the same points in TensorBoard."""
     assert same(vars(end_of(folder, recipe)), vars(end_of(other, recipe)))
     assert record_of(folder) == record_of(other)
     board = EventAccumulator(str(folder / "tensorboard"))
@@ -103,7 +103,7 @@ def test_a_run_killed_twice_ends_as_an_unbroken_one(unbroken: Path, recipe: Reci
         trainee.process.send_signal(signal.SIGKILL)
         assert trainee.finish() == -signal.SIGKILL
         done = load_checkpoint(tmp_path / "checkpoint.pt", describe(recipe)).step
-        assert step - 20 < done < recipe.steps
+        assert step - 20 < done < recipe.course.steps
     with (tmp_path / "stats.jsonl").open("a") as file:
         file.write('{"step": 12')  # the line that it was writing when it died
     train(recipe, tmp_path, first_weight, grey)
@@ -120,7 +120,7 @@ def test_a_run_that_is_asked_to_stop_stops_where_it_is(
     assert trainee.finish() == 128 + signal.SIGINT
     done = load_checkpoint(tmp_path / "checkpoint.pt", describe(recipe)).step
     assert f"stopped after step {done} and saved a checkpoint" in trainee.errors
-    assert 63 <= done < recipe.steps
+    assert 63 <= done < recipe.course.steps
     train(recipe, tmp_path, first_weight, grey)
     assert_same_run(tmp_path, unbroken, recipe)
 
@@ -130,7 +130,7 @@ def test_killed_while_a_checkpoint_is_written(recipe: Recipe, tmp_path: Path) ->
 
     On a busy machine it may be whole by then: that changes nothing in how the run ends.
     """
-    large = replace(recipe, model=ModelShape(NetworkShape()), steps=8, checkpoint_every=1)
+    large = changed(recipe, model=ModelShape(NetworkShape()), steps=8, checkpoint_every=1)
     train(large, tmp_path / "unbroken", first_weight)
     task = Task(large, tmp_path / "killed", Execution())
     checkpoint, half = task.run_folder / "checkpoint.pt", task.run_folder / "checkpoint.unfinished"

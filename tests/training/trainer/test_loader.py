@@ -17,7 +17,7 @@ from training.trainer.samples import Samples
 
 
 def steps_of(recipe: Recipe, steps: range, processes: Processes, workers: int) -> list[Batch]:
-    return list(batches(Samples(recipe), recipe.batch, steps, processes, workers))
+    return list(batches(Samples(recipe), recipe.course.batch, steps, processes, workers))
 
 
 @pytest.mark.parametrize("workers", [0, 1, 2])
@@ -29,7 +29,9 @@ def test_samples_of_a_step_are_the_same_on_any_number_of_processes(
     samples = Samples(mixed_recipe)
     shares = [steps_of(mixed_recipe, range(2, 5), Processes(rank, count), workers) for rank in range(count)]
     for step, parts in zip(range(2, 5), zip(*shares, strict=True), strict=True):
-        expected = [samples[step * mixed_recipe.batch + place] for place in range(mixed_recipe.batch)]
+        expected = [
+            samples[step * mixed_recipe.course.batch + place] for place in range(mixed_recipe.course.batch)
+        ]
         for which in range(4):
             together = torch.cat([part[which] for part in parts])
             assert torch.equal(together, torch.stack([sample[which] for sample in expected]))

@@ -15,7 +15,7 @@ from torch.utils.data import default_collate
 
 from derain.errors import DerainError
 from derain.image import PNG, encode
-from tests.training.conftest import random_model
+from tests.training.conftest import changed, random_model
 from tests.training.trainee import Task, Trainee
 from training.model.derain_model import Batch, DerainModel
 from training.model.losses import patch_errors
@@ -73,9 +73,9 @@ def unbroken_pair(conditioned_recipe: Recipe, tmp_path_factory: pytest.TempPathF
 def test_loss_falls_on_an_easy_task(tiny_recipe: Recipe, tmp_path: Path) -> None:
     """Faint streaks in such numbers that taking the same grey off every pixel is most of the answer."""
     fog = RainRange("fog", (0.2, 0.2), (3,), (40, 50), angle_deg=5, brightness=(0.012, 0.012))
-    easy = replace(tiny_recipe, rain=fog, steps=60, log_every=20, learning_rate=5e-3)
+    easy = changed(tiny_recipe, rain=fog, steps=60, log_every=20, learning_rate=5e-3)
     model = train(easy, tmp_path, lambda model: {"is_training": model.training})
-    rainy, clean = default_collate([Samples(replace(easy, seed=1))[index] for index in range(64)])
+    rainy, clean = default_collate([Samples(changed(easy, seed=1))[index] for index in range(64)])
     rainy, clean = rainy.float() / 255, clean.float() / 255
     with torch.inference_mode():
         error = patch_errors(model.derainer(rainy), clean).mean()
@@ -91,13 +91,13 @@ def test_run_folder_tells_how_it_went(unbroken: Path, tiny_recipe: Recipe) -> No
     assert stats[0]["learning_rate"] == learning_rate(tiny_recipe, 1)
     checkpoint = load_checkpoint(unbroken / "checkpoint.pt", describe(tiny_recipe))
     assert checkpoint.step == 6
-    assert checkpoint.optimiser["muon"]["param_groups"][0]["lr"] == learning_rate(tiny_recipe, 5)
+    assert checkpoint.optimizer["muon"]["param_groups"][0]["lr"] == learning_rate(tiny_recipe, 5)
 
 
 def test_resumed_run_equals_an_unbroken_one(
     unbroken_pair: Path, conditioned_recipe: Recipe, tmp_path: Path
 ) -> None:
-    """Estimator and derainers, their optimiser and what was to be logged of them."""
+    """Estimator and derainers, their optimizer and what was to be logged of them."""
     recipe = conditioned_recipe
     with pytest.raises(KeyboardInterrupt):
         train(recipe, tmp_path, interrupt)  # at step 4, one after the checkpoint
@@ -120,7 +120,7 @@ def test_one_derainer_trains_as_the_first_of_several(
 ) -> None:
     """To the last bit, and so does the estimator: neither is told how many there are beside it."""
     shape = replace(conditioned_recipe.model, members=1)
-    alone = replace(conditioned_recipe, name="alone", model=shape)
+    alone = changed(conditioned_recipe, name="alone", model=shape)
     train(alone, tmp_path, no_scores, execution=HERE)
     one = load_checkpoint(tmp_path / "checkpoint.pt", describe(alone))
     several = load_checkpoint(unbroken_pair / "checkpoint.pt", describe(conditioned_recipe))
@@ -138,13 +138,13 @@ def test_each_part_has_its_own_loss_and_clips_its_own_gradient(
     conditioned_recipe: Recipe, tmp_path: Path
 ) -> None:
     """Of the first step, computed anew: the estimator's, and the mean of the derainers'."""
-    recipe = replace(conditioned_recipe, steps=1, log_every=1)
+    recipe = changed(conditioned_recipe, steps=1, log_every=1)
     train(recipe, tmp_path, no_scores, execution=HERE)
     torch.manual_seed(recipe.seed)
     model = DerainModel(recipe.model)
     samples = Samples(recipe)
     with convolving(torch.device("cpu")):
-        losses = model.errors(collated(samples, recipe.batch), recipe.loss).mean(dim=0)
+        losses = model.errors(collated(samples, recipe.course.batch), recipe.optimization.loss).mean(dim=0)
     losses.sum().backward()
     of_estimator, *of_derainers = losses.tolist()
     estimator, *derainers = (
@@ -159,12 +159,12 @@ def test_each_part_has_its_own_loss_and_clips_its_own_gradient(
         "gradient_norm": float(np.mean(derainers)),
     }
     assert {name: entry[name] for name in expected} == pytest.approx(expected, rel=0.02)
-    assert estimator > 2 * recipe.gradient_clip, "which would have left the derainers little"
+    assert estimator > 2 * recipe.optimization.gradient_clip, "which would have left the derainers little"
 
 
 def test_threads_are_those_asked_for(tiny_recipe: Recipe, tmp_path: Path) -> None:
     """On a machine of one core, 1 unless more are asked for."""
-    recipe = replace(tiny_recipe, steps=1)
+    recipe = changed(tiny_recipe, steps=1)
     try:
         for threads in (None, 2):
             folder = tmp_path / str(threads)
@@ -186,12 +186,12 @@ def test_checkpoint_of_another_recipe_is_refused(unbroken: Path, tiny_recipe: Re
     with pytest.raises(
         CheckpointError, match=r"made by another recipe \(\w+ differ\); remove .* or choose another --name"
     ):
-        train(replace(tiny_recipe, seed=1), unbroken, no_scores)
+        train(changed(tiny_recipe, seed=1), unbroken, no_scores)
 
 
 def test_a_longer_run_goes_on_from_a_shorter_one(tiny_recipe: Recipe, unbroken: Path, tmp_path: Path) -> None:
     """To the same weights, as long as the shorter one's rate had not begun to fall."""
-    longer = replace(tiny_recipe, steps=12)
+    longer = changed(tiny_recipe, steps=12)
     train(longer, tmp_path / "at once", no_scores, execution=HERE)
     with pytest.raises(KeyboardInterrupt):
         train(tiny_recipe, tmp_path / "longer", interrupt, execution=HERE)
@@ -231,16 +231,16 @@ def test_poisoned_weights_stop_the_run(tiny_recipe: Recipe, tmp_path: Path) -> N
 
 def test_absurd_learning_rate_stops_the_run(tiny_recipe: Recipe, tmp_path: Path) -> None:
     with pytest.raises(DivergedError, match=r"at step \d; try a lower learning rate"):
-        train(replace(tiny_recipe, learning_rate=1e30, checkpoint_every=1), tmp_path, no_scores)
+        train(changed(tiny_recipe, learning_rate=1e30, checkpoint_every=1), tmp_path, no_scores)
 
 
 def test_learning_rate_warms_up_stays_and_falls_to_zero(tiny_recipe: Recipe) -> None:
-    recipe = replace(tiny_recipe, steps=1000, warmup_steps=100, decay_share=0.4, learning_rate=2.0)
+    recipe = changed(tiny_recipe, steps=1000, warmup_steps=100, decay_share=0.4, learning_rate=2.0)
     rates = [learning_rate(recipe, step) for step in range(1000)]
     assert rates[:100] == pytest.approx([2.0 * (step + 1) / 100 for step in range(100)])
     assert set(rates[100:600]) == {2.0}
     assert rates[600:] == pytest.approx([2.0 * (1000 - step) / 400 for step in range(600, 1000)])
-    longer = replace(recipe, steps=3000)
+    longer = changed(recipe, steps=3000)
     assert [learning_rate(longer, step) for step in range(600)] == rates[:600]
 
 
@@ -262,26 +262,26 @@ def test_l1_is_a_mean_over_the_pixels_of_a_patch() -> None:
     assert patch_errors(derained, clean).tolist() == pytest.approx([0.6 / 12**0.5, 0.2], rel=1e-3)
 
 
-def test_loss_and_optimiser_are_the_recipes(tiny_recipe: Recipe, tmp_path: Path) -> None:
+def test_loss_and_optimizer_are_the_recipes(tiny_recipe: Recipe, tmp_path: Path) -> None:
     """An untrained network returns its input, so the first loss is the rain's own size."""
-    recipe = replace(tiny_recipe, steps=1, log_every=1, validate_every=1)
-    other = replace(recipe, loss="l1", optimiser="adamw")
-    assert (recipe.loss, recipe.optimiser) == ("rmse", "muon")
+    recipe = changed(tiny_recipe, steps=1, log_every=1, validate_every=1)
+    other = changed(recipe, loss="l1", optimizer="adamw")
+    assert (recipe.optimization.loss, recipe.optimization.optimizer) == ("rmse", "muon")
     samples = Samples(recipe)
-    rainy, clean = default_collate([samples[index] for index in range(recipe.batch)])
+    rainy, clean = default_collate([samples[index] for index in range(recipe.course.batch)])
     rain = (rainy.float() - clean.float()) / 255
     for each, expected, state in (
         (recipe, rain.square().mean(dim=(1, 2, 3)).sqrt().mean(), {"muon", "adamw"}),
         (other, rain.abs().mean(), {"adamw"}),
     ):
-        folder = tmp_path / each.loss
+        folder = tmp_path / each.optimization.loss
         train(each, folder, no_scores, execution=Execution(workers=0))
         (entry, *_) = read_stats(folder)
         assert entry["loss"] == pytest.approx(float(expected), rel=0.01)
         checkpoint = load_checkpoint(folder / "checkpoint.pt", describe(each))
-        assert checkpoint.optimiser.keys() == state
-        assert checkpoint.recipe["loss"] == each.loss
-    with pytest.raises(CheckpointError, match=r"another recipe \(loss, optimiser differ\)"):
+        assert checkpoint.optimizer.keys() == state
+        assert checkpoint.recipe["optimization"]["loss"] == each.optimization.loss
+    with pytest.raises(CheckpointError, match=r"another recipe \(loss, optimizer differ\)"):
         train(recipe, tmp_path / other.loss, no_scores)
 
 
@@ -316,7 +316,7 @@ def test_run_does_not_go_on_with_other_pictures(
 ) -> None:
     folder, kept, run_folder = folder_of_pictures(tmp_path / kind), tmp_path / "kept", tmp_path / "run"
     layers = RainMix("rainmix", TextureRain("textures", folder))
-    recipe = replace(tiny_recipe, rain=layers) if kind == "rain" else replace(tiny_recipe, photographs=folder)
+    recipe = changed(tiny_recipe, rain=layers) if kind == "rain" else changed(tiny_recipe, photographs=folder)
     with pytest.raises(KeyboardInterrupt):
         train(recipe, run_folder, interrupt)
     shutil.copytree(folder, kept)
@@ -332,7 +332,7 @@ def test_run_does_not_go_on_with_other_pictures(
 @pytest.mark.slow
 def test_a_folder_is_trained_in_by_one_process(tiny_recipe: Recipe, tmp_path: Path) -> None:
     """Killed, it leaves no lock behind, though its worker may outlive it."""
-    trainee = Trainee(Task(replace(tiny_recipe, steps=20_000), tmp_path, Execution(workers=1)))
+    trainee = Trainee(Task(changed(tiny_recipe, steps=20_000), tmp_path, Execution(workers=1)))
     trainee.wait_for_step(4)
     said = f"is being trained by process {trainee.process.pid} on .* already; wait for it, stop it, or choose"
     try:
@@ -343,7 +343,7 @@ def test_a_folder_is_trained_in_by_one_process(tiny_recipe: Recipe, tmp_path: Pa
         trainee.process.kill()
         trainee.process.wait()
     with pytest.raises(CheckpointError, match="another recipe"):
-        train(replace(tiny_recipe, seed=1), tmp_path, no_scores)
+        train(changed(tiny_recipe, seed=1), tmp_path, no_scores)
 
 
 def collated(samples: Samples, count: int) -> Batch:
@@ -436,8 +436,8 @@ def test_compiling_without_a_compiler_is_an_error(
 def test_log_entries_are_means_over_all_steps_between_them(tiny_recipe: Recipe, tmp_path: Path) -> None:
     """Whatever lies between them: a validation, a checkpoint, an interruption."""
     each, few = tmp_path / "each", tmp_path / "few"
-    train(replace(tiny_recipe, log_every=1), each, no_scores)
-    recipe = replace(tiny_recipe, log_every=5, validate_every=4)
+    train(changed(tiny_recipe, log_every=1), each, no_scores)
+    recipe = changed(tiny_recipe, log_every=5, validate_every=4)
     with pytest.raises(KeyboardInterrupt):
         train(recipe, few, interrupt)  # at step 4, one after the checkpoint
     train(recipe, few, no_scores)

@@ -2,6 +2,7 @@
 
 import json
 import resource
+from datetime import datetime
 from pathlib import Path
 
 import cv2
@@ -13,18 +14,18 @@ from tensorboard.backend.event_processing.event_accumulator import (  # type: ig
 
 from derain.image import read_picture
 from training.trainer.checkpoint import DiskError
-from training.trainer.run_log import Pace, Progress, Row, side_by_side
+from training.trainer.run_log import Pace, Row, RunLog, StepTimes, side_by_side
 
 
 def logged(folder: Path, first_step: int, last_step: int, loss: float) -> None:
     """Part of a run: an entry a step."""
     averages = {"loss": loss, "gradient_norm": 2.0, "estimator_loss": 8 * loss}
-    with Progress(folder, first_step, 10) as progress:
+    with RunLog(folder, first_step, 10) as progress:
         for step in range(first_step + 1, last_step + 1):
             pace = Pace()
             pace.add(0.0, 0.25, 1.0)
-            progress.stepped()
-            progress.log(step, 1e-3, [averages], pace, batch=8)
+            progress.stepped(0.1)
+            progress.trained(step, 1e-3, [averages], pace, batch=8)
 
 
 def points(folder: Path, tag: str) -> list[tuple[int, float]]:
@@ -68,7 +69,7 @@ def test_what_came_after_the_checkpoint_is_forgotten(tmp_path: Path) -> None:
 
 def test_a_validation_leaves_its_scores_and_a_picture(tmp_path: Path) -> None:
     dark, light = (np.full((40, 60, 3), level, dtype=np.uint8) for level in (50, 200))
-    with Progress(tmp_path, 0, 10) as progress:
+    with RunLog(tmp_path, 0, 10) as progress:
         progress.validated(4, {"psnr": 12.5, "removal": None}, [Row("grey", dark, light, light)])
     (entry,) = entries(tmp_path)
     assert entry == {"step": 4, "time": entry["time"], "psnr": 12.5, "removal": None}
@@ -99,7 +100,7 @@ def test_a_line_that_does_not_fit_on_the_disk_is_not_there_by_half(tmp_path: Pat
     logged(tmp_path, 0, 3, loss=0.5)
     before = (tmp_path / "stats.jsonl").read_bytes()
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
-    with Progress(tmp_path, 3, 10) as progress:
+    with RunLog(tmp_path, 3, 10) as progress:
         resource.setrlimit(resource.RLIMIT_FSIZE, (len(before) + 10, limits[1]))
         try:
             with pytest.raises(DiskError, match=r"stats\.jsonl cannot be written: File too large"):
@@ -107,3 +108,41 @@ def test_a_line_that_does_not_fit_on_the_disk_is_not_there_by_half(tmp_path: Pat
         finally:
             resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     assert (tmp_path / "stats.jsonl").read_bytes() == before
+
+
+NOON = datetime(2026, 11, 29, 12, 0)
+
+
+def said(times: StepTimes, *seconds: float) -> list[str]:
+    return [remark for each in seconds if (remark := times.add(each, NOON)) is not None]
+
+
+def test_after_a_dozen_steps_it_says_how_long_the_rest_takes_and_until_when() -> None:
+    times = StepTimes(5012)
+    assert said(times, 40.0, *[2.0] * 10) == [], "the first step, which starts the workers, says nothing"
+    (remark,) = said(times, 2.0)
+    assert remark.startswith("2 s a step: the 5,000 steps left take about 2 h 47 min, until Sun 29 Nov 14:46")
+    assert said(times, *[2.0] * 50) == []
+
+
+def test_a_run_that_is_shorter_says_nothing() -> None:
+    assert said(StepTimes(6), *[1.0] * 6) == []
+
+
+def test_a_step_that_takes_ten_times_as_long_is_said_once_in_a_hundred_steps() -> None:
+    times = StepTimes(5000)
+    said(times, *[0.5] * 12)
+    assert said(times, 4.9) == []
+    (remark,) = said(times, 5.1, *[6.0] * 99)
+    assert remark.startswith("a step took 5.1 s, where the first ones took 0.5: other work on this machine?")
+    assert "--threads 1" in remark
+    assert len(said(times, 6.0)) == 1
+
+
+def test_what_there_is_to_say_stands_beside_the_bar(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with RunLog(tmp_path, 0, 1000) as log:
+        for _ in range(12):
+            log.stepped(3.0)
+    assert "3 s a step: the 988 steps left take about 49 min, until " in capsys.readouterr().err

@@ -97,7 +97,7 @@ def scenes_of(files: Iterable[PairFiles]) -> list[Scene]:
 
 def check_unseen(folder: Path, candidate: Manifest, sets: Iterable[SceneSet]) -> None:
     """Raises GateError for pictures of the folder that the candidate was trained on."""
-    if not (photographs := candidate.recipe.get("photographs")):
+    if not (photographs := candidate.recipe.get("backgrounds", {}).get("photographs")):
         return
     trained_on = (ROOT / photographs).resolve()
     for each in sets:

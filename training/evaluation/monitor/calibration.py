@@ -1,4 +1,5 @@
-"""Images with known truth, judged as failures or not, and what weights of the residual-rain monitor tell them.
+"""Images with known truth, judged as failures or not, and the weights that the residual-rain monitor tells
+them by.
 
 A failure is an image that had rain worth removing, below 32 dB against the clean one, of which the network
 removed less than half (η, see training/evaluation/metrics.py). All else is a success, images without rain

@@ -46,7 +46,7 @@ def write_json(path: Path, reports: Sequence[Report]) -> None:
 
 def _document(report: Report) -> dict[str, Any]:
     sets = [
-        result.evaluation.model_dump(exclude={"clean_psnr"})
+        result.evaluation.model_dump()
         | {"each": [_about(image) | image.plain() for image in result.measured]}
         for result in report.results
     ]

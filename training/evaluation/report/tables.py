@@ -323,7 +323,6 @@ _PARTS: dict[str, type[BaseModel]] = {
     "clean": CleanBack,
     "worst": Extreme,
 }
-_LEFT_OUT = ("clean_psnr",)  # of earlier versions
 
 
 def _flat(of: type[BaseModel], part: BaseModel | None, prefix: str = "") -> dict[str, Any]:
@@ -333,7 +332,7 @@ def _flat(of: type[BaseModel], part: BaseModel | None, prefix: str = "") -> dict
         value = getattr(part, name, None)
         if name in _PARTS:
             fields |= _flat(_PARTS[name], value, f"{prefix}{name}_")
-        elif name not in _LEFT_OUT:
+        else:
             fields[prefix + name] = value
     return fields
 

@@ -17,7 +17,7 @@ from derain.arrays import Picture
 from derain.image import write_atomically
 from derain.manifest import Evaluation
 from derain.tiling import middle
-from training.evaluation.held_out import held_out_sets
+from training.evaluation.held_out import HeldOut
 from training.evaluation.pairs import Pair, PairFiles
 from training.evaluation.scoring import Case, measure, summarise
 from training.evaluation.sets import PictureSet
@@ -102,7 +102,7 @@ def check_apart(cells: Iterable[Cell], sets: Iterable[OwnSet]) -> None:
     """Raises AblationError where a picture is trained on and measured on."""
     paths = [*list_pictures(HELD_OUT_PHOTOGRAPHS), *(path for own in sets for path in own.paths)]
     measured = {path.read_bytes(): path for path in paths}
-    folders = dict.fromkeys(cell.recipe.photographs for cell in cells)
+    folders = dict.fromkeys(cell.recipe.backgrounds.photographs for cell in cells)
     for path in (path for folder in folders if folder is not None for path in list_pictures(folder)):
         if (data := path.read_bytes()) in measured:
             raise AblationError(f"{path} is trained on, and measured on as {measured[data]}")
@@ -156,7 +156,7 @@ def read_done(cells: Iterable[Cell], sets: Sequence[OwnSet], folder: Path) -> di
 
 def measure_sets(derain: Callable[[Picture], Picture], sets: Sequence[OwnSet]) -> list[Evaluation]:
     """On rain of another make than any trained on, and on the user's own sets; all is validation."""
-    named: list[tuple[str, Sequence[Case]]] = [*held_out_sets(DRAWN_PX)]
+    named: list[tuple[str, Sequence[Case]]] = [*HeldOut(longest_px=DRAWN_PX).sets()]
     named += [(own.name, own.cases) for own in sets]
     # All at once: a clean picture that lies under several rains goes through once.
     measured = iter(measure(derain, (case for _, cases in named for case in cases)))
@@ -176,10 +176,10 @@ def versions(commit: str) -> dict[str, str]:
 
 def _settings(cell: Cell, sets: Sequence[OwnSet]) -> dict[str, Any]:
     """All that decides what comes out, as it will be read again; of pictures what is in them, not where."""
-    recipe, photographs = cell.recipe, None
-    if recipe.photographs is not None:
-        chosen = subset(list_pictures(recipe.photographs), recipe.photograph_count, recipe.seed)
-        photographs = digest_files(chosen)
+    backgrounds, photographs = cell.recipe.backgrounds, None
+    if backgrounds.photographs is not None:
+        listed = list_pictures(backgrounds.photographs)
+        photographs = digest_files(subset(listed, backgrounds.photograph_count, cell.recipe.seed))
     measured = {
         "drawn": [drawn.name for drawn in DRAWN],
         "drawn_over": digest_files(list_pictures(HELD_OUT_PHOTOGRAPHS)),
@@ -187,7 +187,8 @@ def _settings(cell: Cell, sets: Sequence[OwnSet]) -> dict[str, Any]:
         "crop_px": CROP_PX,
         "sets": [[own.name, len(own.files), digest_files(own.paths)] for own in sets],
     }
-    described = describe(recipe) | {"name": cell.name, "photographs": photographs}
+    described = describe(replace(cell.recipe, name=cell.name))
+    described["backgrounds"]["photographs"] = photographs
     settings: dict[str, Any] = json.loads(json.dumps({"recipe": described, "measured": measured}))
     return settings
 

@@ -127,14 +127,14 @@ def _cost(shape: ModelShape) -> tuple[int, float]:
 
 
 def _page(variants: Sequence[Variant], cells: Sequence[Cell], done: Done, command: str) -> str:
-    recipe = variants[0].recipe
+    recipe, course = variants[0].recipe, variants[0].recipe.course
     seeds = ", ".join(map(str, sorted({cell.seed for cell in done})))
     sets = _sets(done)
     text = [
         "# What each part of the recipe is worth",
         "",
-        f"{len(done)} training{'s' * (len(done) > 1)} by the recipe `{recipe.name}`: {recipe.steps:,} steps "
-        f"of {recipe.batch} patches of {recipe.patch_px} px, seeds {seeds}. Each row differs from the "
+        f"{len(done)} training{'s' * (len(done) > 1)} by the recipe `{recipe.name}`: {course.steps:,} steps "
+        f"of {course.batch} patches of {course.patch_px} px, seeds {seeds}. Each row differs from the "
         "reference in what it says and in nothing else. All numbers are in [ablation.csv](ablation.csv). "
         "Written by",
         "",

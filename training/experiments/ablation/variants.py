@@ -57,14 +57,15 @@ def _backgrounds(reference: Recipe, photographs: Path | None) -> list[Variant]:
     Leaves: `photographs`, and `leaves` but for the reference's own complexity. Photographs:
     `leaves_share` and `photograph_count`, of another folder `photographs` too.
     """
+    backgrounds = reference.backgrounds
     variants: list[Variant] = []
-    for complexity in sorted({0.0, reference.leaves.complexity, 0.5, 1.0}):
-        leaves = replace(reference.leaves, complexity=complexity)
-        recipe = replace(reference, photographs=None, leaves=leaves)
+    for complexity in sorted({0.0, backgrounds.leaves.complexity, 0.5, 1.0}):
+        leaves = replace(backgrounds.leaves, complexity=complexity)
+        recipe = replace(reference, backgrounds=replace(backgrounds, photographs=None, leaves=leaves))
         text = f"leaves alone, of complexity {complexity:g}"
         variants.append(Variant("backgrounds", f"leaves-{complexity:g}", text, recipe))
-    if reference.photographs is not None:
-        kind = ("photographs", "photographs", reference.photographs)
+    if backgrounds.photographs is not None:
+        kind = ("photographs", "photographs", backgrounds.photographs)
         variants += _photographs(reference, *kind, counts=(FEW, None))
     if photographs is not None:
         name = photographs.resolve().name
@@ -80,7 +81,8 @@ def _photographs(
     numbers = [count for count in counts if count is None or count < available]
     variants: list[Variant] = []
     for count in numbers:
-        recipe = replace(reference, photographs=folder, photograph_count=count, leaves_share=0.0)
+        some = replace(reference.backgrounds, photographs=folder, photograph_count=count, leaves_share=0.0)
+        recipe = replace(reference, backgrounds=some)
         text = f"{kind} alone, {count or f'all {available}'}"
         variants.append(Variant("backgrounds", f"{name}-{count or available}", text, recipe))
     return variants
@@ -102,12 +104,13 @@ def _rain(reference: Recipe) -> list[Variant]:
 
 def _tricks(reference: Recipe) -> list[Variant]:
     """One field each."""
-    model, network = reference.model, reference.model.network
+    model, network, scenes = reference.model, reference.model.network, reference.scenes
+    optimization = reference.optimization
     # The blocks of the scale that goes are as many more at the one that is then the coarsest: within
     # a few hundredths the same cost, as a block costs the same at every scale.
     flatter = replace(network, blocks=(1,), dilations=(1, 2, 2, 1))
     conditioned = replace(model, network=replace(network, conditioned=True), estimator=EstimatorShape())
-    no_lookalikes = replace(reference, line_share=0.0, facade_share=0.0, document_share=0.0)
+    no_lookalikes = replace(scenes, line_share=0.0, facade_share=0.0, document_share=0.0)
     switched = {
         "estimator": ("with a rain estimator", replace(reference, model=conditioned)),
         "ensemble": ("four networks, and their mean", replace(reference, model=replace(model, members=4))),
@@ -115,14 +118,38 @@ def _tricks(reference: Recipe) -> list[Variant]:
             "two scales, not three, of the same cost",
             replace(reference, model=replace(model, network=flatter)),
         ),
-        "no-tone": ("scenes in no other light, nor in mist", replace(reference, tone_share=0.0)),
-        "no-lookalikes": ("no lines, façades or documents", no_lookalikes),
-        "no-camera": ("no noise and no JPEG of a camera", replace(reference, camera_share=0.0)),
-        "no-enlarged": ("nothing enlarged after the rain", replace(reference, enlarged_share=0.0)),
-        "no-late-patches": ("no larger patches at the end", replace(reference, late_share=0.0)),
-        "adamw": ("AdamW alone, no Muon", replace(reference, optimiser="adamw")),
-        "no-mean": ("the last weights, no running mean", replace(reference, average_decay=0.0)),
-        "l1": ("L1, not each patch's RMSE", replace(reference, loss="l1")),
-        "no-dry": ("rain on every patch but lookalikes", replace(reference, dry_share=0.0)),
+        "no-tone": (
+            "scenes in no other light, nor in mist",
+            replace(reference, scenes=replace(scenes, tone_share=0.0)),
+        ),
+        "no-lookalikes": ("no lines, façades or documents", replace(reference, scenes=no_lookalikes)),
+        "no-camera": (
+            "no noise and no JPEG of a camera",
+            replace(reference, scenes=replace(scenes, camera_share=0.0)),
+        ),
+        "no-enlarged": (
+            "nothing enlarged after the rain",
+            replace(reference, scenes=replace(scenes, enlarged_share=0.0)),
+        ),
+        "no-late-patches": (
+            "no larger patches at the end",
+            replace(reference, course=replace(reference.course, late_share=0.0)),
+        ),
+        "adamw": (
+            "AdamW alone, no Muon",
+            replace(reference, optimization=replace(optimization, optimizer="adamw")),
+        ),
+        "no-mean": (
+            "the last weights, no running mean",
+            replace(reference, optimization=replace(optimization, average_decay=0.0)),
+        ),
+        "l1": (
+            "L1, not each patch's RMSE",
+            replace(reference, optimization=replace(optimization, loss="l1")),
+        ),
+        "no-dry": (
+            "rain on every patch but lookalikes",
+            replace(reference, scenes=replace(scenes, dry_share=0.0)),
+        ),
     }
     return [Variant("tricks", name, text, recipe) for name, (text, recipe) in switched.items()]

@@ -30,7 +30,7 @@ TEST_PX = 192
 _TEST_SEED = 2_000_003  # of the rain on test pictures: no training's
 
 # What differs from cell to cell, of a recipe as `describe` has it.
-_VARIED = ("name", "rain", "photographs", "photograph_count", "leaves", "leaves_count", "pictures", "seed")
+_VARIED = ("name", "rain", "backgrounds", "pictures", "seed")
 
 
 class StudyError(DerainError):
@@ -257,10 +257,15 @@ def _other_pictures(category: Category, target: Path) -> str:
 
 def _of_cell(cell: Cell, recipe: Recipe, folder: Path) -> Recipe:
     recipe = replace(recipe, name=cell.name, rain=family(cell.rain), seed=cell.seed)
-    if cell.category.folder is not None:
-        return replace(recipe, photographs=_prepared(cell.category, folder), photograph_count=cell.count)
-    leaves = Leaves(cell.category.leaves_complexity, size_px=BACKGROUND_PX)
-    return replace(recipe, photographs=None, photograph_count=None, leaves=leaves, leaves_count=cell.count)
+    given = replace(
+        recipe.backgrounds, photographs=_prepared(cell.category, folder), photograph_count=cell.count
+    )
+    if cell.category.folder is None:
+        leaves = Leaves(cell.category.leaves_complexity, size_px=BACKGROUND_PX)
+        given = replace(
+            given, photographs=None, photograph_count=None, leaves=leaves, leaves_count=cell.count
+        )
+    return replace(recipe, backgrounds=given)
 
 
 def _backgrounds(cell: Cell, folder: Path) -> list[Picture]:
@@ -276,7 +281,8 @@ def _settings(cell: Cell, recipe: Recipe, held_out: HeldOut, folder: Path) -> di
 
     But not where the pictures lie: the folder may be moved, or shared by several machines.
     """
-    trained = describe(_of_cell(cell, recipe, folder)) | {"photographs": cell.category.name}
+    trained = describe(_of_cell(cell, recipe, folder))
+    trained["backgrounds"]["photographs"] = cell.category.name
     if cell.category.folder is not None:
         chosen = subset(list_pictures(_prepared(cell.category, folder)), cell.count, cell.seed)
         trained["pictures"] = digest_files(chosen)

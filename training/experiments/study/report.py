@@ -145,14 +145,14 @@ def _page(results: Sequence[Result], rows: Sequence[Row]) -> str:
     rain = main_rain(rows)
     main = [row for row in rows if row.rain == rain]
     checks = check_all(rows)
-    recipe = results[0].settings["recipe"]
+    course = results[0].settings["recipe"]["course"]
     seeds = ", ".join(str(seed) for seed in sorted({row.seed for row in rows}))
     unseen = list(dict.fromkeys(row.test_rain for row in rows if row.unseen))
     text = [
         "# Results",
         "",
-        f"{len(results)} trainings of {recipe['steps']:,} steps of {recipe['batch']} patches of "
-        f"{recipe['patch_px']} px, seeds {seeds}; written by `python -m training study`. All numbers are in "
+        f"{len(results)} trainings of {course['steps']:,} steps of {course['batch']} patches of "
+        f"{course['patch_px']} px, seeds {seeds}; written by `python -m training study`. All numbers are in "
         "[study.csv](study.csv).",
         "",
         f"Tested on {results[0].settings['held_out']['pictures']} pictures that none was trained on. "

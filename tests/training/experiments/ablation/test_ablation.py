@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 
 from derain.image import PNG, encode
+from tests.training.conftest import changed
 from training.commands import ablation as command
-from training.evaluation.held_out import held_out_sets
+from training.evaluation.held_out import HeldOut
 from training.evaluation.pairs import Pair, PairFiles, find_clean, find_pairs
 from training.evaluation.sets import PictureSet
-from training.experiments.ablation import cells as ablation_cells
 from training.experiments.ablation.cells import (
     Cell,
     OwnSet,
@@ -32,13 +32,13 @@ from training.recipes import Recipe
 @pytest.fixture
 def one_picture(monkeypatch: pytest.MonkeyPatch) -> None:
     """Measuring is on one small picture a family, so that it takes no time."""
-    made = held_out_sets
+    made = HeldOut.sets
 
-    def fewer(longest_px: int) -> Iterator[tuple[str, list[Pair]]]:
-        for name, pairs in made(min(longest_px, 96)):
+    def fewer(held_out: HeldOut) -> Iterator[tuple[str, list[Pair]]]:
+        for name, pairs in made(replace(held_out, longest_px=96)):
             yield name, pairs[:1]
 
-    monkeypatch.setattr(ablation_cells, "held_out_sets", fewer)
+    monkeypatch.setattr(HeldOut, "sets", fewer)
 
 
 def noise_pairs(folder: Path, count: int, side_px: int = 40) -> Path:
@@ -81,7 +81,7 @@ def test_a_cell_that_is_done_is_known_and_no_other(
     one_picture: None, tiny_recipe: Recipe, tmp_path: Path
 ) -> None:
     own = OwnSet("mine", tuple(find_pairs(noise_pairs(tmp_path / "pairs", 1)).files))
-    cell = Cell(None, "reference", 0, replace(tiny_recipe, steps=2))
+    cell = Cell(None, "reference", 0, changed(tiny_recipe, steps=2))
     assert known(cell, [own], tmp_path) is None
     with pytest.raises(AblationError, match="nothing is done yet"):
         read_done([cell], [own], tmp_path)
@@ -90,13 +90,13 @@ def test_a_cell_that_is_done_is_known_and_no_other(
     assert read_done([cell], [own], tmp_path) == {cell: result}
     assert result.versions["commit"] == "abc"
     (path,) = (tmp_path / "cells").iterdir()
-    assert json.loads(path.read_text())["settings"]["recipe"]["optimiser"] == "muon"
+    assert json.loads(path.read_text())["settings"]["recipe"]["optimization"]["optimizer"] == "muon"
 
     # The same pictures may lie elsewhere; other settings, other sets and a damaged file are refused.
     moved = (tmp_path / "pairs").rename(tmp_path / "moved")
     again = OwnSet("mine", tuple(find_pairs(moved).files))
     assert known(cell, [again], tmp_path) == result
-    for other, sets in ((replace(cell, recipe=replace(cell.recipe, steps=3)), [again]), (cell, [])):
+    for other, sets in ((replace(cell, recipe=changed(cell.recipe, steps=3)), [again]), (cell, [])):
         with pytest.raises(AblationError, match="was made with other settings"):
             known(other, sets, tmp_path)
     path.write_text("{")
@@ -106,7 +106,7 @@ def test_a_cell_that_is_done_is_known_and_no_other(
 
 def test_pictures_are_not_both_trained_and_measured_on(tiny_recipe: Recipe, tmp_path: Path) -> None:
     pairs = noise_pairs(tmp_path, 1)
-    cell = Cell("backgrounds", "mine-1", 0, replace(tiny_recipe, photographs=pairs / "clean"))
+    cell = Cell("backgrounds", "mine-1", 0, changed(tiny_recipe, photographs=pairs / "clean"))
     check_apart([cell], [])
     path = pairs / "clean" / "0.png"
     with pytest.raises(AblationError, match=r"0\.png is trained on, and measured on as"):
@@ -121,7 +121,7 @@ def test_an_ablation_from_nothing_to_its_report(
 
     def variants(reference: Recipe, photographs: Path | None) -> list[Variant]:
         rate = 1.0 if photographs else 1e30
-        broken = replace(reference, learning_rate=rate * 1e-3)
+        broken = changed(reference, learning_rate=rate * 1e-3)
         return [
             Variant(None, "reference", "the reference", reference),
             Variant("tricks", "broken", "broken", broken),

@@ -112,11 +112,11 @@ def test_machines_share_the_cells_and_other_settings_are_refused(
     assert cell.stem == "flat-2-medium-seed0"
     assert main([*command, "--steps", "4", "--counts", "2"]) == 1
     assert "was made with other settings" in capfd.readouterr().err
-    assert json.loads(cell.read_text())["settings"]["recipe"]["steps"] == 3
+    assert json.loads(cell.read_text())["settings"]["recipe"]["course"]["steps"] == 3
 
     # Of a damaged one it is said what to do, and by the report, that cells do not go together.
     other = json.loads(cell.read_text())
-    other["settings"]["recipe"]["steps"] = 4
+    other["settings"]["recipe"]["course"]["steps"] = 4
     (cell.parent / "flat-3-medium-seed0.json").write_text(json.dumps(other))
     with pytest.raises(StudyError, match="with other settings"):
         read_results(tmp_path)
