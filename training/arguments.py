@@ -17,7 +17,7 @@ def add_pairs_option(parser: argparse._ActionsContainer) -> None:
         action="append",
         default=[],
         metavar=("NAME", "FOLDER"),
-        help="one folder with rainy and clean pictures in it or below it, or two, first the rainy one; "
+        help="one folder with rainy and clean images in it or below it, or two, first the rainy one; "
         "NAME may be KIND/NAME",
     )
 
@@ -29,7 +29,7 @@ def add_clean_option(parser: argparse._ActionsContainer) -> None:
         action="append",
         default=[],
         metavar=("NAME", "FOLDER"),
-        help="pictures that have no rain: do they come back as they were?",
+        help="images that have no rain: do they come back as they were?",
     )
 
 

@@ -25,13 +25,13 @@ def subset(paths: Sequence[Path], count: int | None, seed: int) -> list[Path]:
     return [sorted(paths)[i] for i in order[:count]]
 
 
-def list_pictures(folder: Path) -> list[Path]:
-    """The pictures of a folder, sorted, not those of its subfolders; raises BackgroundError for none."""
+def list_images(folder: Path) -> list[Path]:
+    """The images of a folder, sorted, not those of its subfolders; raises BackgroundError for none."""
     if not folder.is_dir():
         raise BackgroundError(f"{folder} is not a folder")
     paths = sorted(path for path in folder.iterdir() if is_picture(path))
     if not paths:
-        raise BackgroundError(f"no pictures in {folder} (known: {', '.join(sorted(PICTURE_SUFFIXES))})")
+        raise BackgroundError(f"no images in {folder} (known: {', '.join(sorted(PICTURE_SUFFIXES))})")
     return paths
 
 

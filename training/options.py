@@ -38,7 +38,7 @@ The idea is that of "Networks are Slacking Off: Understanding Generalization Pro
 Deraining" (Gu et al., NeurIPS 2023). A network learns whatever is simplest. Given many complex
 backgrounds and narrow rain it finds the rain simpler: it memorises the look of that rain, takes
 it off perfectly and leaves any other rain where it is. Given few, simple backgrounds and wide
-rain it finds the backgrounds simpler: it learns what pictures look like, and puts that in the
+rain it finds the backgrounds simpler: it learns what images look like, and puts that in the
 place of whatever covers it. Two things can be turned, then: keep the number and the complexity
 of the backgrounds below, the range of the rain above. Both have a price, for a network that has
 seen too little also changes what is no rain.
@@ -46,7 +46,7 @@ seen too little also changes what is no rain.
 What is measured, on rain families never trained on: E_R, the change on the rain, and eta, the
 share of the rain removed (higher: more rain removed), against E_B, the error off the rain
 (lower: less damage). A setting is better when it is better in both; mostly it trades one for
-the other. `python -m training evaluate` measures the same on pictures of yours.
+the other. `python -m training evaluate` measures the same on images of yours.
 """
 
 
@@ -89,7 +89,7 @@ def _parser() -> argparse.ArgumentParser:
         "--count",
         metavar="N",
         type=at_least(1),
-        help="how many of the photographs, chosen by the seed, or how many leaves pictures where there are "
+        help="how many of the photographs, chosen by the seed, or how many leaves images where there are "
         "leaves alone; the first 16 of 64 are the 16. The more there "
         "are, the easier the rain is in comparison: unseen rain stays (eta falls), damage falls too (E_B). "
         f"64 to 512 are a good place to start (default: {_by_recipe('backgrounds.photograph_count', 'all')})",
@@ -142,11 +142,11 @@ def _parser() -> argparse.ArgumentParser:
         )
 
     course.add_argument(
-        "--members",
+        "--derainers",
         metavar="N",
         type=at_least(1),
         help="networks that are trained side by side on the same samples; the result is their mean (default: "
-        f"{', '.join(f'{name} {make().model.members}' for name, make in RECIPES.items())})",
+        f"{', '.join(f'{name} {make().model.derainers}' for name, make in RECIPES.items())})",
     )
     machines = parser.add_argument_group(
         "machines",
@@ -212,7 +212,7 @@ def _patch(text: str) -> int:
 def _override(recipe: Recipe, options: argparse.Namespace) -> Recipe:
     course = _given(recipe.course, options, "steps", "batch", "patch_px")
     optimization = _given(recipe.optimization, options, "learning_rate")
-    model = _given(recipe.model, options, "members")
+    model = _given(recipe.model, options, "derainers")
     recipe = replace(recipe, course=course, optimization=optimization, model=model)
     recipe = _given(recipe, options, "seed")
     if options.rain is not None:

@@ -118,7 +118,7 @@ def base() -> Recipe:
         name="base",
         model=ModelShape(
             network=NetworkShape(width=16, blocks=(1, 1), dilations=(1, 2), conditioned=True),
-            members=4,
+            derainers=4,
             estimator=EstimatorShape(),
         ),
         # Of 147 rainy validation images the least log-odds are -0.9.
@@ -152,7 +152,7 @@ def fast() -> Recipe:
     python training/run.py fast
     """
     recipe = base()
-    return replace(recipe, name="fast", model=replace(recipe.model, members=1))
+    return replace(recipe, name="fast", model=replace(recipe.model, derainers=1))
 
 
 def best() -> Recipe:
@@ -161,7 +161,7 @@ def best() -> Recipe:
     python training/run.py best
     """
     recipe = base()
-    return replace(recipe, name="best", model=replace(recipe.model, members=8))
+    return replace(recipe, name="best", model=replace(recipe.model, derainers=8))
 
 
 def smoke() -> Recipe:

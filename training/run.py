@@ -3,7 +3,7 @@
     python training/run.py base
 
 The same command goes on where it was interrupted. The run keeps its checkpoint, its statistics
-and pictures of how it goes in `runs/<name>/`; the model goes to `models/<name>/`.
+and images of how it goes in `runs/<name>/`; the model goes to `models/<name>/`.
 """
 
 import json

@@ -10,7 +10,7 @@ class Purpose(IntEnum):
 
     SAMPLE = 1
     LEAVES = 2
-    RAIN = 3  # the parameters of a picture's rain
+    RAIN = 3  # the parameters of an image's rain
     LAYER = 4  # where the streaks of one of its layers lie
     TEXTURE = 5
     RAINMIX = 6

@@ -1,4 +1,4 @@
-"""What the training tests share: a picture, tiny recipes and tiny exported models."""
+"""What the training tests share: an image, tiny recipes and tiny exported models."""
 
 import re
 import xml.etree.ElementTree as ElementTree
@@ -33,7 +33,7 @@ Trained = TypeVar("Trained", bound=nn.Module)
 TINY_SHAPE = NetworkShape(width=4, blocks=(1,), dilations=(1,))
 CONDITIONED_SHAPE = replace(TINY_SHAPE, conditioned=True)
 TINY_ESTIMATOR = EstimatorShape(widths=(4, 8), blocks=(1, 1), pooled=4, hidden=(8, 8))
-CONDITIONED_MODEL = ModelShape(CONDITIONED_SHAPE, members=2, estimator=TINY_ESTIMATOR, context_px=32)
+CONDITIONED_MODEL = ModelShape(CONDITIONED_SHAPE, derainers=2, estimator=TINY_ESTIMATOR, context_px=32)
 
 RAIN = RainRange("test", (0.03, 0.05), (1, 2), (6, 10), angle_deg=20, brightness=(0.3, 0.5))
 # That says what it was drawn with, which an estimator is to find: streaks that lean far to either side.
@@ -74,7 +74,7 @@ def one_core() -> Iterator[None]:
 
 
 @pytest.fixture
-def picture() -> Picture:
+def image() -> Picture:
     """Noise, 40 x 56."""
     return np.random.default_rng(0).integers(0, 256, (40, 56, 3), dtype=np.uint8)
 
@@ -182,7 +182,7 @@ def exported(tiny_recipe: Recipe, tmp_path_factory: pytest.TempPathFactory) -> E
 
 @pytest.fixture(scope="session")
 def exported_pair(conditioned_recipe: Recipe, tmp_path_factory: pytest.TempPathFactory) -> ExportedModel:
-    """The same with an estimator, so of two files, which finds rain on every picture."""
+    """The same with an estimator, so of two files, which finds rain on every image."""
     return export_tiny(conditioned_recipe, tmp_path_factory.mktemp("models") / "pair")
 
 

@@ -42,9 +42,9 @@ def in_folder(folder: Path) -> list[str]:
 
 def test_run_leaves_a_model_that_can_be_served(base: Path) -> None:
     folder = base / "models" / "smoke"
-    picture = np.full((33, 50, 3), 128, dtype=np.uint8)
+    image = np.full((33, 50, 3), 128, dtype=np.uint8)
     engine = Engine(folder, threads=1)
-    assert engine.derain(picture).shape == picture.shape
+    assert engine.derain(image).shape == image.shape
     engine.close()
     manifest = load_manifest(folder)
     assert [e.name for e in manifest.evaluations] == [
@@ -62,7 +62,7 @@ def test_run_leaves_a_model_that_can_be_served(base: Path) -> None:
 
 
 def test_a_hundredth_of_the_shipped_training_runs_whole(tmp_path: Path, few: HeldOut) -> None:
-    """The command that made `models/base`, of its own networks, rain and pictures; of smaller batches."""
+    """The command that made `models/base`, of its own networks, rain and images; of smaller batches."""
     steps = recipes.base().course.steps // 100
     arguments = ["--steps", str(steps), "--batch", "2", "--name", "hundredth"]
     assert main(["base", *arguments, *in_folder(tmp_path)], few) == 0
@@ -80,8 +80,8 @@ def test_a_hundredth_of_the_shipped_training_runs_whole(tmp_path: Path, few: Hel
     assert entries[-1]["removal"] is not None
     assert entries[-1].keys() >= {"clean_worst_psnr"}, "the worst, which no mean hides"
     engine = Engine(folder, threads=1)
-    picture = noise(300, 1400)  # at two scales
-    assert not np.array_equal(engine.examine(picture, force=True).picture, picture)
+    image = noise(300, 1400)  # at two scales
+    assert not np.array_equal(engine.examine(image, force=True).image, image)
     engine.close()
 
 
@@ -101,7 +101,7 @@ def test_same_command_again_does_not_train_again_and_keeps_what_was_measured_sin
     manifest = load_manifest(folder)
     mine = manifest.evaluations[0].model_copy(update={"name": "mine"})
     (folder / "remarks.md").write_text("Blinds are taken for rain.")
-    (folder / "clean.jpg").write_bytes(b"a picture")
+    (folder / "clean.jpg").write_bytes(b"an image")
     write_model_texts(folder, manifest.model_copy(update={"evaluations": [*manifest.evaluations, mine]}))
     folder.rename(base / "models" / ".smoke.replaced")
     networks = ("model.onnx", "estimator.onnx")
@@ -115,7 +115,7 @@ def test_same_command_again_does_not_train_again_and_keeps_what_was_measured_sin
     card = (folder / "README.md").read_text()
     assert "## Known failures\n\nBlinds are taken for rain.\n" in card
     assert "](clean.jpg)" in card
-    assert (folder / "clean.jpg").read_bytes() == b"a picture"
+    assert (folder / "clean.jpg").read_bytes() == b"an image"
     assert [path.name for path in (base / "models").iterdir()] == ["smoke"], "nothing unfinished is left"
 
 
@@ -234,7 +234,7 @@ def test_two_processes_say_once_what_is_wrong() -> None:
 def test_unreadable_background_is_an_error_by_name(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    (tmp_path / "broken.png").write_bytes(b"no picture")
+    (tmp_path / "broken.png").write_bytes(b"no image")
     assert main(["smoke", "--backgrounds", str(tmp_path), *in_folder(tmp_path)]) == 1
     said = capsys.readouterr().err.splitlines()
     assert said[-1].startswith(f"error: {tmp_path / 'broken.png'}: not a picture in a known format")

@@ -38,8 +38,8 @@ def first_weight(network: nn.Module) -> Mapping[str, float]:
 
 
 def grey(network: nn.Module) -> list[Row]:
-    picture = np.full((32, 48, 3), 128, dtype=np.uint8)
-    return [Row("grey", picture, picture, picture)]
+    image = np.full((32, 48, 3), 128, dtype=np.uint8)
+    return [Row("grey", image, image, image)]
 
 
 class Trainee:

@@ -22,7 +22,7 @@ from training.evaluation.sets import check_distinct, clean_set, paired_set
 from training.experiments.ablation.cells import (
     CROP_PX,
     DRAWN_PX,
-    MOST_PICTURES,
+    MAX_IMAGES,
     check_apart,
     known,
     list_cells,
@@ -38,8 +38,8 @@ from training.repository import ROOT, current_commit
 from training.trainer.signals import run_resumable
 
 _MEASURED = f"""\
-Each training is measured on the repository's own validation sets of drawn rain, with pictures shrunk to
-{DRAWN_PX} px, and on sets of yours, of each {MOST_PICTURES} pictures at most, spread over it, and of each
+Each training is measured on the repository's own validation sets of drawn rain, with images shrunk to
+{DRAWN_PX} px, and on sets of yours, of each {MAX_IMAGES} images at most, spread over it, and of each
 the middle of {CROP_PX} px at most: together a few seconds. What is measured here guides choices, so name
 no set that is to be a test.
 """

@@ -2,7 +2,7 @@
 
     python -m training card models/base
 
-draws the pictures of the card, and writes it anew. Remarks of one's own on what the model fails at go into
+draws the images of the card, and writes it anew. Remarks of one's own on what the model fails at go into
 `remarks.md` in its folder: whatever writes the card takes them over.
 """
 
@@ -12,7 +12,7 @@ from pathlib import Path
 from derain.cli import run_command
 from derain.engine import Engine
 from derain.image import write_atomically
-from training.export.card import CLEAN_PICTURE, RAIN_PICTURE, write_model_texts
+from training.export.card import CLEAN_IMAGE, RAIN_IMAGE, write_model_texts
 from training.export.showcase import LARGEST_BYTES, clean_sheet, encode_below, rain_sheet
 
 
@@ -26,9 +26,9 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _run(folder: Path) -> int:
     engine = Engine(folder)
-    for name, draw in ((CLEAN_PICTURE, clean_sheet), (RAIN_PICTURE, rain_sheet)):
+    for name, draw in ((CLEAN_IMAGE, clean_sheet), (RAIN_IMAGE, rain_sheet)):
         write_atomically(folder / name, encode_below(draw(engine.derain), LARGEST_BYTES))
     engine.close()
     write_model_texts(folder, engine.manifest)
-    print(f"{folder / 'README.md'} is written, with {CLEAN_PICTURE} and {RAIN_PICTURE} beside it")
+    print(f"{folder / 'README.md'} is written, with {CLEAN_IMAGE} and {RAIN_IMAGE} beside it")
     return 0

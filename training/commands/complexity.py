@@ -38,32 +38,32 @@ def _compare(options: argparse.Namespace) -> int:
     if options.figure is not None:
         check_output(options.figure, FIGURE_SUFFIXES)
     asked = family(options.rain)
-    title, pictures = _backgrounds(options)
+    title, images = _backgrounds(options)
     names = [name for name in TRAINABLE if name != options.rain]
     families = {options.rain: asked, **{name: family(name) for name in names}}
-    backgrounds = set_complexity(pictures, seed=options.seed)
+    backgrounds = set_complexity(images, seed=options.seed)
     rains = {
         name: rain_complexity(rain, seed=options.seed)
         for name, rain in tqdm(families.items(), desc="rain", unit="range", leave=False)
     }
-    print(report(title, backgrounds, len(pictures), options.rain, rains))
+    print(report(title, backgrounds, len(images), options.rain, rains))
     if options.figure is not None:
-        draw(options.figure, title, pictures, backgrounds, options.rain, rains[options.rain])
+        draw(options.figure, title, images, backgrounds, options.rain, rains[options.rain])
         print(f"\n{options.figure} shows the distributions")
     return 0
 
 
 def _backgrounds(options: argparse.Namespace) -> tuple[str, list[Picture]]:
-    """What they are called, and the pictures themselves."""
+    """What they are called, and the images themselves."""
     if options.backgrounds == "leaves":
         world = Leaves(1.0 if options.leaves_complexity is None else options.leaves_complexity)
         count = options.count or _LEAVES
-        pictures = [draw_leaves(world, options.seed, index) for index in range(count)]
-        return f"{count} leaves of complexity {world.complexity:g}", pictures
+        images = [draw_leaves(world, options.seed, index) for index in range(count)]
+        return f"{count} leaves of complexity {world.complexity:g}", images
     if options.leaves_complexity is not None:
         raise BackgroundError(f"--leaves-complexity is for leaves, and {options.backgrounds} is a folder")
-    pictures = load_folder(Path(options.backgrounds), options.count, options.seed)
-    return f"{len(pictures)} of {Path(options.backgrounds).resolve().name}", pictures
+    images = load_folder(Path(options.backgrounds), options.count, options.seed)
+    return f"{len(images)} of {Path(options.backgrounds).resolve().name}", images
 
 
 def _parse(arguments: list[str] | None) -> argparse.Namespace:
@@ -72,7 +72,7 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
         description=f"{__doc__}\n{complexity.__doc__}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("backgrounds", metavar="FOLDER|leaves", help="clean pictures, or procedural ones")
+    parser.add_argument("backgrounds", metavar="FOLDER|leaves", help="clean images, or procedural ones")
     parser.add_argument(
         "--rain", default="large", help=f"default: %(default)s; {', '.join(TRAINABLE)}, textures:FOLDER ..."
     )

@@ -6,7 +6,7 @@
     python -m training evaluate theirs.onnx --multiple 8 --pairs spa real_test_1000/ --real street photos/
 
 Of several models all are scored on the same images, each against the first. Without a set: those that the
-repository makes itself, drawn rain over pictures that no recipe trains on.
+repository makes itself, drawn rain over images that no recipe trains on.
 
 A set named KIND/NAME is of that kind of rain, any other of a kind of its own; the repository's own are of
 one kind, drawn. The mean over kinds counts each kind once, however many sets and images it has. Some data
@@ -33,7 +33,7 @@ from training.evaluation.report.page import write_json, write_page
 from training.evaluation.report.tables import csv_table, text_tables
 from training.evaluation.sets import (
     MAX_TIMES,
-    PictureSet,
+    ImageSet,
     check_distinct,
     clean_set,
     enlarged_sets,
@@ -100,22 +100,20 @@ def _load(options: argparse.Namespace) -> dict[str, Network]:
     return {str(model): open_network(model, convention, provider, options.threads) for model in models}
 
 
-def _sets(options: argparse.Namespace) -> list[PictureSet]:
+def _sets(options: argparse.Namespace) -> list[ImageSet]:
     """What is to be scored, found but not read yet; says on stderr what was found."""
     role = options.role
     sets = [paired_set(named, role) for named in options.pairs]
     sets += [rained_set(name, Path(folder), role) for name, folder in options.rain]
     sets += [clean_set(named, role) for named in options.clean]
-    sets += [
-        PictureSet(name, role, find_clean(Path(folder)), has_truth=False) for name, folder in options.real
-    ]
+    sets += [ImageSet(name, role, find_clean(Path(folder)), has_truth=False) for name, folder in options.real]
     if options.own or not sets:
         # Whoever works on this repository chooses models by these.
-        sets += [PictureSet(name, "validation", pairs, kind=OWN_KIND) for name, pairs in HeldOut().sets()]
+        sets += [ImageSet(name, "validation", pairs, kind=OWN_KIND) for name, pairs in HeldOut().sets()]
     sets = with_changed_tone(sets, options.tone_changed)
     sets = [each for found in sets for each in (found, *enlarged_sets(found, options.enlarge))]
     if options.jpeg is not None:
-        sets = [saved_as_jpeg(picture_set, options.jpeg) for picture_set in sets]
+        sets = [saved_as_jpeg(image_set, options.jpeg) for image_set in sets]
     check_distinct(sets)
     return sets
 
@@ -162,7 +160,7 @@ def _add_sets(sets: argparse._ActionsContainer) -> None:
         action="append",
         default=[],
         metavar=("FAMILY", "FOLDER"),
-        help=f"rain made over clean pictures of yours: {', '.join(FAMILIES)}",
+        help=f"rain made over clean images of yours: {', '.join(FAMILIES)}",
     )
     add_clean_option(sets)
     sets.add_argument(
@@ -191,7 +189,7 @@ def _add_changes(changes: argparse._ActionsContainer) -> None:
         "--jpeg",
         type=_quality,
         metavar="QUALITY",
-        help="save all pictures as JPEG before the network sees them: does it still know rain?",
+        help="save all images as JPEG before the network sees them: does it still know rain?",
     )
     changes.add_argument(
         "--tone-changed",
@@ -207,14 +205,14 @@ def _add_outputs(output: argparse._ActionsContainer) -> None:
         "--json",
         type=Path,
         metavar="FILE",
-        help="all scores, picture by picture; of several models a list, and their differences",
+        help="all scores, image by image; of several models a list, and their differences",
     )
     output.add_argument("--csv", type=Path, metavar="FILE", help="all scores, a line a set and model")
     output.add_argument(
         "--html",
         type=Path,
         metavar="FOLDER",
-        help="a page with the worst and the best pictures; of several models side by side",
+        help="a page with the worst and the best images; of several models side by side",
     )
     output.add_argument(
         "--record",
@@ -239,9 +237,9 @@ def _add_convention(foreign: argparse._ActionsContainer) -> None:
     foreign.add_argument(
         "--returns",
         choices=("clean", "rain"),
-        help="the clean picture or the rain on it (default: clean)",
+        help="the clean image or the rain on it (default: clean)",
     )
-    foreign.add_argument("--output", metavar="NAME", help="which output, where several are pictures")
+    foreign.add_argument("--output", metavar="NAME", help="which output, where several are images")
     foreign.add_argument(
         "--multiple",
         type=at_least(1),

@@ -5,22 +5,22 @@
     python -m training gate models/candidate --pairs mine rainy/ clean/ --clean dry photographs/
     python -m training gate models/candidate --report gate.json --promote
 
-Both models run through the engine that serves them, on one thread of the CPU, on the same pictures:
+Both models run through the engine that serves them, on one thread of the CPU, on the same images:
 pieces of photographs that are held out of training, and procedural leaves, each as it is and under four
 families of drawn rain that no model is trained on; besides, the sets that are named.
 
-The rule: of each measure the difference is taken picture by picture, and the bad end of its 95 %
+The rule: of each measure the difference is taken image by image, and the bad end of its 95 %
 interval must be within the tolerance. So a candidate is refused where it is worse, and also where
-the pictures are too few to tell. That is on purpose: what replaces a model that is known has to
-show that it is no worse, and the doubt is not to its advantage. Few pictures make it strict; sets of
+the images are too few to tell. That is on purpose: what replaces a model that is known has to
+show that it is no worse, and the doubt is not to its advantage. Few images make it strict; sets of
 your own make it surer.
 
-The interval is about pictures like these. Pieces of one photograph are more alike than photographs are,
+The interval is about images like these. Pieces of one photograph are more alike than photographs are,
 so for the world at large it is somewhat too narrow. Where several rains lie over one scene, the scene
 counts once.
 
 The exit status is 0 where the candidate passes, 1 where it is refused, 2 where the comparison could not
-be made: models that are not sound, sets that are not there, pictures that the candidate was trained on.
+be made: models that are not sound, sets that are not there, images that the candidate was trained on.
 """
 
 import argparse
@@ -120,11 +120,11 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
         help="the model folder that it is to replace (default: what is served, by the registry of the "
         "folder that the candidate is in)",
     )
-    parser.add_argument("--report", type=Path, metavar="FILE.json", help="all figures, picture by picture")
+    parser.add_argument("--report", type=Path, metavar="FILE.json", help="all figures, image by image")
     parser.add_argument(
         "--promote", action="store_true", help="serve the candidate if it passes; needs --report, to cite it"
     )
-    sets = parser.add_argument_group("pictures, besides the repository's own (each may be repeated)")
+    sets = parser.add_argument_group("images, besides the repository's own (each may be repeated)")
     add_pairs_option(sets)
     add_clean_option(sets)
     allowed = parser.add_argument_group("how much worse the candidate may be, at the bad end of the interval")

@@ -59,7 +59,7 @@ def _report(options: argparse.Namespace) -> int:
     sets += [rained_set(name, Path(folder), "test") for name, folder in options.rain]
     sets += [clean_set(named, "test") for named in options.clean]
     check_distinct(sets)
-    results = {picture_set.name: measure_set(picture_set, networks) for picture_set in sets}
+    results = {image_set.name: measure_set(image_set, networks) for image_set in sets}
     print(table(results, options.threshold))
     print()
     print(clean_table(results, (0.5, options.threshold, 0.9)))
@@ -84,7 +84,7 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
         action="append",
         default=[],
         metavar="FOLDER",
-        help="more clean pictures, beside those of the repository; may be repeated",
+        help="more clean images, beside those of the repository; may be repeated",
     )
     reporting = commands.add_parser("report", help="how well does the score tell failures?")
     add_pairs_option(reporting)
@@ -95,7 +95,7 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
         action="append",
         default=[],
         metavar=("FAMILY", "FOLDER"),
-        help="rain made over clean pictures of yours, as in `python -m training evaluate`",
+        help="rain made over clean images of yours, as in `python -m training evaluate`",
     )
     reporting.add_argument(
         "--other",

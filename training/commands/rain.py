@@ -11,7 +11,7 @@ from derain.cli import at_least, check_output, run_command
 from derain.image import FORMAT_OF, encode, write_atomically
 from training.data.backgrounds import load_folder
 from training.evaluation.contact_sheets import contact_sheet
-from training.image_folder import list_pictures
+from training.image_folder import list_images
 from training.rain.families import FAMILIES, family
 from training.repository import HELD_OUT_PHOTOGRAPHS
 
@@ -24,7 +24,7 @@ def main(arguments: list[str] | None = None) -> int:
 def _draw(options: argparse.Namespace) -> int:
     check_output(options.output, FORMAT_OF)
     families = [family(name) for name in options.families]
-    count = min(options.columns, len(list_pictures(options.backgrounds)))
+    count = min(options.columns, len(list_images(options.backgrounds)))
     backgrounds = load_folder(options.backgrounds, count, options.seed)
     sheet = contact_sheet(families, backgrounds, options.cell, options.seed)
     write_atomically(options.output, encode(sheet, FORMAT_OF[options.output.suffix.lower()]))
@@ -47,7 +47,7 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
         help="its suffix decides the format; default: %(default)s",
     )
     parser.add_argument("--backgrounds", type=Path, default=HELD_OUT_PHOTOGRAPHS, help="default: %(default)s")
-    parser.add_argument("--columns", type=at_least(1), default=4, help="pictures in a row (default: 4)")
+    parser.add_argument("--columns", type=at_least(1), default=4, help="images in a row (default: 4)")
     parser.add_argument("--cell", type=at_least(32), default=240, help="its side in px (default: 240)")
     parser.add_argument("--seed", type=at_least(0), default=0, help="default: 0")
     return parser.parse_args(arguments)

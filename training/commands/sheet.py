@@ -3,7 +3,7 @@
     python -m training sheet photographs/ -m models/base -o sheet.png
     python -m training sheet street/ garden/ --cell 720 --columns 1 -o sheet.jpg
 
-For looking at real rain by eye. A folder's pictures are shown with those of its subfolders, under their
+For looking at real rain by eye. A folder's images are shown with those of its subfolders, under their
 names; they are derained at their own size, and made small after that. What does not fit onto one sheet goes
 onto the next: sheet-1.png, sheet-2.png and so on.
 """
@@ -31,7 +31,7 @@ def _run(options: argparse.Namespace) -> int:
     engine = Engine(options.model)
     size = options.columns * options.rows
     groups = [photographs[first : first + size] for first in range(0, len(photographs), size)]
-    with tqdm(total=len(photographs), unit="picture", disable=None) as progress:
+    with tqdm(total=len(photographs), unit="image", disable=None) as progress:
         for number, group in enumerate(groups):
             pairs = []
             for photograph in group:
@@ -61,7 +61,7 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
         help="its suffix decides the format; default: %(default)s",
     )
     parser.add_argument(
-        "--cell", type=at_least(32), default=480, help="longest side of a picture in px (default: 480)"
+        "--cell", type=at_least(32), default=480, help="longest side of an image in px (default: 480)"
     )
     parser.add_argument("--columns", type=at_least(1), default=2, help="pairs in a row (default: 2)")
     parser.add_argument("--rows", type=at_least(1), default=5, help="of a sheet (default: 5)")

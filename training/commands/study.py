@@ -29,7 +29,7 @@ from training.experiments.study.cells import (
     run_cell,
 )
 from training.experiments.study.report import write_report
-from training.image_folder import list_pictures
+from training.image_folder import list_images
 from training.rain.families import HELD_OUT, family, is_of_another_make, trainable
 from training.recipes import study as study_recipe
 from training.repository import HELD_OUT_PHOTOGRAPHS, PHOTOGRAPHS
@@ -74,7 +74,7 @@ def _held_out(options: argparse.Namespace) -> HeldOut:
         if name in options.rain or not is_of_another_make(family(name)):
             raise StudyError(f"--unseen {name} is rain to train in: {', '.join(HELD_OUT)} are not")
     held_out = HeldOut(tuple(options.unseen), options.test, options.test_count)
-    list_pictures(options.test)
+    list_images(options.test)
     return held_out
 
 
@@ -87,7 +87,7 @@ def _cells(options: argparse.Namespace) -> list[Cell]:
     if twice := first_repeated(category.name for category in categories):
         raise StudyError(f"two categories are named {twice}")
     if not cells:
-        raise StudyError("no category has as many pictures as --counts asks for")
+        raise StudyError("no category has as many images as --counts asks for")
     return cells[number - 1 :: machines]
 
 
@@ -148,7 +148,7 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--seeds", type=at_least(1), default=2, help="trainings of each kind (default: 2)")
     parser.add_argument("--steps", type=at_least(1), default=2000, help="of each training (default: 2000)")
     parser.add_argument(
-        "--test", type=Path, default=HELD_OUT_PHOTOGRAPHS, help="pictures to test on, no category's"
+        "--test", type=Path, default=HELD_OUT_PHOTOGRAPHS, help="images to test on, no category's"
     )
     parser.add_argument("--test-count", type=at_least(1), default=24, help="at most so many (default: 24)")
     parser.add_argument("--jobs", type=at_least(1), default=1, help="trainings at once (default: 1)")

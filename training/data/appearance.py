@@ -5,7 +5,7 @@ away brightness that is the scene's. Where scenes come in every tone, what is le
 is the rain itself.
 
 
-What a camera does to a picture after the rain has fallen: noise, and JPEG.
+What a camera does to an image after the rain has fallen: noise, and JPEG.
 
 Photographs come with both. Rainy and clean get the same, noise included, so a network learns to see
 rain through them and neither to smooth nor to sharpen what is not rain.
@@ -26,11 +26,11 @@ from training.rain.varied import draw_gusts
 from training.seeding import Purpose, generator
 
 _GAMMA = 1.6  # its power at most, or its inverse
-_MIST_SHARE = 0.6  # of the pictures
+_MIST_SHARE = 0.6  # of the images
 _MIST = 0.45  # how much of the scene it hides, at most
 _MIST_LEVEL = (0.4, 1.0)
 _EVEN_SHARE = 0.5  # of the mists: as thick everywhere
-_NIGHT_SHARE = 0.2  # of the pictures: dark, with lamps
+_NIGHT_SHARE = 0.2  # of the images: dark, with lamps
 _BANK_PX = (150, 900)  # the others are thicker here than there, over so many pixels
 
 
@@ -70,7 +70,7 @@ def _night(scene: FloatArray, rng: np.random.Generator) -> FloatArray:
 
 NOISE = 0.02  # largest standard deviation, 1 is white
 JPEG_QUALITY = (50, 98)
-JPEG_SHARE = 0.7  # of the pictures; noise has the same share, so most have one or both
+JPEG_SHARE = 0.7  # of the images; noise has the same share, so most have one or both
 NOISE_SHARE = 0.5
 
 
@@ -84,15 +84,15 @@ def photograph(scenes: Sequence[Picture], seed: int, index: int) -> list[Picture
     taken = [quantise(fraction(scene) + noise) for scene in scenes]
     if rng.random() < JPEG_SHARE:
         quality = int(rng.integers(JPEG_QUALITY[0], JPEG_QUALITY[1] + 1))
-        taken = [through_jpeg(picture, quality) for picture in taken]
+        taken = [through_jpeg(image, quality) for image in taken]
     return taken
 
 
-def through_jpeg(picture: Picture, quality: int) -> Picture:
+def through_jpeg(image: Picture, quality: int) -> Picture:
     """Saved at a quality of 1 to 100, and read again."""
     # As BGR: OpenCV's order decides what it takes for luma.
-    done, coded = cv2.imencode(".jpg", picture[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, quality])
-    assert done, "OpenCV encodes any 8-bit picture"
+    done, coded = cv2.imencode(".jpg", image[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, quality])
+    assert done, "OpenCV encodes any 8-bit image"
     decoded = cv2.imdecode(coded, cv2.IMREAD_COLOR)
     assert decoded is not None
     return np.asarray(decoded[..., ::-1], dtype=np.uint8)

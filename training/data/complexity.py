@@ -9,27 +9,27 @@ What is measured, on grey patches of 128 px cut as training cuts them, and on ra
   these spectra overlap under noise of 4 levels (their Bhattacharyya coefficient); the number is the
   exponential of the entropy of the matrix of overlaps (Friedman and Dieng's Vendi score, 2023);
 - distinct: how many things come back during training and could be known by heart. A background comes back
-  as it is, so these are the pictures, near copies counted once. Rain never falls twice in the same places,
+  as it is, so these are the images, near copies counted once. Rain never falls twice in the same places,
   only its look comes back, so of rain these are the looks;
 - complexity: one patch of every distinct thing, compressed, in kilobytes: distinct x bits per pixel, whose
   mean is over distinct things, so that a look which comes often counts no more than one which comes once.
   It grows with the number of backgrounds and with the range of the rain.
 
 Why this and not another (256 patches, seed 0). Bits and gradients of single patches do not see the range
-of the rain (gradient energy: small 16.7, medium 16.9, large 19.8), nor how many pictures there are. Looks
+of the rain (gradient energy: small 16.7, medium 16.9, large 19.8), nor how many images there are. Looks
 see the range (rain of one length, width and angle 1 to 2, small 3, medium 24, large 94) and the variety of
-pictures (faces 19, animals 33, nature 43, city 140), but not their number (8 faces 18, 56 faces 19): what the
-thousandth face adds is no new texture, it is one more picture to know. So n enters by counting pictures.
+images (faces 19, animals 33, nature 43, city 140), but not their number (8 faces 18, 56 faces 19): what the
+thousandth face adds is no new texture, it is one more image to know. So n enters by counting images.
 
 Held against training: in 82 small trainings on 41 sets of backgrounds (docs/study), removal of unseen rain
 fell with gradient energy (Spearman's rho -0.68), bits per pixel (-0.61), complexity (-0.54), the number of
-pictures (-0.43) and looks (-0.36); damage to the background fell with complexity (-0.78) before all others.
+images (-0.43) and looks (-0.36); damage to the background fell with complexity (-0.78) before all others.
 So of two sets of one complexity, the one of fewer bits per pixel is to be preferred. In medium rain, removal
 had done most of its falling by the number of backgrounds that is as complex as that rain, about 20.
 
 Where it fails:
 
-- One patch of a picture against one patch of a look is a convention. Only the order of two sets, and ratios
+- One patch of an image against one patch of a look is a convention. Only the order of two sets, and ratios
   within one kind, are measurements; where the two kinds are equal is for training to find out.
 - So are the noise of 4 levels and the windows of 8 px. With 8 levels large rain carries 55 faces, with
   windows of 16 px 238, instead of 109; medium 11 or 137 instead of 25. The order small, medium, large, and
@@ -61,7 +61,7 @@ from training.seeding import Purpose, generator
 
 PATCH_PX = 128
 PATCHES = 256  # looks are counted among so many: numbers for other counts do not compare
-FEWEST_BACKGROUNDS = 8  # the fewest that the paper trains on: with less, backgrounds come back damaged
+MIN_BACKGROUNDS = 8  # the fewest that the paper trains on: with less, backgrounds come back damaged
 
 _NOISE = 4.0  # levels; what differs by less is the same
 _STEP = int(2 * _NOISE)  # of rounding, which is off by as much as half a step
@@ -70,7 +70,7 @@ _WINDOW_PX = 8
 
 @dataclass(frozen=True)
 class PatchComplexity:
-    """Of one picture, whatever set it comes from."""
+    """Of one image, whatever set it comes from."""
 
     bits_per_pixel: float
     gradient_energy: float  # levels of 255
@@ -100,9 +100,9 @@ class Kinds:
     weights: NDArray[np.float64]  # what each counts, 1 where no other is like it
 
 
-def picture_complexity(picture: Picture) -> PatchComplexity:
-    """Of the picture as it is, uint8 (H, W, 3), not of patches cut from it."""
-    grey = _grey(picture)
+def image_complexity(image: Picture) -> PatchComplexity:
+    """Of the image as it is, uint8 (H, W, 3), not of patches cut from it."""
+    grey = _grey(image)
     rounded = ((grey.astype(np.uint16) + _STEP // 2) // _STEP).astype(np.uint8)
     done, data = cv2.imencode(".webp", rounded, (cv2.IMWRITE_WEBP_QUALITY, 101))  # above 100: lossless
     assert done
@@ -112,14 +112,14 @@ def picture_complexity(picture: Picture) -> PatchComplexity:
     return PatchComplexity(8 * data.size / grey.size, energy)
 
 
-def set_complexity(pictures: Sequence[Picture], patches: int = PATCHES, seed: int = 0) -> Complexity:
-    """Of backgrounds, uint8 (H, W, 3) of any size. Of more pictures than patches, the first are cut."""
+def set_complexity(images: Sequence[Picture], patches: int = PATCHES, seed: int = 0) -> Complexity:
+    """Of backgrounds, uint8 (H, W, 3) of any size. Of more images than patches, the first are cut."""
     cut = [
-        cut_patch(pictures[index % len(pictures)], PATCH_PX, generator(Purpose.SAMPLE, seed, index))
+        cut_patch(images[index % len(images)], PATCH_PX, generator(Purpose.SAMPLE, seed, index))
         for index in range(patches)
     ]
-    distinct = distinct_pictures(pictures)
-    weights = distinct.weights[np.arange(patches) % len(pictures)]
+    distinct = distinct_images(images)
+    weights = distinct.weights[np.arange(patches) % len(images)]
     return _complexity(cut, looks(cut), Kinds(distinct.number, weights))
 
 
@@ -132,7 +132,7 @@ def rain_complexity(rain: Family, patches: int = PATCHES, seed: int = 0) -> Comp
 
 
 def _complexity(patches: Sequence[Picture], kinds: Kinds, distinct: Kinds) -> Complexity:
-    measured = [picture_complexity(patch) for patch in patches]
+    measured = [image_complexity(patch) for patch in patches]
     bits_per_pixel = [one.bits_per_pixel for one in measured]
     return Complexity(
         bits_per_pixel=tuple(bits_per_pixel),
@@ -162,11 +162,11 @@ def looks(patches: Sequence[Picture]) -> Kinds:
     return _kinds(np.stack(overlaps))
 
 
-def distinct_pictures(pictures: Sequence[Picture]) -> Kinds:
-    """The pictures without near copies of another, by thumbnails of 8 x 8."""
+def distinct_images(images: Sequence[Picture]) -> Kinds:
+    """The images without near copies of another, by thumbnails of 8 x 8."""
     size = (_WINDOW_PX, _WINDOW_PX)
     thumbnails = np.stack(
-        [cv2.resize(_grey(p), size, interpolation=cv2.INTER_AREA).ravel() for p in pictures]
+        [cv2.resize(_grey(p), size, interpolation=cv2.INTER_AREA).ravel() for p in images]
     ).astype(np.float64)
     overlaps = [
         np.exp(-np.mean((thumbnail - thumbnails) ** 2, axis=1) / (8 * _NOISE**2)) for thumbnail in thumbnails
@@ -194,8 +194,8 @@ def _kinds(overlaps: NDArray[np.float64]) -> Kinds:
     return Kinds(float(np.exp(-np.sum(shares * np.log(shares)))), 1 / overlaps.sum(axis=1))
 
 
-def _grey(picture: Picture) -> NDArray[np.uint8]:
-    return np.asarray(cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY), dtype=np.uint8)
+def _grey(image: Picture) -> NDArray[np.uint8]:
+    return np.asarray(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), dtype=np.uint8)
 
 
 # What follows from it
@@ -214,7 +214,7 @@ def advise(backgrounds: Complexity, count: int, asked: str, rains: dict[str, Com
         return [f"--count {count} --rain {asked}: keep all; {room}{_few(count)}"]
     lines = []
     fewer = carried(rains[asked], backgrounds, count)
-    if asked in trainable and fewer >= FEWEST_BACKGROUNDS:
+    if asked in trainable and fewer >= MIN_BACKGROUNDS:
         lines.append(f"--count {fewer} --rain {asked}: so many of them stay simpler than this rain")
     enough = [name for name, rain in trainable.items() if rain.kilobytes > backgrounds.kilobytes]
     if enough:
@@ -225,20 +225,20 @@ def advise(backgrounds: Complexity, count: int, asked: str, rains: dict[str, Com
         )
     most = max(trainable, key=lambda name: trainable[name].kilobytes)
     fewer = carried(trainable[most], backgrounds, count)
-    if not enough and most != asked and fewer >= FEWEST_BACKGROUNDS:
+    if not enough and most != asked and fewer >= MIN_BACKGROUNDS:
         lines.append(
             f"--count {fewer} --rain {most}: so many stay simpler than the most complex rain there is"
         )
     return lines or [
-        f"simpler backgrounds: of these not even {FEWEST_BACKGROUNDS}, the fewest to train on, "
+        f"simpler backgrounds: of these not even {MIN_BACKGROUNDS}, the fewest to train on, "
         "stay simpler than any rain here"
     ]
 
 
 def _few(count: int) -> str:
-    if count >= FEWEST_BACKGROUNDS:
+    if count >= MIN_BACKGROUNDS:
         return ""
-    return f". Find more: the paper trains on no fewer than {FEWEST_BACKGROUNDS}"
+    return f". Find more: the paper trains on no fewer than {MIN_BACKGROUNDS}"
 
 
 def _room(rain: Complexity, backgrounds: Complexity, count: int) -> str:

@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import StrMethodFormatter
 
 from derain.arrays import Picture
-from training.data.complexity import Complexity, advise, carried, distinct_pictures
+from training.data.complexity import Complexity, advise, carried, distinct_images
 from training.figures.style import BLUE, GREY, VERMILION, write_figure
 
 _COLOURS, _DASHES = (BLUE, VERMILION), ("-", "--")  # of backgrounds and of rain
@@ -32,7 +32,7 @@ def report(title: str, backgrounds: Complexity, count: int, asked: str, rains: d
         ("bits per pixel", _spread(backgrounds.bits_per_pixel, 2), _spread(rain.bits_per_pixel, 2)),
         ("gradient energy", _spread(backgrounds.gradient_energy, 1), _spread(rain.gradient_energy, 1)),
         ("looks", f"{backgrounds.looks:.1f}", f"{rain.looks:.1f}"),
-        ("distinct", f"{backgrounds.distinct:.1f} pictures", f"{rain.distinct:.1f} looks"),
+        ("distinct", f"{backgrounds.distinct:.1f} images", f"{rain.distinct:.1f} looks"),
         ("complexity", f"{backgrounds.kilobytes:.0f} kB", f"{rain.kilobytes:.0f} kB"),
     ]
     widths = [max(len(row[column]) for row in rows) for column in (0, 1)]
@@ -65,7 +65,7 @@ def _spread(values: Sequence[float], decimals: int) -> str:
 
 
 def draw(
-    path: Path, title: str, pictures: Sequence[Picture], backgrounds: Complexity, asked: str, rain: Complexity
+    path: Path, title: str, images: Sequence[Picture], backgrounds: Complexity, asked: str, rain: Complexity
 ) -> None:
     """Both distributions, and how the backgrounds' complexity grows with their number; SVG or PNG."""
 
@@ -75,7 +75,7 @@ def draw(
         bits.set(title="Bits per pixel, compressed", xlabel="bits per pixel", ylabel="share of patches")
         _histograms(gradients, {title: backgrounds.gradient_energy, f"{asked} rain": rain.gradient_energy})
         gradients.set(title="Gradient energy", xlabel="levels of 255", ylabel="share of patches")
-        _growth(growth, pictures, backgrounds, rain)
+        _growth(growth, images, backgrounds, rain)
         figure.legend(*bits.get_legend_handles_labels(), loc="outside upper center", ncols=2)
 
     write_figure(path, 10, 3.4, paint)
@@ -91,18 +91,18 @@ def _histograms(axes: Axes, sides: dict[str, Sequence[float]]) -> None:
         axes.axvline(float(np.median(values)), color=colour, linestyle=dash, linewidth=1)
 
 
-def _growth(axes: Axes, pictures: Sequence[Picture], backgrounds: Complexity, rain: Complexity) -> None:
-    counts = sorted({*(2**power for power in range(len(pictures).bit_length())), len(pictures)})
+def _growth(axes: Axes, images: Sequence[Picture], backgrounds: Complexity, rain: Complexity) -> None:
+    counts = sorted({*(2**power for power in range(len(images).bit_length())), len(images)})
     of_one = backgrounds.kilobytes / backgrounds.distinct
-    known = [of_one * distinct_pictures(pictures[:count]).number for count in counts]
+    known = [of_one * distinct_images(images[:count]).number for count in counts]
     axes.set_xscale("log", base=2)
     axes.set_yscale("log", subs=[2, 5])
     axes.plot(counts, known, color=_COLOURS[0], linestyle=_DASHES[0])
     axes.axhline(rain.kilobytes, color=_COLOURS[1], linestyle=_DASHES[1])
-    limit = carried(rain, backgrounds, len(pictures))
+    limit = carried(rain, backgrounds, len(images))
     if limit > 0:
         # Where the lines meet, measured or drawn on.
-        ends = [(len(pictures), limit), (known[-1], rain.kilobytes)] if limit > len(pictures) else [(), ()]
+        ends = [(len(images), limit), (known[-1], rain.kilobytes)] if limit > len(images) else [(), ()]
         axes.plot(*ends, color=GREY, linestyle=":", marker="")
         axes.axvline(limit, color=GREY, linestyle=":", marker="")
         axes.text(limit, min(known), f"n ≈ {limit} ", color=GREY, horizontalalignment="right")

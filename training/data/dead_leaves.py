@@ -1,6 +1,6 @@
-"""Clean backgrounds: a few pictures from a folder, or procedural dead leaves.
+"""Clean backgrounds: a few images from a folder, or procedural dead leaves.
 
-The paper's second lever is to keep backgrounds simpler than the rain: few pictures, of
+The paper's second lever is to keep backgrounds simpler than the rain: few images, of
 simple content. Dead leaves (Matheron 1968; Lee, Mumford and Huang 2001) take that to its
 end: occluding shapes whose sizes follow a power law have the edge statistics of
 photographs, need no photograph at all, and have a complexity that can be turned.
@@ -262,9 +262,9 @@ _TEXTURES: tuple[Callable[[tuple[int, ...], np.random.Generator], FloatArray], .
 )
 
 
-def _defocus(picture: FloatArray, rng: np.random.Generator) -> FloatArray:
-    """One picture in three is soft, and all have the camera's slight blur and grain."""
+def _defocus(image: FloatArray, rng: np.random.Generator) -> FloatArray:
+    """One image in three is soft, and all have the camera's slight blur and grain."""
     sigma_px = rng.uniform(0.8, 2.5) if rng.random() < 0.3 else rng.uniform(0.2, 0.6)
-    soft = cv2.GaussianBlur(picture, (0, 0), sigma_px)
-    grain = rng.normal(0, rng.uniform(0, 0.01), picture.shape).astype(np.float32)
+    soft = cv2.GaussianBlur(image, (0, 0), sigma_px)
+    grain = rng.normal(0, rng.uniform(0, 0.01), image.shape).astype(np.float32)
     return np.asarray(np.clip(soft + grain, 0, 1), dtype=np.float32)

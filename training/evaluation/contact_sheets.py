@@ -22,7 +22,7 @@ _GAP_PX = 4
 def contact_sheet(families: list[Family], backgrounds: list[Picture], cell_px: int, seed: int) -> Picture:
     """A row a family, uint8 (H, W, 3): rain on black, then on a middle cut of each background."""
     # At twice the distance.
-    cuts = [square(middle(picture, 2 * cell_px, 2 * cell_px), cell_px) for picture in backgrounds]
+    cuts = [square(middle(image, 2 * cell_px, 2 * cell_px), cell_px) for image in backgrounds]
     scenes = [np.zeros((cell_px, cell_px, 3), dtype=np.uint8), *cuts]
     rows = [
         np.concatenate([caption(len(scenes) * (cell_px + _GAP_PX), rain.name), _row(rain, scenes, seed)])
@@ -55,14 +55,14 @@ class Photograph:
 
 
 def find_photographs(folders: Sequence[Path]) -> list[Photograph]:
-    """In and below the folders; raises SheetError, and ImageError for a file that is no picture."""
+    """In and below the folders; raises SheetError, and ImageError for a file that is no image."""
     found: list[Photograph] = []
     for folder in folders:
         if not folder.is_dir():
             raise SheetError(f"{folder} is not a folder")
         paths = [path for path in sorted(folder.rglob("*")) if is_picture(path)]
         if not paths:
-            raise SheetError(f"no pictures in {folder} (known: {', '.join(FORMAT_OF)})")
+            raise SheetError(f"no images in {folder} (known: {', '.join(FORMAT_OF)})")
         named = "" if len(folders) == 1 else folder.resolve().name
         for path in paths:
             read_size(path)  # one that cannot be read is said before the network runs
@@ -73,8 +73,8 @@ def find_photographs(folders: Sequence[Path]) -> list[Photograph]:
 def draw_pair(photograph: Photograph, derain: Derain, cell_px: int) -> Picture:
     """Rainy and derained, in cells as wide as `cell_px` and as high as need be, under the label."""
     rainy = read_picture(photograph.path)
-    # Small after it was derained: what is shown is what the network does at the picture's own size.
-    cells = [shrink(picture, cell_px) for picture in (rainy, derain(rainy))]
+    # Small after it was derained: what is shown is what the network does at the image's own size.
+    cells = [shrink(image, cell_px) for image in (rainy, derain(rainy))]
     width = 2 * cell_px + _GAP_PX
     pair = beside([on_white(cell, cell.shape[0], cell_px) for cell in cells], _GAP_PX)
     return np.concatenate([caption(width, _end(photograph.label, width)), pair])

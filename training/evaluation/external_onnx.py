@@ -2,7 +2,7 @@
 
 What the graph says for certain is read from it: where the channels are, the type of the
 numbers, a fixed size or batch. What it cannot say, its maker has to: the range of the values,
-the order of the channels, and whether the picture or the rain comes back. A guess that the
+the order of the channels, and whether the image or the rain comes back. A guess that the
 first result contradicts is an error which says what to name.
 """
 
@@ -58,7 +58,7 @@ class Convention:
     output_range: Range | None = None  # guessed: the same
     layout: Layout | None = None
     channels: Literal["RGB", "BGR"] = "RGB"
-    returns: Returns | None = None  # guessed: the clean picture
+    returns: Returns | None = None  # guessed: the clean image
     output: str | None = None  # its name, where there are several
     multiple_px: int = 1  # sides are padded to a multiple of it, by reflection, and cropped after
 
@@ -92,7 +92,7 @@ class ForeignNetwork:
         inputs = self._session.get_inputs()
         if len(inputs) != 1:
             names = ", ".join(given.name for given in inputs)
-            raise ConventionError(f"{path} takes {len(inputs)} inputs ({names}): a picture alone will not do")
+            raise ConventionError(f"{path} takes {len(inputs)} inputs ({names}): an image alone will not do")
         self._input = inputs[0].name
         shape: list[int | str | None] = list(inputs[0].shape)
         self._dtype = _dtype(path, inputs[0].type)
@@ -119,18 +119,18 @@ class ForeignNetwork:
         return (
             f"{self.path.name}: {self._dtype} {self._layout} {self._convention.channels} in {self._range}, "
             f"height {sides[0]}, width {sides[1]}{batch}{multiple}; returns the "
-            f"{'rain' if self._convention.returns == 'rain' else 'clean picture'}"
+            f"{'rain' if self._convention.returns == 'rain' else 'clean image'}"
         )
 
-    def derain(self, picture: Picture) -> Picture:
-        """The picture without rain, uint8 RGB (height, width, 3), as it would be saved.
+    def derain(self, image: Picture) -> Picture:
+        """The image without rain, uint8 RGB (height, width, 3), as it would be saved.
 
         Raises ModelError when the network fails, returns another size or what is no number.
         """
-        height, width = picture.shape[:2]
+        height, width = image.shape[:2]
         multiple_px = self._convention.multiple_px
         padded = np.pad(
-            picture,
+            image,
             [
                 (0, _missing(height, self._height_px, multiple_px)),
                 (0, _missing(width, self._width_px, multiple_px)),
@@ -156,13 +156,13 @@ class ForeignNetwork:
         if not np.isfinite(returned).all():
             share = 1 - np.isfinite(returned).mean()
             raise ModelError(
-                f"{self.path} returns NaN or infinity for {share:.1%} of the values of a picture of "
+                f"{self.path} returns NaN or infinity for {share:.1%} of the values of an image of "
                 f"{width} x {height}"
             )
         if not self._is_checked:
-            self._check_guesses(picture, returned)
+            self._check_guesses(image, returned)
             self._is_checked = True
-        clean = picture - returned if self._convention.returns == "rain" else returned
+        clean = image - returned if self._convention.returns == "rain" else returned
         return np.rint(np.clip(clean, 0, 255)).astype(np.uint8)
 
     def _run(self, padded: Picture, windows: Sequence[_Window]) -> Values:
@@ -180,19 +180,19 @@ class ForeignNetwork:
         arrays = {name: np.asarray(result) for name, result in zip(self._outputs, results, strict=True)}
         return self._read(self._choose(arrays, given.shape), given.shape)
 
-    def _feed(self, pictures: Picture) -> Array:
+    def _feed(self, images: Picture) -> Array:
         """(N, height, width, 3) levels in the layout, order, range and type of the input."""
         if self._convention.channels == "BGR":
-            pictures = pictures[..., ::-1]
+            images = images[..., ::-1]
         if self._layout == "NCHW":
-            pictures = pictures.transpose(0, 3, 1, 2)
+            images = images.transpose(0, 3, 1, 2)
         lowest, highest = RANGES[self._range]
         if self._dtype == np.uint8:
-            return np.ascontiguousarray(pictures)
-        return np.ascontiguousarray(pictures / 255 * (highest - lowest) + lowest, dtype=self._dtype)
+            return np.ascontiguousarray(images)
+        return np.ascontiguousarray(images / 255 * (highest - lowest) + lowest, dtype=self._dtype)
 
     def _choose(self, arrays: dict[str, Array], given: Shape) -> Array:
-        """The output that was named, or the only one that can be a picture."""
+        """The output that was named, or the only one that can be an image."""
         named = self._convention.output
         shapes = (_nchw(given, self._layout), _nhwc(given, self._layout))
         fitting = [name for name, array in arrays.items() if array.shape in shapes and named in (None, name)]
@@ -201,7 +201,7 @@ class ForeignNetwork:
         found = ", ".join(f"{name} {array.shape}" for name, array in arrays.items())
         if fitting:
             raise ConventionError(
-                f"{self.path} returns {len(fitting)} pictures: {found}; name the one to score with --output"
+                f"{self.path} returns {len(fitting)} images: {found}; name the one to score with --output"
             )
         advice = _advice(arrays[named or self._outputs[0]].shape, _nchw(given, self._layout))
         raise ConventionError(f"{self.path} returns {found} for an input of {given}: {advice}")
@@ -221,7 +221,7 @@ class ForeignNetwork:
         offset = 0 if self._convention.returns == "rain" else lowest
         return (values - offset) * (255 / (highest - lowest))
 
-    def _check_guesses(self, picture: Picture, returned: Values) -> None:
+    def _check_guesses(self, image: Picture, returned: Values) -> None:
         """Raises ConventionError where what comes back is not what was taken for granted."""
         lowest, highest = RANGES[self._returned_range]
         offset = 0 if self._convention.returns == "rain" else lowest
@@ -235,17 +235,17 @@ class ForeignNetwork:
                 f"{found}, not {self._returned_range} as was guessed: name the range with --range 0..255 or "
                 "--range signed (-1 to 1), or that of its output alone with --output-range"
             )
-        likeness, strength = _likeness(picture, returned), float(returned.std() / max(1, picture.std()))
+        likeness, strength = _likeness(image, returned), float(returned.std() / max(1, image.std()))
         if self._convention.returns == "rain":
             if likeness > 0.95 and strength > 0.7:
                 raise ConventionError(
-                    f"{found}, a picture much like its input and not the rain: leave out --returns rain"
+                    f"{found}, an image much like its input and not the rain: leave out --returns rain"
                 )
             return
         is_dark = abs(raw.mean()) < 0.25 * span  # as rain is: next to nothing in most places
         if self._convention.returns is None and is_dark and likeness < 0.6 and strength < 0.7:
             raise ConventionError(
-                f"{found}, which looks like rain and not like a picture: --returns rain, or --returns clean "
+                f"{found}, which looks like rain and not like an image: --returns rain, or --returns clean "
                 "if that is how bad it is"
             )
         if range_is_guessed and low < lowest - 0.25 * span:
@@ -351,21 +351,21 @@ def _nhwc(shape: Shape, layout: Layout) -> Shape:
 
 
 def _advice(returned: Shape, given_nchw: Shape) -> str:
-    """Why no picture of the same size came back, and what may help."""
+    """Why no image of the same size came back, and what may help."""
     if len(returned) != 4 or 3 not in (returned[1], returned[3]):
-        return "that is no picture of 3 channels"
+        return "that is no image of 3 channels"
     sides, given = (returned[2:] if returned[1] == 3 else returned[1:3]), given_nchw[2:]
     for multiple_px in (2, 4, 8, 16, 32, 64, 128):
         down = tuple(side // multiple_px * multiple_px for side in given)
         up = tuple(-(-side // multiple_px) * multiple_px for side in given)
         if sides in (down, up):
             return f"sides that are multiples would come back whole: --multiple {multiple_px}"
-    return "a network that changes the size of a picture cannot be scored"
+    return "a network that changes the size of an image cannot be scored"
 
 
-def _likeness(picture: Picture, returned: Values) -> float:
+def _likeness(image: Picture, returned: Values) -> float:
     """The correlation of the two; 1 where one of them is flat, which says nothing."""
-    a, b = picture - picture.mean(), returned - returned.mean()
+    a, b = image - image.mean(), returned - returned.mean()
     energy = float(np.sqrt((a**2).sum() * (b**2).sum()))
     return float((a * b).sum()) / energy if energy else 1.0
 

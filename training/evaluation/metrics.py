@@ -1,6 +1,6 @@
-"""How good a derained picture is: what came off, and what was damaged on the way.
+"""How good a derained image is: what came off, and what was damaged on the way.
 
-All take uint8 RGB pictures (H, W, 3), or PSNR and SSIM a luma, and work on levels of 0 to 255.
+All take uint8 RGB images (H, W, 3), or PSNR and SSIM a luma, and work on levels of 0 to 255.
 Rain removal and background fidelity are measured apart, as in "Networks are Slacking Off": a
 network that does nothing has a perfect background, one that paints everything black has removed
 all the rain.
@@ -20,7 +20,7 @@ Mask = NDArray[np.bool_]  # (H, W)
 Luma = NDArray[np.float64]  # (H, W)
 Levels = Picture | NDArray[np.float64]
 
-# A pixel is rain where the rainy picture differs from the clean one by more than this in some
+# A pixel is rain where the rainy image differs from the clean one by more than this in some
 # channel. Dense rain leaves few pixels below the first, so E_B is also measured with the second.
 RAIN_THRESHOLD = 10
 BRIGHT_RAIN_THRESHOLD = 50
@@ -28,21 +28,21 @@ BRIGHT_RAIN_THRESHOLD = 50
 
 @dataclass(frozen=True)
 class Scores:
-    """Scores of one picture, or their means over a set; NaN where there is nothing to measure."""
+    """Scores of one image, or their means over a set; NaN where there is nothing to measure."""
 
-    psnr: float  # dB, RGB, against the clean picture
+    psnr: float  # dB, RGB, against the clean image
     ssim: float  # RGB
     psnr_y: float  # dB, of the luma alone: what deraining papers report
     ssim_y: float
-    input_psnr: float  # dB, of the rainy picture: what doing nothing would score
+    input_psnr: float  # dB, of the rainy image: what doing nothing would score
     input_psnr_y: float
     tone_fitted_psnr: float  # dB, RGB, after a gain and an offset a channel were fitted to the clean image
     input_tone_fitted_psnr: float  # of the rainy image, fitted likewise
     removal: float  # eta: 0 nothing removed, 1 all of it, above 1 too much
     restored: float  # rho: as eta, but damage done on the rain counts against it
     rain_change: float  # E_R: change against the rainy input on the rain, higher is more removed
-    rain_error: float  # E_R^GT: error against the clean picture on the rain, lower is better
-    background_error: float  # E_B: error against the clean picture off the rain, lower is better
+    rain_error: float  # E_R^GT: error against the clean image on the rain, lower is better
+    background_error: float  # E_B: error against the clean image off the rain, lower is better
     background_error_50: float  # the same off the bright rain alone
 
 
@@ -71,7 +71,7 @@ def score(derained: Picture, rainy: Picture, clean: Picture) -> Scores:
 
 
 def mean_scores(scores: list[Scores]) -> Scores:
-    """The mean of each score over the pictures that have it."""
+    """The mean of each score over the images that have it."""
     means = {}
     for field in fields(Scores):
         means[field.name] = mean_known(getattr(s, field.name) for s in scores)
@@ -84,18 +84,18 @@ def mean_known(values: Iterable[float]) -> float:
     return fmean(known) if known else float("nan")
 
 
-def luma(picture: Picture) -> Luma:
+def luma(image: Picture) -> Luma:
     """Y of BT.601 for levels of 0 to 255, float64 (H, W) from 16 to 235, not rounded.
 
-    The field's number: MATLAB's `rgb2ycbcr` of a picture that is not uint8, as in PReNet's
+    The field's number: MATLAB's `rgb2ycbcr` of an image that is not uint8, as in PReNet's
     scripts, and BasicSR's `to_y_channel`. Its PSNR has a peak of 255 all the same. Restormer's
     script rounds Y to whole levels, which moves PSNR by a few hundredths of a decibel.
     """
-    return np.asarray(picture @ np.array([65.481, 128.553, 24.966]) / 255 + 16)
+    return np.asarray(image @ np.array([65.481, 128.553, 24.966]) / 255 + 16)
 
 
 def psnr(a: Levels, b: Levels) -> float:
-    """Peak signal-to-noise ratio over all channels, dB, its peak 255; infinite for equal pictures."""
+    """Peak signal-to-noise ratio over all channels, dB, its peak 255; infinite for equal images."""
     error = root_mean_square(_difference(a, b))
     return float("inf") if error == 0 else float(20 * np.log10(255 / error))
 
@@ -122,9 +122,9 @@ def _fit_tone(image: NDArray[np.float64], truth: NDArray[np.float64]) -> NDArray
 def ssim(a: Levels, b: Levels) -> float:
     """Structural similarity (Wang et al. 2004): Gaussian window of sigma 1.5, mean over channels.
 
-    As in the field's scripts for MATLAB and Python, only windows wholly inside the picture count.
+    As in the field's scripts for MATLAB and Python, only windows wholly inside the image count.
 
-    Both sides must be at least 11 pixels: smaller pictures give NaN.
+    Both sides must be at least 11 pixels: smaller images give NaN.
     """
     radius_px = 5  # of the window: 3.5 sigma
     if min(a.shape[:2]) < 2 * radius_px + 1:
@@ -143,7 +143,7 @@ def ssim(a: Levels, b: Levels) -> float:
     similarity = ((2 * mean_x * mean_y + c1) * (2 * covariance + c2)) / (
         (mean_x**2 + mean_y**2 + c1) * (variance_x + variance_y + c2)
     )
-    inner = slice(radius_px, -radius_px)  # where the window lies inside the picture
+    inner = slice(radius_px, -radius_px)  # where the window lies inside the image
     return float(similarity[inner, inner].mean())
 
 

@@ -20,9 +20,9 @@ from training.evaluation.scoring import (
     ms_per_megapixel,
     summarise,
 )
-from training.evaluation.sets import PictureSet, note
+from training.evaluation.sets import ImageSet, note
 
-# A network that keeps clean pictures worse than any that is known, or does nothing to rain either.
+# A network that keeps clean images worse than any that is known, or does nothing to rain either.
 _LOWEST_PLAUSIBLE_PSNR = 22.0
 _IDLE_PSNR = 45.0
 _IDLE_REMOVAL = 0.02
@@ -37,7 +37,7 @@ class Network(Protocol):
     @property
     def threads(self) -> int: ...
 
-    def derain(self, picture: Picture) -> Picture: ...
+    def derain(self, image: Picture) -> Picture: ...
 
 
 def check_network(model: Path, is_recorded: bool) -> None:
@@ -62,16 +62,14 @@ def open_network(model: Path, convention: Convention, provider: Provider, thread
     return network
 
 
-def score_network(
-    network: Network, sets: Sequence[PictureSet], model: str, is_one_of_several: bool
-) -> Report:
+def score_network(network: Network, sets: Sequence[ImageSet], model: str, is_one_of_several: bool) -> Report:
     network.derain(sets[0].cases[0].read().rainy)  # the first run is slower than all that follow
     measured_on = f"{network.provider}, {network.threads} thread{'s' * (network.threads > 1)}"
     results: list[Result] = []
     real: list[RealResult] = []
     for each in sets:
         title = f"{model}: {each.name}" if is_one_of_several else each.name
-        progress = tqdm(each.cases, desc=title, unit="picture", disable=None)
+        progress = tqdm(each.cases, desc=title, unit="image", disable=None)
         if each.has_truth:
             measured = measure(network.derain, progress)
             scores = summarise(each.name, each.role, measured, each.kind, each.tone_changed)
@@ -104,7 +102,7 @@ def _doubt(evaluations: Sequence[Evaluation]) -> None:
         assert scores.clean is not None
         back = scores.clean.median_changed  # None: all came back identical
         if back is not None and back < _LOWEST_PLAUSIBLE_PSNR:
-            does = f"spoils clean pictures ({back:.1f} dB back)"
+            does = f"spoils clean images ({back:.1f} dB back)"
         elif (back is None or back > _IDLE_PSNR) and abs(scores.removal or 0) < _IDLE_REMOVAL:
             does = "changes next to nothing"
         else:

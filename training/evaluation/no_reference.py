@@ -3,10 +3,10 @@
 How much was taken away is measured, but a blur takes away much as well. Whether it was rain is
 told by its shape: streaks have one direction at each place, and more so than what stays.
 
-Chosen among two dozen candidates on the validation pairs, where the truth is known: 44 pictures
+Chosen among two dozen candidates on the validation pairs, where the truth is known: 44 images
 (`ddn_sirr`, and drawn rain over `natural_bsd_heldout`) times 17 derainers, from the base model
 and its blends with the input over blurs, medians and darkening to the truth itself. Spearman
-correlation over the derainers, mean of the pictures:
+correlation over the derainers, mean of the images:
 
                                                         PSNR gain   SSIM gain   E_B50     η
     streaks, as below                                       0.69        0.86    -0.64    0.37
@@ -21,7 +21,7 @@ is η with damage counted, the first has 0.65.
 On 20 real photographs the base model is above 0 on each (1.8 on average), medians and blurs that
 take away as much are below 0 on 17 of them.
 
-It tells derainers apart on the same pictures; between sets of pictures it is not to be compared.
+It tells derainers apart on the same images; between sets of images it is not to be compared.
 """
 
 from dataclasses import dataclass, fields
@@ -38,10 +38,10 @@ _NEIGHBOURHOOD_PX = 2.5  # sigma of the window in which a direction is looked fo
 
 @dataclass(frozen=True)
 class RealScores:
-    """Scores of one picture without ground truth, or their means over a set; NaN as in `Scores`."""
+    """Scores of one image without ground truth, or their means over a set; NaN as in `Scores`."""
 
     removed: float  # RMS of what was taken away, 0 to 255
-    removed_share: float  # the same, as a share of the rainy picture's contrast (its standard deviation)
+    removed_share: float  # the same, as a share of the rainy image's contrast (its standard deviation)
     streaks: float  # 0 for doing nothing; above it rain was taken away, below it background
 
 
@@ -57,7 +57,7 @@ def score_real(derained: Picture, rainy: Picture) -> RealScores:
 
 
 def mean_real_scores(scores: list[RealScores]) -> RealScores:
-    """The mean of each score over the pictures that have it: flat ones have no share of the contrast."""
+    """The mean of each score over the images that have it: flat ones have no share of the contrast."""
     return RealScores(**{f.name: mean_known(getattr(s, f.name) for s in scores) for f in fields(RealScores)})
 
 
@@ -65,7 +65,7 @@ def coherence(levels: NDArray[np.float64]) -> float:
     """How far the gradients of a neighbourhood share a direction: 0 not at all, 1 wholly.
 
     (H, W). The two eigenvalues of the structure tensor, their difference over their sum, each
-    summed over the picture so that strong gradients count for more; 0 where all is flat.
+    summed over the image so that strong gradients count for more; 0 where all is flat.
     """
 
     def mean(x: NDArray[np.float64]) -> NDArray[np.float64]:

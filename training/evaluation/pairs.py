@@ -1,4 +1,4 @@
-"""Rainy pictures and the same without rain, found in the folders that the field shares them in.
+"""Rainy images and the same without rain, found in the folders that the field shares them in.
 
 Two things differ between data sets: where the two kinds lie, and how their names go together.
 Both are told from the names alone, for the whole set at once; where they leave a doubt, or a
@@ -18,7 +18,7 @@ LAYOUTS = """\
   rain/ rainy/ rainy_image/ input/ data/   beside   norain/ clean/ ground_truth/ gt/ target/
   rain-001.png with norain-001.png         Rain100L and Rain100H, in one folder or in two
   norain-001x2.png with norain-001.png     Rain200L and Rain200H
-  1_14.jpg with 1.jpg                      Rain1400: several rainy pictures of one scene
+  1_14.jpg with 1.jpg                      Rain1400: several rainy images of one scene
   003.png or 003rain.png with 003gt.png    SPA-Data
   0_rain.png with 0_clean.png              RainDrop
   7.png with 7.png                         Rain13k's test sets, and whatever has the same names
@@ -26,12 +26,12 @@ LAYOUTS = """\
 
 
 class PairingError(DerainError):
-    """Rainy and clean pictures that do not go together."""
+    """Rainy and clean images that do not go together."""
 
 
 @dataclass(frozen=True)
 class Pair:
-    """A rainy picture and the same without rain; where they are equal, a clean picture alone."""
+    """A rainy image and the same without rain; where they are equal, a clean image alone."""
 
     name: str
     rainy: Picture
@@ -43,7 +43,7 @@ class Pair:
 
 @dataclass(frozen=True)
 class PairFiles:
-    """The files of a pair; where they are one file, a clean picture alone."""
+    """The files of a pair; where they are one file, a clean image alone."""
 
     rainy: Path
     clean: Path
@@ -71,7 +71,7 @@ class _Rule:
     description: str
     rainy_key: Callable[[str], str | None]  # of a name without its suffix
     clean_key: Callable[[str], str | None]
-    several_rainy: bool = False  # for one clean picture
+    several_rainy: bool = False  # for one clean image
 
 
 _RAINY_WORDS = {"rain", "rainy", "input", "in", "lq"}
@@ -81,65 +81,65 @@ _CLEAN_FOLDERS = {*_CLEAN_WORDS, "targets", "hq", "label", "sharp"}
 
 
 def find_pairs(folder: Path) -> Pairing:
-    """The pairs in a folder that has rainy and clean pictures, or subfolders of them.
+    """The pairs in a folder that has rainy and clean images, or subfolders of them.
 
-    Raises PairingError, and ImageError for a file that is no picture.
+    Raises PairingError, and ImageError for a file that is no image.
     """
     _check_folder(folder)
     inside = sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
     rainy = [path for path in inside if _folded(path.name) in _RAINY_FOLDERS]
     clean = [path for path in inside if _folded(path.name) in _CLEAN_FOLDERS]
-    pictures = _pictures(folder)
-    match len(rainy), len(clean), bool(pictures):
+    images = _images(folder)
+    match len(rainy), len(clean), bool(images):
         case 0, 0, True:
-            return _pair_in_one(folder, pictures)
+            return _pair_in_one(folder, images)
         case 1, 1, False:
             return pair_folders(rainy[0], clean[0])
-        case 1, 0, True:  # the clean pictures lie beside the rainy folder, as in PReNet's Rain100H
+        case 1, 0, True:  # the clean images lie beside the rainy folder, as in PReNet's Rain100H
             return pair_folders(rainy[0], folder)
         case 0, 1, True:
             return pair_folders(folder, clean[0])
-    has = [f"{path.name}/" for path in inside] + ([f"pictures ({_named(pictures)})"] if pictures else [])
+    has = [f"{path.name}/" for path in inside] + ([f"images ({_named(images)})"] if images else [])
     raise PairingError(
-        f"{folder} has {_listed(has) if has else 'no pictures'}: which are rainy, and which are clean? "
+        f"{folder} has {_listed(has) if has else 'no images'}: which are rainy, and which are clean? "
         "Name two folders, first the rainy one"
     )
 
 
 def pair_folders(rainy: Path, clean: Path) -> Pairing:
     """The pairs of two folders, whatever they are called; raises PairingError and ImageError."""
-    rainy, clean = _picture_folder(rainy), _picture_folder(clean)
+    rainy, clean = _image_folder(rainy), _image_folder(clean)
     if rainy.samefile(clean):
         raise PairingError(
             f"{rainy} is named as rainy and as clean; name it once if it has both kinds, "
             "or use --clean if it has no rain"
         )
-    return _match(_pictures(rainy), _pictures(clean), f"{rainy} and {clean}")
+    return _match(_images(rainy), _images(clean), f"{rainy} and {clean}")
 
 
 def find_clean(folder: Path) -> list[PairFiles]:
-    """Pictures that have no rain, or whose rain is not known; raises PairingError and ImageError."""
-    paths = _pictures(_picture_folder(folder))
+    """Images that have no rain, or whose rain is not known; raises PairingError and ImageError."""
+    paths = _images(_image_folder(folder))
     for path in paths:
         read_size(path)  # one that cannot be read is said before any network runs
     return [PairFiles(path, path) for path in paths]
 
 
-def _pair_in_one(folder: Path, pictures: list[Path]) -> Pairing:
+def _pair_in_one(folder: Path, images: list[Path]) -> Pairing:
     """One folder with both kinds, told apart by words in their names."""
-    clean = [path for path in pictures if _is_clean(path.stem)]
-    rainy = [path for path in pictures if not _is_clean(path.stem)]
+    clean = [path for path in images if _is_clean(path.stem)]
+    rainy = [path for path in images if not _is_clean(path.stem)]
     if not clean or not rainy:
         kind = "clean (norain, clean, gt, target)" if not clean else "rainy"
         raise PairingError(
-            f"none of the {len(pictures)} pictures in {folder} is named as {kind}; "
+            f"none of the {len(images)} images in {folder} is named as {kind}; "
             "name two folders if the other kind is elsewhere"
         )
     return _match(rainy, clean, str(folder))
 
 
 def _match(rainy: list[Path], clean: list[Path], where: str) -> Pairing:
-    """By the rule that pairs most pictures; raises PairingError unless it pairs all of them."""
+    """By the rule that pairs most images; raises PairingError unless it pairs all of them."""
     best = max((_Matching(rule, rainy, clean) for rule in _RULES), key=lambda m: (m.matched, m.touched))
     if not best.touched:
         raise PairingError(
@@ -175,7 +175,7 @@ class _Matching:
         return len(partners) == 1 and (self.rule.several_rainy or len(self.rainy_of[partners[0]]) == 1)
 
     def check(self, where: str) -> None:
-        """Raises PairingError for a picture with two partners or none."""
+        """Raises PairingError for an image with two partners or none."""
         by = f"by {self.rule.description}"
         for path, partners in self.partners.items():
             if len(partners) > 1:
@@ -192,7 +192,7 @@ class _Matching:
         ]
         if left:
             raise PairingError(
-                f"{where}: {self.matched} rainy pictures have their clean one {by}, but without a partner "
+                f"{where}: {self.matched} rainy images have their clean one {by}, but without a partner "
                 f"are {' and '.join(left)}; move away what is not to be scored"
             )
 
@@ -220,7 +220,7 @@ def _last_number(stem: str) -> str | None:
     return str(int(numbers[-1])) if numbers else None
 
 
-_RULES = (  # of those that pair equally many pictures, the first is taken
+_RULES = (  # of those that pair equally many images, the first is taken
     _Rule("the same name", _same, _same),
     _Rule("the same name but for words such as rain, norain, clean and gt", _bare, _bare),
     _Rule("the name before the rain's number", _scene, _bare, several_rainy=True),
@@ -228,7 +228,7 @@ _RULES = (  # of those that pair equally many pictures, the first is taken
 )
 
 
-_SCALE = re.compile(r"(?<=\d)x[24]$")  # Rain200's rainy pictures are called norain-1x2
+_SCALE = re.compile(r"(?<=\d)x[24]$")  # Rain200's rainy images are called norain-1x2
 
 
 def _words(stem: str) -> list[str]:
@@ -250,25 +250,25 @@ def _check_folder(folder: Path) -> None:
         raise PairingError(f"{folder} is not a folder")
 
 
-def _picture_folder(folder: Path) -> Path:
-    """The folder, or the one folder in it that has the pictures, as in Rain200's rain/X2."""
+def _image_folder(folder: Path) -> Path:
+    """The folder, or the one folder in it that has the images, as in Rain200's rain/X2."""
     _check_folder(folder)
-    if _pictures(folder):
+    if _images(folder):
         return folder
-    inside = [path for path in sorted(folder.iterdir()) if path.is_dir() and _pictures(path)]
+    inside = [path for path in sorted(folder.iterdir()) if path.is_dir() and _images(path)]
     if len(inside) > 1:
-        raise PairingError(f"no pictures in {folder} itself; name one of {_named(inside)}")
+        raise PairingError(f"no images in {folder} itself; name one of {_named(inside)}")
     if not inside:
-        raise PairingError(f"no pictures in {folder}")
+        raise PairingError(f"no images in {folder}")
     return inside[0]
 
 
-def _pictures(folder: Path) -> list[Path]:
+def _images(folder: Path) -> list[Path]:
     return sorted(path for path in folder.iterdir() if is_picture(path))
 
 
 def _check_sizes(files: Sequence[PairFiles]) -> None:
-    """Before any network runs; lying or standing is seen when the pictures are read."""
+    """Before any network runs; lying or standing is seen when the images are read."""
     for pair in files:
         rainy, clean = (read_size(path) for path in (pair.rainy, pair.clean))
         if sorted(rainy) != sorted(clean):

@@ -34,11 +34,11 @@ class Case(Protocol):
 
 @dataclass(frozen=True)
 class Measured:
-    """One picture of a set with ground truth."""
+    """One image of a set with ground truth."""
 
     name: str
     pixels: int
-    seconds: float  # for the rainy picture, from pixels to pixels
+    seconds: float  # for the rainy image, from pixels to pixels
     scores: Scores | None  # PSNR of PERFECT_PSNR at most; None: it has no rain
     untouched: bool  # it came back identical
     scene: int  # number of the clean image: several rainy ones may be of one
@@ -71,7 +71,7 @@ class Measured:
 
 @dataclass(frozen=True)
 class MeasuredReal:
-    """One picture of a set without ground truth."""
+    """One image of a set without ground truth."""
 
     name: str
     pixels: int
@@ -113,7 +113,7 @@ class Report:
 
 
 def measure(derain: Derain, cases: Iterable[Case]) -> list[Measured]:
-    """Scores of each picture; each clean picture also goes through on its own, once."""
+    """Scores of each image; each clean image also goes through on its own, once."""
     measured: list[Measured] = []
     scenes: dict[tuple[tuple[int, ...], bytes], tuple[int, float]] = {}  # number, PSNR of what came back
     for case in cases:
@@ -146,7 +146,7 @@ def summarise(
 ) -> Evaluation:
     """Of the set; how long it took is left out, so that the same files give the same answer."""
     if not measured:
-        raise PairingError(f"{name} has no pictures")
+        raise PairingError(f"{name} has no images")
     rainy = [image for image in measured if image.scores is not None]
     means = mean_scores([image.scores for image in rainy if image.scores is not None])
     return Evaluation(
@@ -191,8 +191,8 @@ def _clean_back(measured: Sequence[Measured]) -> CleanBack:
 
 
 def ms_per_megapixel(measured: Sequence[Measured | MeasuredReal]) -> float:
-    """The median over the pictures."""
-    return median(picture.seconds / picture.pixels * 1e9 for picture in measured)
+    """The median over the images."""
+    return median(image.seconds / image.pixels * 1e9 for image in measured)
 
 
 def finite(value: float) -> float | None:
@@ -211,17 +211,17 @@ def _capped(scores: Scores) -> Scores:
     return replace(scores, **{name: min(PERFECT_PSNR, getattr(scores, name)) for name in names})
 
 
-def _derain_timed(derain: Derain, picture: Picture, name: str) -> tuple[Picture, float]:
+def _derain_timed(derain: Derain, image: Picture, name: str) -> tuple[Picture, float]:
     start = perf_counter()
     try:
-        derained = derain(picture)
+        derained = derain(image)
     except ModelError as error:
-        raise type(error)(f"at the picture {name}: {error}") from error
+        raise type(error)(f"at the image {name}: {error}") from error
     return derained, perf_counter() - start
 
 
 def evaluate(
     derain: Derain, name: str, role: Role, cases: Iterable[Case], kind: str | None = None
 ) -> Evaluation:
-    """Scores of a set; each clean picture also goes through on its own."""
+    """Scores of a set; each clean image also goes through on its own."""
     return summarise(name, role, measure(derain, cases), kind)

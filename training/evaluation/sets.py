@@ -31,8 +31,8 @@ MAX_ENLARGED_PIXELS = 64_000_000  # scoring takes some 300 bytes for each
 
 
 @dataclass(frozen=True)
-class PictureSet:
-    """Pictures under one name; without truth, only their rainy side is known."""
+class ImageSet:
+    """Images under one name; without truth, only their rainy side is known."""
 
     name: str
     role: Role
@@ -45,7 +45,7 @@ class PictureSet:
 
 @dataclass(frozen=True)
 class RainedFile:
-    """Rain over a clean picture of one's own."""
+    """Rain over a clean image of one's own."""
 
     family: Family
     index: int
@@ -58,7 +58,7 @@ class RainedFile:
 
 @dataclass(frozen=True)
 class SavedAsJpeg:
-    """What a camera or a web page makes of the picture before the network sees it."""
+    """What a camera or a web page makes of the image before the network sees it."""
 
     case: Case
     quality: int
@@ -66,7 +66,7 @@ class SavedAsJpeg:
     def read(self) -> Pair:
         pair = self.case.read()
         saved = replace(pair, rainy=through_jpeg(pair.rainy, self.quality))
-        # A picture without rain should come back as it was saved, not as it was before.
+        # An image without rain should come back as it was saved, not as it was before.
         return replace(saved, clean=saved.rainy) if np.array_equal(pair.rainy, pair.clean) else saved
 
 
@@ -88,9 +88,9 @@ def _enlarge(image: Picture, times: float) -> Picture:
     return np.asarray(cv2.resize(image, (width, height), interpolation=cv2.INTER_CUBIC), dtype=np.uint8)
 
 
-def paired_set(named: Sequence[str], role: Role) -> PictureSet:
+def paired_set(named: Sequence[str], role: Role) -> ImageSet:
     """What --pairs names, found but not read yet; says on stderr what was found."""
-    return PictureSet(named[0], role, named_pairs(named), kind=kind_of(named[0]))
+    return ImageSet(named[0], role, named_pairs(named), kind=kind_of(named[0]))
 
 
 def named_pairs(named: Sequence[str]) -> list[PairFiles]:
@@ -102,24 +102,24 @@ def named_pairs(named: Sequence[str]) -> list[PairFiles]:
     return pairing.files
 
 
-def clean_set(named: Sequence[str], role: Role) -> PictureSet:
+def clean_set(named: Sequence[str], role: Role) -> ImageSet:
     """What --clean names, found but not read yet."""
     name, folder = named
-    return PictureSet(name, role, find_clean(Path(folder)))
+    return ImageSet(name, role, find_clean(Path(folder)))
 
 
-def check_distinct(sets: Iterable[PictureSet]) -> None:
+def check_distinct(sets: Iterable[ImageSet]) -> None:
     if twice := first_repeated(each.name for each in sets):
         raise PairingError(f"two sets are named {twice}")
 
 
-def rained_set(name: str, folder: Path, role: Role) -> PictureSet:
+def rained_set(name: str, folder: Path, role: Role) -> ImageSet:
     rain = family(name)
     cases = [RainedFile(rain, index, clean) for index, clean in enumerate(find_clean(folder))]
-    return PictureSet(f"{name} on {folder.name}", role, cases, kind=OWN_KIND if rain in DRAWN else rain.name)
+    return ImageSet(f"{name} on {folder.name}", role, cases, kind=OWN_KIND if rain in DRAWN else rain.name)
 
 
-def with_changed_tone(sets: Sequence[PictureSet], names: Sequence[str]) -> list[PictureSet]:
+def with_changed_tone(sets: Sequence[ImageSet], names: Sequence[str]) -> list[ImageSet]:
     """Raises PairingError for a name that is neither a kind's nor a set's."""
     kinds = dict.fromkeys(each.kind for each in sets if each.kind is not None)
     known = {*kinds, *(each.name for each in sets if each.kind is not None)}
@@ -128,7 +128,7 @@ def with_changed_tone(sets: Sequence[PictureSet], names: Sequence[str]) -> list[
     return [replace(each, tone_changed=each.kind in names or each.name in names) for each in sets]
 
 
-def enlarged_sets(found: PictureSet, factors: Sequence[float]) -> list[PictureSet]:
+def enlarged_sets(found: ImageSet, factors: Sequence[float]) -> list[ImageSet]:
     """Of a set that has rain and truth; raises PairingError where images would be too large."""
     if found.kind is None:
         return []
@@ -158,12 +158,12 @@ def _check_enlarged(case: Case, times: float) -> None:
             )
 
 
-def saved_as_jpeg(picture_set: PictureSet, quality: int) -> PictureSet:
-    cases = [SavedAsJpeg(case, quality) for case in picture_set.cases]
-    origin = picture_set.enlarged_from
+def saved_as_jpeg(image_set: ImageSet, quality: int) -> ImageSet:
+    cases = [SavedAsJpeg(case, quality) for case in image_set.cases]
+    origin = image_set.enlarged_from
     return replace(
-        picture_set,
-        name=_jpeg_name(picture_set.name, quality),
+        image_set,
+        name=_jpeg_name(image_set.name, quality),
         cases=cases,
         enlarged_from=None if origin is None else _jpeg_name(origin, quality),
     )

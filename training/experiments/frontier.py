@@ -18,12 +18,12 @@ from training.figures.style import BLUE, GREY, VERMILION, write_figure
 
 Cost = Literal["ms", "kmac"]
 COSTS: tuple[Cost, ...] = ("ms", "kmac")
-Kind = Literal["ours", "all", "part"]  # theirs: by the share of the pictures that they were scored on
+Kind = Literal["ours", "all", "part"]  # theirs: by the share of the images that they were scored on
 
 ONE_THREAD = "cpu, 1 thread"  # as an evaluation's `measured_on` has it; peers were timed so as well
 MACHINES_DIFFER = 2.0  # by such a factor, and theirs were timed on another one
 
-_SAME_PICTURES_DB = 0.02  # the table has two decimals
+_SAME_IMAGES_DB = 0.02  # the table has two decimals
 _LABELS: dict[Cost, str] = {
     "ms": "ms a megapixel, on one CPU thread (other people's networks on another machine: "
     "bars are a factor of two either way)",
@@ -88,7 +88,7 @@ def model_cost(model: Manifest, cost: Cost) -> float:
 
 
 def collect(models: Sequence[Manifest], peers: Peers, cost: Cost) -> dict[str, list[Point]]:
-    """The points of each set. Raises FrontierError where models and peers did not have the same pictures."""
+    """The points of each set. Raises FrontierError where models and peers did not have the same images."""
     points: dict[str, list[Point]] = {name: [] for name in SETS}
     for model in models:
         at = model_cost(model, cost)
@@ -109,9 +109,9 @@ def _score(model: Manifest, evaluation: Evaluation, peers: Peers) -> float | Non
     if evaluation.psnr is None or evaluation.input_psnr is None:
         return None
     theirs = peers.inputs.get("all", {}).get(evaluation.name, evaluation.input_psnr)
-    if abs(theirs - evaluation.input_psnr) > _SAME_PICTURES_DB:
+    if abs(theirs - evaluation.input_psnr) > _SAME_IMAGES_DB:
         raise FrontierError(
-            f"{model.name} and the peers were scored on different pictures as {evaluation.name}: "
+            f"{model.name} and the peers were scored on different images as {evaluation.name}: "
             f"rainy, these have {evaluation.input_psnr:.2f} and {theirs:.2f} dB"
         )
     return evaluation.psnr - evaluation.input_psnr
@@ -148,9 +148,9 @@ def draw(path: Path, models: Sequence[Manifest], peers: Peers, cost: Cost) -> No
             remark = " (our choices were guided by it)" if name in chosen_by else ""
             if name in PAIR_SETS:
                 axes.axhline(0, color=GREY, linestyle=":", linewidth=1)  # first, so that there is room for it
-                axes.set(title=f"{name}{remark}", ylabel="dB gained over the rainy pictures")
+                axes.set(title=f"{name}{remark}", ylabel="dB gained over the rainy images")
             else:
-                axes.set(title=f"{name}: clean pictures{remark}", ylabel="dB, PSNR as they come back")
+                axes.set(title=f"{name}: clean images{remark}", ylabel="dB, PSNR as they come back")
             _panel(axes, own, cost)
         costs = [point.cost for own in points.values() for point in own]
         grid[0].set_xscale("log")
@@ -204,7 +204,7 @@ def _panel(axes: Axes, points: Sequence[Point], cost: Cost) -> None:
 
 
 def _key() -> list[Line2D]:
-    """Shape and colour say who and on how many pictures, the filling what a network was trained on."""
+    """Shape and colour say who and on how many images, the filling what a network was trained on."""
 
     def mark(label: str, marker: str, colour: str, exposure: Exposure) -> Line2D:
         fill = _FILLS[exposure]
@@ -213,8 +213,8 @@ def _key() -> list[Line2D]:
         )
 
     return [
-        mark("ours, on all pictures", *_MARKERS["ours"], "unseen"),
-        mark("other people's, on all pictures", *_MARKERS["all"], "unseen"),
+        mark("ours, on all images", *_MARKERS["ours"], "unseen"),
+        mark("other people's, on all images", *_MARKERS["all"], "unseen"),
         mark("≈ other people's, on a part of them", *_MARKERS["part"], "unseen"),
         mark("filled: never trained on such rain", "s", GREY, "unseen"),
         mark("half: perhaps on rain of its kind", "s", GREY, "akin"),

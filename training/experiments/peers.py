@@ -19,7 +19,7 @@ CLEAN_SET = "kodak24"
 SETS = (*PAIR_SETS, CLEAN_SET)
 INPUT = "rainy input"  # the name of the rows that say what doing nothing scores
 
-Sample = Literal["all", "part"]  # of the pictures of every set
+Sample = Literal["all", "part"]  # of the images of every set
 Exposure = Literal["unseen", "akin", "seen"]  # of a set's rain, to the one who was trained
 
 _SCORES = {name: name for name in PAIR_SETS} | {CLEAN_SET: f"{CLEAN_SET}_back"}  # set: column
@@ -41,9 +41,7 @@ class Peer:
     trained_on: str
     sample: Sample | None  # None: it was not scored
     exposure: dict[str, Exposure]  # of each pair set
-    scores: dict[
-        str, float
-    ]  # set: PSNR of RGB in dB, of the derained or of the clean pictures; None left out
+    scores: dict[str, float]  # set: PSNR of RGB in dB, of the derained or of the clean images; None left out
     kmac_per_pixel: float
     cpu_s_1280x720: float  # on one thread
 
@@ -59,7 +57,7 @@ class Peer:
 @dataclass(frozen=True)
 class Peers:
     networks: list[Peer]
-    inputs: dict[Sample, dict[str, float]]  # sample: pair set: PSNR of RGB of the rainy pictures, in dB
+    inputs: dict[Sample, dict[str, float]]  # sample: pair set: PSNR of RGB of the rainy images, in dB
 
 
 def read_peers(path: Path) -> Peers:
@@ -81,7 +79,7 @@ def read_peers(path: Path) -> Peers:
         if peer.sample is not None and (lacking := _pair_sets(peer) - inputs.get(peer.sample, {}).keys()):
             raise PeersError(
                 f"{path}: {peer.label} was scored on {peer.sample} of {', '.join(sorted(lacking))}, "
-                f"and no row {INPUT!r} says what the rainy pictures of that sample score"
+                f"and no row {INPUT!r} says what the rainy images of that sample score"
             )
     return Peers(networks, inputs)
 

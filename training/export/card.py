@@ -36,19 +36,19 @@ def record_scores(folder: Path, evaluations: list[Evaluation]) -> None:
 
 
 REMARKS = "remarks.md"
-CLEAN_PICTURE = "clean.jpg"
-RAIN_PICTURE = "rain.jpg"
+CLEAN_IMAGE = "clean.jpg"
+RAIN_IMAGE = "rain.jpg"
 
 # What a model folder may have besides. True of these weights alone, as the scores are: not to be taken
 # over by another model.
-ADDITIONS = (REMARKS, CLEAN_PICTURE, RAIN_PICTURE)
+ADDITIONS = (REMARKS, CLEAN_IMAGE, RAIN_IMAGE)
 
-_PICTURE_TEXTS = {
-    CLEAN_PICTURE: f"""![As given, as it comes back, and the difference]({CLEAN_PICTURE})
+_IMAGE_TEXTS = {
+    CLEAN_IMAGE: f"""![As given, as it comes back, and the difference]({CLEAN_IMAGE})
 
 *Clean things that go through: as given, as they come back, and what has changed, {ERROR_GAIN} times
 enlarged around grey. Of the photographs a part is shown; the page and the wires are drawn.*""",
-    RAIN_PICTURE: f"""![In the rain, derained, and without rain]({RAIN_PICTURE})
+    RAIN_IMAGE: f"""![In the rain, derained, and without rain]({RAIN_IMAGE})
 
 *Drawn rain of four families that were not trained on: in the rain, derained, and the photograph without
 rain, by which PSNR is measured.*""",
@@ -78,9 +78,9 @@ def write_model_texts(folder: Path, manifest: Manifest) -> None:
     """
     remarks_file = folder / REMARKS
     remarks = remarks_file.read_text(encoding="utf-8") if remarks_file.exists() else ""
-    pictures = {name for name in (CLEAN_PICTURE, RAIN_PICTURE) if (folder / name).exists()}
+    images = {name for name in (CLEAN_IMAGE, RAIN_IMAGE) if (folder / name).exists()}
     try:
-        card = model_card(manifest, remarks, pictures)
+        card = model_card(manifest, remarks, images)
     except KeyError as missing:
         raise CardError(
             f"the recipe of {manifest.name} has no {missing}: no card can be written of it"
@@ -89,8 +89,8 @@ def write_model_texts(folder: Path, manifest: Manifest) -> None:
     write_atomically(folder / "README.md", card.encode())
 
 
-def model_card(manifest: Manifest, remarks: str = "", pictures: Collection[str] = ()) -> str:
-    """With the remarks, and the pictures that are there."""
+def model_card(manifest: Manifest, remarks: str = "", images: Collection[str] = ()) -> str:
+    """With the remarks, and the images that are there."""
     recipe = manifest.recipe
     backgrounds, photographs = recipe["backgrounds"], "no photographs"
     if backgrounds["photographs"] is not None:
@@ -111,7 +111,7 @@ SHA-256 `{manifest.file.sha256}`.
   on a scale of 0 to 1, over {len(manifest.parity.sizes)} sizes.
 - **Trained** by the recipe `{recipe["name"]}` of commit `{manifest.commit}`: {_course(recipe)}; rain of the
   range `{recipe["rain"]["name"]}`; backgrounds from {photographs} and
-  {backgrounds["leaves_count"]} dead-leaves pictures.
+  {backgrounds["leaves_count"]} dead-leaves images.
 
 ## Scores
 
@@ -132,7 +132,7 @@ identical, and the PSNR of the worst and the median of those that did not. Sets 
 have guided choices; those marked "test" have not.
 
 {evaluation_table(manifest.evaluations)}
-{_section("Known failures", remarks)}{_section("In pictures", _in_pictures(pictures))}"""
+{_section("Known failures", remarks)}{_section("In pictures", _in_images(images))}"""
 
 
 def _estimator(manifest: Manifest) -> str:
@@ -148,8 +148,8 @@ def _estimator(manifest: Manifest) -> str:
 
 
 def _course(recipe: dict[str, Any]) -> str:
-    members = recipe["model"]["members"]
-    networks = f" of {members} networks side by side, whose mean it returns" if members > 1 else ""
+    derainers = recipe["model"]["derainers"]
+    networks = f" of {derainers} networks side by side, whose mean it returns" if derainers > 1 else ""
     course = recipe["course"]
     return (
         f"{course['steps']:,}\n  steps{networks}, of {course['batch']} patches of {course['patch_px']} px, "
@@ -161,8 +161,8 @@ def _section(title: str, text: str) -> str:
     return f"\n## {title}\n\n{text.strip()}\n" if text.strip() else ""
 
 
-def _in_pictures(pictures: Collection[str]) -> str:
-    shown = [text for name, text in _PICTURE_TEXTS.items() if name in pictures]
+def _in_images(images: Collection[str]) -> str:
+    shown = [text for name, text in _IMAGE_TEXTS.items() if name in images]
     credits = "\n".join(f"- `{name}`: {credit}" for name, credit in CREDITS.items())
     return "\n\n".join([*shown, _CREDITS_TEXT + credits]) if shown else ""
 

@@ -1,4 +1,4 @@
-"""The pictures of a model card: do clean things come back as they were, and what becomes of rain?
+"""The images of a model card: do clean things come back as they were, and what becomes of rain?
 
 Neither the photographs nor the rain were trained on, and the page and the wires are drawn otherwise than
 those of training/data/distractors/lines.py. Nothing is chosen by its result.
@@ -9,7 +9,8 @@ from dataclasses import dataclass
 
 import cv2
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image as PillowImage
+from PIL import ImageDraw, ImageFont
 
 from derain.arrays import Picture
 from derain.image import JPEG, encode, read_picture
@@ -101,16 +102,16 @@ def rain_sheet(derain: Derain) -> Picture:
     return np.concatenate([on_white(row, row.shape[0], width) for row in rows])
 
 
-def _decibels(picture: Picture, reference: Picture) -> str:
-    return f"{min(PERFECT_PSNR, psnr(picture, reference)):.1f} dB"
+def _decibels(image: Picture, reference: Picture) -> str:
+    return f"{min(PERFECT_PSNR, psnr(image, reference)):.1f} dB"
 
 
-def _row(pictures: list[Picture], *texts: str) -> Picture:
-    """Pictures of one size, each with a text under it."""
+def _row(images: list[Picture], *texts: str) -> Picture:
+    """Images of one size, each with a text under it."""
     return beside(
         [
-            np.concatenate([picture, caption(picture.shape[1], text)])
-            for picture, text in zip(pictures, texts, strict=True)
+            np.concatenate([image, caption(image.shape[1], text)])
+            for image, text in zip(images, texts, strict=True)
         ],
         _GAP_PX,
     )
@@ -118,7 +119,7 @@ def _row(pictures: list[Picture], *texts: str) -> Picture:
 
 def draw_page() -> Picture:
     """Writing in several sizes, dark on light and light on dark."""
-    page = Image.new("RGB", (_WIDTH_PX, _HEIGHT_PX), (250, 248, 243))
+    page = PillowImage.new("RGB", (_WIDTH_PX, _HEIGHT_PX), (250, 248, 243))
     draw = ImageDraw.Draw(page)
     middle = _HEIGHT_PX // 2
     draw.rectangle([0, middle, _WIDTH_PX, _HEIGHT_PX], fill=(28, 32, 40))
@@ -159,10 +160,10 @@ def draw_wires() -> Picture:
     return np.asarray(shrunk, dtype=np.uint8)
 
 
-def encode_below(picture: Picture, most_bytes: int) -> bytes:
+def encode_below(image: Picture, most_bytes: int) -> bytes:
     """As JPEG, of the highest quality that is no larger."""
     for quality in range(95, 0, -5):
-        data = encode(picture, JPEG, quality)
+        data = encode(image, JPEG, quality)
         if len(data) <= most_bytes:
             break
     return data

@@ -1,8 +1,8 @@
 """The whole model: an estimator of the rain, and an ensemble of derainers conditioned on what it finds.
 
-They are trained side by side on one stream of samples. The derainers are told what the estimator says, right
-or wrong, and learn how far to rely on it; their errors do not reach it, so that a descriptor stays what it is
-named for.
+They are trained side by side on one stream of samples. The derainers are conditioned on the estimate, right
+or wrong, and learn how far to rely on it; their errors do not reach the estimator, so a descriptor stays what
+it is named for.
 """
 
 from collections.abc import Sequence
@@ -26,7 +26,7 @@ class ModelShape:
     """The size of a `DerainModel`."""
 
     network: NetworkShape
-    members: int = 1  # networks of that shape, whose mean is the result
+    derainers: int = 1  # networks of that shape, whose mean is the result
     estimator: EstimatorShape | None = None  # without one the networks are conditioned on nothing
     context_px: int = 256  # side of the windows that the estimator sees
 
@@ -38,7 +38,7 @@ class DerainModel(nn.Module):
         super().__init__()
         self.shape = shape
         self.estimator = RainEstimator(shape.estimator) if shape.estimator is not None else None
-        self.derainer = Ensemble([DerainNetwork(shape.network) for _ in range(shape.members)])
+        self.derainer = Ensemble([DerainNetwork(shape.network) for _ in range(shape.derainers)])
 
     @property
     def parts(self) -> list[RainEstimator | DerainNetwork]:

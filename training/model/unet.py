@@ -2,7 +2,7 @@
 
 Nothing in it looks at the whole image (no pooling to a point, no normalisation, no attention), so an output
 pixel depends on a bounded neighbourhood of input pixels, and an image can be processed in tiles with the
-same result. What rain there is on the whole image it is told by a `RainEstimator`.
+same result. It is conditioned on the rain of the whole image, which a `RainEstimator` finds.
 """
 
 from collections.abc import Iterable, Sequence
@@ -127,17 +127,17 @@ class Ensemble(nn.Module):
     Takes and returns what they do.
     """
 
-    def __init__(self, members: Sequence[DerainNetwork]) -> None:
+    def __init__(self, networks: Sequence[DerainNetwork]) -> None:
         super().__init__()
-        self.shape = members[0].shape
-        self.members = nn.ModuleList(members)
+        self.shape = networks[0].shape
+        self.members = nn.ModuleList(networks)  # so named in checkpoints and ONNX files
 
     def forward(self, rainy: Tensor, descriptor: Tensor | None = None) -> Tensor:
         # One after the other, so that the features of one at a time take memory.
         first, *others = self.networks
         change = first.change(rainy, descriptor)
-        for member in others:
-            change = change + member.change(rainy, descriptor)
+        for network in others:
+            change = change + network.change(rainy, descriptor)
         clean: Tensor = rainy + first.shuffle(change / len(self.members))
         return clean
 

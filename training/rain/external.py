@@ -47,11 +47,11 @@ class Albumentations:
             drop_width=int(rng.integers(self.drop_width_px[0], self.drop_width_px[1] + 1)),
             drop_color=(shade, shade, shade),
             blur_value=3,
-            brightness_coefficient=1.0,  # rain alone: the picture is not darkened as well
+            brightness_coefficient=1.0,  # rain alone: the image is not darkened as well
             rain_type=str(rng.choice(["drizzle", "default", "heavy", "torrential"])),
             p=1,
         )
-        # It fails on pictures smaller than its drops.
+        # It fails on images smaller than its drops.
         height, width = background.shape[:2]
         missing = [(0, max(0, _SMALLEST_PX - side)) for side in (height, width)]
         padded = np.pad(background, [*missing, (0, 0)], mode="edge")
@@ -61,7 +61,7 @@ class Albumentations:
 
 @dataclass(frozen=True)
 class Imgaug:
-    """`Rain` of imgaug, whose maintained package is `imaug`: blurred noise, moved, over the picture."""
+    """`Rain` of imgaug, whose maintained package is `imaug`: blurred noise, moved, over the image."""
 
     name: str = "imgaug"
     drop_size: tuple[float, float] = (0.01, 0.06)

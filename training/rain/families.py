@@ -15,7 +15,7 @@ from training.rain.varied import ACCUMULATED, CURTAINS, DENSE, VARIED, VEILED
 
 
 class Family(Protocol):
-    """Rain of one make: frozen parameters, and pictures that are a function of (seed, index)."""
+    """Rain of one make: frozen parameters, and images that are a function of (seed, index)."""
 
     @property
     def name(self) -> str: ...

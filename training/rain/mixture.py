@@ -1,4 +1,4 @@
-"""Several families at once: each picture has the rain of one of them."""
+"""Several families at once: each image has the rain of one of them."""
 
 from dataclasses import dataclass
 from typing import ClassVar
@@ -12,7 +12,7 @@ from training.seeding import Purpose, generator
 class Mixture:
     name: str
     families: tuple[VariedRain, ...]
-    shares: tuple[float, ...]  # of the pictures, for each family
+    shares: tuple[float, ...]  # of the images, for each family
 
     held_out: ClassVar[bool] = False
 

@@ -5,7 +5,7 @@ pixels, correlates them with a rotated line kernel and adds the result to the ba
 It also stretches every layer to the full range of brightness, which makes streaks the
 brighter the smaller the canvas is. Here one streak has the brightness that was drawn for
 it, whatever the canvas, and seeds lie beyond the canvas too, so that a patch looks like a
-crop of a larger picture.
+crop of a larger image.
 
 Everything is a function of (seed, index): the same two numbers give the same rain.
 """
@@ -37,8 +37,8 @@ class RainRange:
     angle_deg: float  # largest tilt from the vertical, to either side
     brightness: tuple[float, float]  # of one streak at its core, 1 is white; drawn log-uniformly
     thickest: float = 1.0  # no streak is wider than this share of its length
-    layers: tuple[int, int] = (1, 1)  # layers of different rain on one picture
-    tilt_spread_deg: float = 0.0  # how far a layer may lean away from the picture's own angle
+    layers: tuple[int, int] = (1, 1)  # layers of different rain on one image
+    tilt_spread_deg: float = 0.0  # how far a layer may lean away from the image's own angle
     fade: tuple[float, float] = (0.0, 0.0)  # share of the length over which the ends fade out
     brightness_spread: float = 0.0  # the faintest streak of a layer is dimmer by this share
     screen_share: float = 0.0  # how often rain is screened on instead of added
@@ -115,7 +115,7 @@ class Layer:
 
 @dataclass(frozen=True)
 class Rain:
-    """What falls on one picture."""
+    """What falls on one image."""
 
     layers: tuple[Layer, ...]
     blend: Blend

@@ -1,4 +1,4 @@
-"""Rain cut from pictures of rain on black, such as the rendered streaks of Garg and Nayar (2006)."""
+"""Rain cut from images of rain on black, such as the rendered streaks of Garg and Nayar (2006)."""
 
 from dataclasses import dataclass
 from functools import cache
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from derain.arrays import FloatArray, Picture, fraction
 from derain.image import read_picture
-from training.image_folder import list_pictures
+from training.image_folder import list_images
 from training.rain.streaks import Blend, compose
 from training.seeding import Purpose, generator
 
@@ -21,7 +21,7 @@ class TextureRain:
     """Rain layers of a folder: each pixel says how bright the rain is there, black is none.
 
     A layer is seen from a random distance, mirrored, made brighter or darker, and added or
-    screened. Raises BackgroundError where the folder has no pictures, ImageError where one
+    screened. Raises BackgroundError where the folder has no images, ImageError where one
     cannot be read.
     """
 
@@ -63,5 +63,5 @@ class TextureRain:
 @cache
 def _load(folder: Path) -> list[NDArray[np.uint8]]:
     """The textures of a folder, grey, uint8 (H, W) each."""
-    pictures = [read_picture(path) for path in list_pictures(folder)]
-    return [np.asarray(cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY), dtype=np.uint8) for picture in pictures]
+    images = [read_picture(path) for path in list_images(folder)]
+    return [np.asarray(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), dtype=np.uint8) for image in images]

@@ -1,7 +1,7 @@
 """Rain as varied as we can make it: streaks and sheets, soft and hard, even and gusty, four blends.
 
 The paper's generator draws soft streaks of one kernel a layer and adds them evenly to the whole
-picture. A network that has seen only this leaves other rain alone, because something about it
+image. A network that has seen only this leaves other rain alone, because something about it
 never varied in training. Here it does:
 
 - streaks are soft lines or hard bars, thin or wide, and differ from one another in brightness
@@ -98,7 +98,7 @@ class Sheet:
 
     @property
     def cover(self) -> float:
-        """The share of the picture that is wet."""
+        """The share of the image that is wet."""
         return _normal_tail(self.threshold)
 
     @property
@@ -126,12 +126,12 @@ Layer = Streaks | Sheet
 
 @dataclass(frozen=True)
 class VariedRain:
-    """The ranges that rain is drawn from; shares are of all pictures or layers."""
+    """The ranges that rain is drawn from; shares are of all images or layers."""
 
     name: str
-    layers: int = 3  # at most; half of the pictures have one
+    layers: int = 3  # at most; half of the images have one
     angle_deg: float = 50  # largest tilt from the vertical, to either side
-    tilt_spread_deg: float = 25  # how far a layer may lean away from the picture's own angle
+    tilt_spread_deg: float = 25  # how far a layer may lean away from the image's own angle
     length_px: Range = (6, 120)  # drawn log-uniformly, as the next two
     sigma_px: Range = (0.5, 4.0)
     brightness: Range = (0.2, 0.95)
@@ -140,15 +140,15 @@ class VariedRain:
     hard_share: float = 0.35  # of layers of streaks
     sheet_share: float = 0.2  # of layers
     closed_share: float = 0.0  # of sheets: hardly anywhere dry, so that they are a veil with streaks in it
-    highest_mean: Range = (0.05, 0.35)  # brightness beyond which rain is thinned, drawn for each picture
+    highest_mean: Range = (0.05, 0.35)  # brightness beyond which rain is thinned, drawn for each image
     veil: float = 0.3  # of drops too far away to be told apart, at most; 1 is white
     veil_share: float = 0.1
     veil_cover: float = 1.0  # how many streaks lie over a pixel on average where the veil is whole
     gust_share: float = 0.4
     gust_px: Range = (50, 400)  # how far apart gusts are, drawn log-uniformly
     tint: float = 0.03  # standard deviation of the light's colour; thrice as much one time in three
-    fan_share: float = 0.15  # of pictures whose streaks fan out
-    lit_share: float = 0.25  # of pictures whose rain is as bright as the light around it
+    fan_share: float = 0.15  # of images whose streaks fan out
+    lit_share: float = 0.25  # of images whose rain is as bright as the light around it
     blend_shares: tuple[float, float, float, float] = (0.35, 0.35, 0.15, 0.15)  # of the order of `_BLENDS`
 
     held_out: ClassVar[bool] = False
@@ -232,7 +232,7 @@ def _closed_sheet(fall: Fall, brightness: float, rng: np.random.Generator) -> Sh
 
 
 VARIED = VariedRain("varied")
-# Dense and soft, often over the whole picture: what varies in it is wider than a streak.
+# Dense and soft, often over the whole image: what varies in it is wider than a streak.
 CURTAINS = VariedRain(
     name="curtains",
     angle_deg=30,
@@ -341,7 +341,7 @@ def _lit(rain: FloatArray, background: Picture, rng: np.random.Generator) -> Flo
     return np.asarray(np.clip(rain * gain, 0, 1), dtype=np.float32)
 
 
-_WIDEST_FAN = 1.0  # how much a streak's lean, as a tangent, changes over the picture's width
+_WIDEST_FAN = 1.0  # how much a streak's lean, as a tangent, changes over the image's width
 
 
 def _fanned(rain: FloatArray, rng: np.random.Generator) -> FloatArray:

@@ -15,8 +15,8 @@ from training.model.derain_model import Batch
 from training.trainer.distributed import Processes
 
 _READY_AHEAD = 16  # batches, of all workers together
-_MOST_WORKERS = 16
-_LONGEST_STEP_S = 20  # after which a worker that is to end does
+_MAX_WORKERS = 16
+_MAX_STEP_S = 20  # after which a worker that is to end does
 
 Sample = tuple[Tensor, ...]
 
@@ -85,7 +85,7 @@ def default_workers(processes: Processes) -> int:
     more than enough. On a GPU the cores have nothing else to do.
     """
     wanted = processes.cores if processes.device.type == "cuda" else 2 * processes.cores // 5
-    return min(_MOST_WORKERS, max(1, wanted))
+    return min(_MAX_WORKERS, max(1, wanted))
 
 
 def _collate(samples: list[Sample | DerainError]) -> Batch | DerainError:
@@ -102,4 +102,4 @@ def _settle_worker(_worker: int) -> None:
     # Ctrl+C and the SIGTERM of a machine that is taken away go to all processes: the parent still
     # needs this one to end its step, and ends it then.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, lambda _number, _frame: signal.alarm(_LONGEST_STEP_S))
+    signal.signal(signal.SIGTERM, lambda _number, _frame: signal.alarm(_MAX_STEP_S))

@@ -46,7 +46,7 @@ class DivergedError(DerainError):
     """The loss is no longer a number."""
 
 
-def no_pictures(_model: DerainModel) -> list[Row]:
+def no_images(_model: DerainModel) -> list[Row]:
     return []
 
 
@@ -54,7 +54,7 @@ def train(
     recipe: Recipe,
     run_folder: Path,
     validate: Validate,
-    show: Show = no_pictures,
+    show: Show = no_images,
     execution: Execution = Execution(),
 ) -> DerainModel:
     """The trained model: the running mean of the weights, on the CPU, in eval mode.

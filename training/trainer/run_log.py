@@ -1,4 +1,4 @@
-"""What a run writes down as it goes: the bar, `stats.jsonl`, TensorBoard, sample pictures.
+"""What a run writes down as it goes: the bar, `stats.jsonl`, TensorBoard, sample images.
 
 A resumed run forgets what came after its checkpoint, which happens again.
 """
@@ -38,7 +38,7 @@ Scores = Mapping[str, float | None]  # None where there was nothing to measure
 
 @dataclass(frozen=True)
 class Row:
-    """A picture in the rain, what the network makes of it, and what it should be."""
+    """An image in the rain, what the network makes of it, and what it should be."""
 
     title: str
     rainy: Picture
@@ -47,7 +47,7 @@ class Row:
 
 
 class RunLog:
-    """Of one run, from `first_step` to `steps`; on the first process alone."""
+    """Of one run, from `first_step` to `steps`; on the main process alone."""
 
     def __init__(self, run_folder: Path, first_step: int, steps: int) -> None:
         self.folder = run_folder
@@ -191,11 +191,11 @@ def _duration(time: timedelta) -> str:
 
 
 def side_by_side(rows: list[Row]) -> Picture:
-    """One picture: a row each, cut to the size of the smallest, under their titles."""
+    """One image: a row each, cut to the size of the smallest, under their titles."""
     height, width = (min(row.clean.shape[axis] for row in rows) for axis in (0, 1))
     strips: list[Picture] = []
     for row in rows:
-        columns = [middle(picture, height, width) for picture in (row.rainy, row.derained, row.clean)]
+        columns = [middle(image, height, width) for image in (row.rainy, row.derained, row.clean)]
         strips += [caption(3 * width, f"{row.title}: rainy", "derained", "clean"), beside(columns)]
     return np.concatenate(strips, axis=0)
 

@@ -15,7 +15,7 @@ from training.data.dead_leaves import draw_leaves
 from training.data.distractors.documents import draw_document
 from training.data.distractors.facades import draw_facade
 from training.data.distractors.lines import draw_lines
-from training.image_folder import BackgroundError, list_pictures, subset
+from training.image_folder import BackgroundError, list_images, subset
 from training.rain.descriptor import facts
 from training.rain.families import Family
 from training.rain.mixture import Mixture
@@ -51,7 +51,7 @@ class Samples(Dataset[Tensors]):
         self._drawn_leaves: dict[int, Picture] = {}
         if not self.photographs and not backgrounds.leaves_count:
             raise BackgroundError(f"recipe {recipe.name} has neither photographs nor leaves to train on")
-        # Tells the pictures that samples are made of: names, contents and order.
+        # Tells the images that samples are made of: names, contents and order.
         self.digest = self._digest()
 
     @property
@@ -122,10 +122,10 @@ class Samples(Dataset[Tensors]):
         backgrounds = self.recipe.backgrounds
         paths: list[Path] = []
         if backgrounds.photographs is not None:
-            listed = list_pictures(backgrounds.photographs)
+            listed = list_images(backgrounds.photographs)
             paths += subset(listed, backgrounds.photograph_count, self.recipe.seed)
         if (folder := _folder(self.recipe.rain)) is not None:
-            paths += list_pictures(folder)
+            paths += list_images(folder)
         digest = sha256()
         for path in paths:
             digest.update(sha256(path.name.encode()).digest() + sha256(path.read_bytes()).digest())
@@ -143,5 +143,5 @@ def _folder(rain: Family) -> Path | None:
     return layers.folder if isinstance(layers, TextureRain) else None
 
 
-def _channels_first(picture: Picture) -> Tensor:
-    return torch.from_numpy(np.ascontiguousarray(picture.transpose(2, 0, 1)))
+def _channels_first(image: Picture) -> Tensor:
+    return torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1)))

@@ -48,10 +48,10 @@ def measure(seconds: float) -> list[tuple[str, float]]:
     rates.append(("backgrounds: cut from photographs", cut))
     for complexity in (0.0, 0.5, base().backgrounds.leaves.complexity, 1.0):
         world = Leaves(complexity, _LEAVES_PX)
-        pictures = rate(partial(draw_leaves, world, 0), seconds)
-        # A picture that is drawn once is cut into as many patches as lie in it side by side, and no more.
+        images = rate(partial(draw_leaves, world, 0), seconds)
+        # An image that is drawn once is cut into as many patches as lie in it side by side, and no more.
         patches = (_LEAVES_PX // PATCH_PX) ** 2
-        rates.append((f"backgrounds: dead leaves of complexity {complexity}", pictures * patches))
+        rates.append((f"backgrounds: dead leaves of complexity {complexity}", images * patches))
     rain = [(f"rain: {name}", rate(partial(FAMILIES[name].add, patch, 0), seconds)) for name in TRAINABLE]
     return rates + rain
 

@@ -17,9 +17,9 @@ from training.data.complexity import (
     Complexity,
     advise,
     carried,
-    distinct_pictures,
+    distinct_images,
+    image_complexity,
     looks,
-    picture_complexity,
     rain_complexity,
     set_complexity,
 )
@@ -49,27 +49,27 @@ def leaves(complexity: float, count: int) -> list[Picture]:
     return [draw_leaves(Leaves(complexity, size_px=PATCH_PX), 0, index) for index in range(count)]
 
 
-# One picture
+# One image
 
 
 def test_levels_at_random_cost_their_entropy() -> None:
     """32 steps of 8 levels, all as likely, are 5 bits; 4 steps are 2."""
     rng = np.random.default_rng(0)
     fine, coarse = (grey(8.0 * rng.integers(0, steps, (256, 256))) for steps in (32, 4))
-    assert picture_complexity(fine).bits_per_pixel == pytest.approx(5, rel=0.02)
-    assert picture_complexity(coarse).bits_per_pixel == pytest.approx(2, rel=0.02)
-    assert picture_complexity(grey(np.full((256, 256), 90.0))).bits_per_pixel < 0.01
+    assert image_complexity(fine).bits_per_pixel == pytest.approx(5, rel=0.02)
+    assert image_complexity(coarse).bits_per_pixel == pytest.approx(2, rel=0.02)
+    assert image_complexity(grey(np.full((256, 256), 90.0))).bits_per_pixel < 0.01
 
 
 def test_grain_below_the_rounding_costs_nothing() -> None:
     faint = np.random.default_rng(0).integers(-3, 4, (128, 128))
-    assert picture_complexity(grey(128.0 + faint)).bits_per_pixel < 0.03
+    assert image_complexity(grey(128.0 + faint)).bits_per_pixel < 0.03
 
 
 def test_gradient_energy_of_a_slope_is_its_steepness() -> None:
     y, x = np.mgrid[:30, :40]
-    assert picture_complexity(grey(3.0 * x + 4.0 * y)).gradient_energy == pytest.approx(5)
-    assert picture_complexity(grey(np.full((1, 1), 7.0))).gradient_energy == 0
+    assert image_complexity(grey(3.0 * x + 4.0 * y)).gradient_energy == pytest.approx(5)
+    assert image_complexity(grey(np.full((1, 1), 7.0))).gradient_energy == 0
 
 
 # How many kinds
@@ -95,20 +95,20 @@ def test_overlap_of_two_textures_is_bhattacharyya_s() -> None:
 
 
 def test_copies_of_a_picture_count_once() -> None:
-    pictures = leaves(1.0, 8)
-    brighter = [np.clip(p.astype(int) + 1, 0, 255).astype(np.uint8) for p in pictures]
-    assert distinct_pictures(pictures).number == pytest.approx(8, rel=0.05)
-    copies = distinct_pictures([*pictures, *brighter, *pictures])
-    assert copies.number == pytest.approx(distinct_pictures(pictures).number, rel=0.03)
+    images = leaves(1.0, 8)
+    brighter = [np.clip(p.astype(int) + 1, 0, 255).astype(np.uint8) for p in images]
+    assert distinct_images(images).number == pytest.approx(8, rel=0.05)
+    copies = distinct_images([*images, *brighter, *images])
+    assert copies.number == pytest.approx(distinct_images(images).number, rel=0.03)
     assert copies.weights == pytest.approx(np.full(24, 1 / 3), rel=0.01)
-    assert distinct_pictures(pictures[:1]).number == pytest.approx(1)
+    assert distinct_images(images[:1]).number == pytest.approx(1)
 
 
 def test_what_comes_often_counts_no_more_than_what_comes_once() -> None:
-    """Nine flat pictures that are one, and one of noise: the mean is that of two."""
+    """Nine flat images that are one, and one of noise: the mean is that of two."""
     flat = grey(np.full((PATCH_PX, PATCH_PX), 250.0))
-    pictures = [*[flat] * 9, noise(40, 0)]
-    measured = set_complexity(pictures, patches=10)
+    images = [*[flat] * 9, noise(40, 0)]
+    measured = set_complexity(images, patches=10)
     cheap, dear = min(measured.bits_per_pixel), max(measured.bits_per_pixel)
     assert measured.distinct_bits_per_pixel == pytest.approx((cheap + dear) / 2, rel=0.01)
 
@@ -124,32 +124,32 @@ def test_leaves_cost_more_the_more_complex_they_are() -> None:
 
 @pytest.mark.slow
 def test_complexity_grows_with_the_number_of_backgrounds() -> None:
-    pictures = leaves(0.5, 32)
-    few, more, all_ = (set_complexity(pictures[:count], patches=64).kilobytes for count in (2, 8, 32))
+    images = leaves(0.5, 32)
+    few, more, all_ = (set_complexity(images[:count], patches=64).kilobytes for count in (2, 8, 32))
     assert 4 * few < 2 * more < all_
 
 
 def test_blurring_simplifies_backgrounds() -> None:
-    pictures = leaves(1.0, 12)
-    blurred = [np.asarray(cv2.GaussianBlur(p, (0, 0), 2), dtype=np.uint8) for p in pictures]
-    sharp, soft = set_complexity(pictures, patches=24), set_complexity(blurred, patches=24)
+    images = leaves(1.0, 12)
+    blurred = [np.asarray(cv2.GaussianBlur(p, (0, 0), 2), dtype=np.uint8) for p in images]
+    sharp, soft = set_complexity(images, patches=24), set_complexity(blurred, patches=24)
     assert soft.kilobytes < 0.8 * sharp.kilobytes
     assert soft.looks < sharp.looks
     assert np.median(soft.gradient_energy) < np.median(sharp.gradient_energy)
 
 
 def test_backgrounds_may_have_any_size_and_be_more_than_the_patches() -> None:
-    pictures = [noise(30, seed, side_px) for seed, side_px in enumerate((1, 5, 60, 128, 300))]
-    measured = set_complexity(pictures, patches=3)
+    images = [noise(30, seed, side_px) for seed, side_px in enumerate((1, 5, 60, 128, 300))]
+    measured = set_complexity(images, patches=3)
     assert len(measured.bits_per_pixel) == len(measured.gradient_energy) == 3
     assert measured.distinct <= 5
     assert np.isfinite(measured.kilobytes)
 
 
 def test_the_seed_decides_where_patches_are_cut() -> None:
-    pictures = leaves(1.0, 2)
-    assert set_complexity(pictures, 4, seed=1) == set_complexity(pictures, 4, seed=1)
-    assert set_complexity(pictures, 4, seed=1) != set_complexity(pictures, 4, seed=2)
+    images = leaves(1.0, 2)
+    assert set_complexity(images, 4, seed=1) == set_complexity(images, 4, seed=1)
+    assert set_complexity(images, 4, seed=1) != set_complexity(images, 4, seed=2)
 
 
 # Rain
@@ -196,7 +196,7 @@ def test_kilobytes_are_of_one_patch_of_each_distinct_thing() -> None:
 
 def test_rain_carries_as_many_backgrounds_as_are_as_complex() -> None:
     assert carried(RAINS["large"], complexity(30), 30) == 90
-    assert carried(RAINS["large"], complexity(30), 60) == 181, "every other picture is a copy"
+    assert carried(RAINS["large"], complexity(30), 60) == 181, "every other image is a copy"
 
 
 @pytest.mark.parametrize(
@@ -249,9 +249,9 @@ def test_report_says_which_is_simpler() -> None:
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    made = tmp_path_factory.mktemp("pictures")
-    for index, picture in enumerate(leaves(0.3, 9)):
-        (made / f"{index}.png").write_bytes(encode(picture, PNG))
+    made = tmp_path_factory.mktemp("images")
+    for index, image in enumerate(leaves(0.3, 9)):
+        (made / f"{index}.png").write_bytes(encode(image, PNG))
     return made
 
 
@@ -272,10 +272,10 @@ def test_command_measures_a_folder_and_draws(
 @pytest.mark.slow
 @pytest.mark.parametrize("suffix", [".svg", ".png"])
 def test_figures_are_the_same_bytes_again(suffix: str, tmp_path: Path) -> None:
-    pictures = leaves(0.3, 3)
-    measured = set_complexity(pictures, patches=6)
+    images = leaves(0.3, 3)
+    measured = set_complexity(images, patches=6)
     for number in (1, 2):
-        draw(tmp_path / f"{number}{suffix}", "leaves", pictures, measured, "large", RAINS["large"])
+        draw(tmp_path / f"{number}{suffix}", "leaves", images, measured, "large", RAINS["large"])
     assert (tmp_path / f"1{suffix}").read_bytes() == (tmp_path / f"2{suffix}").read_bytes()
 
 
@@ -303,15 +303,15 @@ def test_command_measures_leaves(
         (["{folder}", "--figure", "{tmp}/no/chart.svg"], "no is not a folder"),
         (["{folder}", "--figure", "{tmp}"], "is a folder: name a file"),
         (["{folder}", "--leaves-complexity", "0.5"], "--leaves-complexity is for leaves"),
-        (["{tmp}"], "no pictures in"),
-        (["{tmp}/broken"], "broken.png: not a picture"),
+        (["{tmp}"], "no images in"),
+        (["{tmp}/broken"], "broken.png: not an image"),
     ],
 )
 def test_mistakes_are_said_in_one_line(
     arguments: list[str], said: str, folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "broken").mkdir()
-    (tmp_path / "broken" / "broken.png").write_bytes(b"no picture")
+    (tmp_path / "broken" / "broken.png").write_bytes(b"no image")
     assert main([argument.format(folder=folder, tmp=tmp_path) for argument in arguments]) == 1
     error = capsys.readouterr().err
     assert error.startswith("error: ")

@@ -61,7 +61,7 @@ def test_the_figure_has_every_run(tmp_path: Path) -> None:
     said = figure_texts(figure)
     assert {"one", "other", "loss", "loss of the rain estimator", "learning rate", "steps"} <= set(said)
     assert "rain removal η, in unseen rain" in said
-    assert "clean pictures back, dB" not in said, "none was measured"
+    assert "clean images back, dB" not in said, "none was measured"
 
 
 def test_hours_are_of_training(tmp_path: Path) -> None:

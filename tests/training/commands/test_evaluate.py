@@ -1,4 +1,4 @@
-"""Evaluation: what a model scores, and on which pictures."""
+"""Evaluation: what a model scores, and on which images."""
 
 import csv
 import json
@@ -31,23 +31,23 @@ from training.rain.drawn import DOWNPOUR
 from training.stats import interval_of_mean
 
 
-def write(folder: Path, **pictures: Picture) -> Path:
+def write(folder: Path, **images: Picture) -> Path:
     folder.mkdir(exist_ok=True)
-    for name, picture in pictures.items():
-        (folder / f"{name}.png").write_bytes(encode(picture, PNG))
+    for name, image in images.items():
+        (folder / f"{name}.png").write_bytes(encode(image, PNG))
     return folder
 
 
 @pytest.fixture
-def pair(picture: Picture) -> Pair:
-    return Pair("one", DOWNPOUR.add(picture, 0, 0), picture)
+def pair(image: Picture) -> Pair:
+    return Pair("one", DOWNPOUR.add(image, 0, 0), image)
 
 
 # Scores
 
 
 def test_perfect_deraining_removes_all_and_damages_nothing(pair: Pair) -> None:
-    scores = evaluate(lambda picture: pair.clean, "set", "test", [pair])
+    scores = evaluate(lambda image: pair.clean, "set", "test", [pair])
     assert (scores.removal, scores.background_error) == (1, 0)
     assert scores.ssim == pytest.approx(1)
     assert scores.psnr == scores.psnr_y == PERFECT_PSNR
@@ -55,7 +55,7 @@ def test_perfect_deraining_removes_all_and_damages_nothing(pair: Pair) -> None:
 
 
 def test_doing_nothing_scores_what_the_input_scores(pair: Pair) -> None:
-    scores = evaluate(lambda picture: picture, "set", "validation", [pair])
+    scores = evaluate(lambda image: image, "set", "validation", [pair])
     assert (scores.removal, scores.rain_change) == (0, 0)
     assert scores.psnr == scores.input_psnr == pytest.approx(psnr(pair.rainy, pair.clean))
     assert scores.clean is not None
@@ -66,8 +66,8 @@ def test_doing_nothing_scores_what_the_input_scores(pair: Pair) -> None:
 def test_one_perfect_picture_does_not_blank_the_mean(pair: Pair) -> None:
     other = Pair("two", DOWNPOUR.add(pair.clean, 0, 1), pair.clean)
 
-    def derain(picture: Picture) -> Picture:
-        return pair.clean if np.array_equal(picture, pair.rainy) else picture
+    def derain(image: Picture) -> Picture:
+        return pair.clean if np.array_equal(image, pair.rainy) else image
 
     scores = evaluate(derain, "set", "test", [pair, other])
     assert scores.psnr == pytest.approx((PERFECT_PSNR + psnr(other.rainy, other.clean)) / 2)
@@ -75,14 +75,14 @@ def test_one_perfect_picture_does_not_blank_the_mean(pair: Pair) -> None:
 
 def test_clean_set_has_clean_scores_alone(pair: Pair) -> None:
     clean = Pair("dry", pair.clean, pair.clean)
-    scores = evaluate(lambda picture: np.bitwise_xor(picture, np.uint8(1)), "dry", "test", [clean])
+    scores = evaluate(lambda image: np.bitwise_xor(image, np.uint8(1)), "dry", "test", [clean])
     assert scores.clean is not None
     assert scores.clean.median_changed == pytest.approx(20 * np.log10(255))  # each value off by one
     assert scores.psnr is scores.ssim is scores.removal is scores.background_error is None
 
 
-def test_jpeg_is_what_the_network_sees_and_not_what_is_wanted(picture: Picture, tmp_path: Path) -> None:
-    """Doing nothing to clean pictures is right; to rainy ones it scores what JPEG leaves of them."""
+def test_jpeg_is_what_the_network_sees_and_not_what_is_wanted(image: Picture, tmp_path: Path) -> None:
+    """Doing nothing to clean images is right; to rainy ones it scores what JPEG leaves of them."""
     idle = save(tmp_path / "idle.onnx", one("Identity"))
     clean = scene(64, 96)
     folders = [
@@ -112,7 +112,7 @@ def test_jpeg_quality_is_checked(quality: str, capsys: pytest.CaptureFixture[str
 
 def test_clean_pictures_do_not_weigh_on_the_rainy_scores(pair: Pair) -> None:
     pairs = [pair, Pair("dry", pair.clean, pair.clean)]
-    scores = evaluate(lambda picture: picture, "mixed", "test", pairs)
+    scores = evaluate(lambda image: image, "mixed", "test", pairs)
     assert scores.pictures == 2
     assert scores.psnr == pytest.approx(psnr(pair.rainy, pair.clean))
 
@@ -120,9 +120,9 @@ def test_clean_pictures_do_not_weigh_on_the_rainy_scores(pair: Pair) -> None:
 def test_one_scene_under_several_rains_goes_through_clean_once(pair: Pair) -> None:
     clean_runs = []
 
-    def derain(picture: Picture) -> Picture:
-        clean_runs.append(np.array_equal(picture, pair.clean))
-        return picture
+    def derain(image: Picture) -> Picture:
+        clean_runs.append(np.array_equal(image, pair.clean))
+        return image
 
     other = Pair("two", DOWNPOUR.add(pair.clean, 0, 1), pair.clean)
     scores = evaluate(derain, "scene", "test", [pair, other])
@@ -132,13 +132,13 @@ def test_one_scene_under_several_rains_goes_through_clean_once(pair: Pair) -> No
 
 
 def test_same_pictures_give_the_same_evaluation(pair: Pair) -> None:
-    first, again = (evaluate(lambda picture: picture, "set", "test", [pair]) for _ in range(2))
+    first, again = (evaluate(lambda image: image, "set", "test", [pair]) for _ in range(2))
     assert first == again, "how long it took is no part of it"
 
 
 def test_empty_set_is_an_error() -> None:
-    with pytest.raises(PairingError, match="nothing has no pictures"):
-        evaluate(lambda picture: picture, "nothing", "test", [])
+    with pytest.raises(PairingError, match="nothing has no images"):
+        evaluate(lambda image: image, "nothing", "test", [])
 
 
 # The command
@@ -230,8 +230,8 @@ def skimage_scores(derained: Picture, clean: Picture, of_luma: bool) -> tuple[fl
 
 
 def rained_set(folder: Path, clean: list[Picture]) -> Path:
-    for i, picture in enumerate(clean):
-        rainy = {f"rain-{i}": DOWNPOUR.add(picture, 0, i), f"norain-{i}": picture}
+    for i, image in enumerate(clean):
+        rainy = {f"rain-{i}": DOWNPOUR.add(image, 0, i), f"norain-{i}": image}
         write(folder, **rainy)
     return folder
 
@@ -309,14 +309,14 @@ def test_the_page_has_all_it_shows_beside_it(exported: ExportedModel, tmp_path: 
     links = Links()
     links.feed(page)
     shown = {link for link in links.found if link != "data:,"}
-    on_disk = {f"pictures/{path.name}" for path in (tmp_path / "page" / "pictures").iterdir()}
+    on_disk = {f"images/{path.name}" for path in (tmp_path / "page" / "images").iterdir()}
     assert shown == on_disk
     assert len(shown) == 6 * 4 + 3 + 3  # worst and best of eight pairs, the dry one, the real one
     assert "url(" not in page
     assert "@import" not in page
     assert "&lt;mine&gt;" in page
     assert "<mine>" not in page
-    (before,) = (name for name in on_disk if name.startswith("pictures/real-0-0-before"))
+    (before,) = (name for name in on_disk if name.startswith("images/real-0-0-before"))
     assert read_picture(tmp_path / "page" / before).shape == (960, 19, 3)
 
 
@@ -346,9 +346,9 @@ def darker(path: Path, levels: int) -> Path:
     return save(path, [node], constants={"levels": levels / 255})
 
 
-def darkened(picture: Picture, levels: int) -> Picture:
+def darkened(image: Picture, levels: int) -> Picture:
     """What `darker` makes of it."""
-    return picture - np.minimum(picture, np.uint8(levels))
+    return image - np.minimum(image, np.uint8(levels))
 
 
 def lit_set(folder: Path, levels: dict[str, int]) -> list[Pair]:
@@ -550,11 +550,11 @@ def test_models_are_compared_with_the_first_on_the_same_images(
     assert lines[0]["difference"] == "", "the first differs from nothing"
 
     (links := Links()).feed((page / "index.html").read_text())
-    files = [link.rpartition("/")[2] for link in links.found if link.startswith("pictures/0-0-")]
+    files = [link.rpartition("/")[2] for link in links.found if link.startswith("images/0-0-")]
     in_a_row = [f"0-0-{kind}.jpg" for kind in ("before", "model-0", "model-1", "model-2", "clean")]
     assert list(dict.fromkeys(files)) == in_a_row
-    derained = read_picture(page / "pictures" / "0-0-model-2.jpg").astype(int)
-    before = read_picture(page / "pictures" / "0-0-before.jpg").astype(int)
+    derained = read_picture(page / "images" / "0-0-model-2.jpg").astype(int)
+    before = read_picture(page / "images" / "0-0-before.jpg").astype(int)
     assert (before - derained).mean() == pytest.approx(20, abs=1.5)
 
 
@@ -621,21 +621,21 @@ def test_what_cannot_be_scored_is_said(
     shutil.copy(exported.folder / "model.onnx", network)
     (tmp_path / "file").touch()
     broken = write(tmp_path / "broken", a=scene(20, 20))
-    (broken / "b.png").write_bytes(b"no picture")
+    (broken / "b.png").write_bytes(b"no image")
     for arguments, message in [
         ([str(tmp_path)], "no model at"),
         ([str(tmp_path / "missing.onnx")], "missing.onnx does not exist"),
         ([str(network.parent)], f"name the network: {network}"),
         ([model, "--clean", "dry", str(tmp_path / "missing")], "missing is not a folder"),
-        ([model, "--pairs", "mine", dry], "none of the 1 pictures"),
+        ([model, "--pairs", "mine", dry], "none of the 1 images"),
         ([model, "--clean", "dry", dry, "--real", "dry", dry], "two sets are named dry"),
         ([model, "--clean", "dry", dry, "--range", "0..255"], "such options are for ONNX files"),
         ([model, "--rain", "frogs", dry], "no rain family 'frogs'"),
         ([model, "--clean", "dry", dry, "--html", str(tmp_path / "file")], "file"),
         ([model, "--clean", "dry", dry, "--json", str(tmp_path)], "is a folder: name a file"),
-        ([model, "--clean", "dry", dry, "--clean", "broken", str(broken)], "b.png: not a picture"),
-        ([model, "--clean", "dry", dry, "--real", "broken", str(broken)], "b.png: not a picture"),
-        ([model, "--clean", "dry", dry, "--rain", "squall", str(broken)], "b.png: not a picture"),
+        ([model, "--clean", "dry", dry, "--clean", "broken", str(broken)], "b.png: not an image"),
+        ([model, "--clean", "dry", dry, "--real", "broken", str(broken)], "b.png: not an image"),
+        ([model, "--clean", "dry", dry, "--rain", "squall", str(broken)], "b.png: not an image"),
         ([str(network), "--clean", "dry", dry, "--record"], "no manifest to --record in"),
         ([str(network), "--clean", "dry", dry, "--layout", "NHWC"], "it is not NHWC"),
     ]:
@@ -650,7 +650,7 @@ def test_an_error_names_the_picture(
 ) -> None:
     folder = write(tmp_path / "dry", first=scene(20, 20), odd=scene(22, 20))
     assert main([str(exported.folder / "model.onnx"), "--clean", "dry", str(folder)]) == 1
-    assert "error: at the picture odd: " in (shown := capsys.readouterr().err)
+    assert "error: at the image odd: " in (shown := capsys.readouterr().err)
     assert "--multiple" in shown
 
 
@@ -663,7 +663,7 @@ def test_a_network_that_behaves_as_if_fed_wrongly_is_doubted(
     assert "mine: it changes next to nothing" in capsys.readouterr().err
     save(network, one("Sqrt"))
     assert main([str(network), "--pairs", "mine", str(folder)]) == 0
-    assert "mine: it spoils clean pictures" in capsys.readouterr().err
+    assert "mine: it spoils clean images" in capsys.readouterr().err
 
 
 def test_a_name_without_a_folder_is_refused(capsys: pytest.CaptureFixture[str]) -> None:

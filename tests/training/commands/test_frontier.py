@@ -104,7 +104,7 @@ def test_what_was_trained_on_is_told(models: Path, peers: Path) -> None:
 
 
 def test_costs(models: Path, peers: Path) -> None:
-    """A picture of 1280 x 720 has 0.9216 megapixels."""
+    """An image of 1280 x 720 has 0.9216 megapixels."""
     ms, kmac = (
         {
             point.label: point.cost
@@ -167,7 +167,7 @@ def test_a_model_may_lack_sets(model: Path, peers: Path, tmp_path: Path) -> None
         ([evaluation("drawn shower")], "was scored on ddn_sirr, rain100l, rain100h, kodak24: python -m"),
         (
             [evaluation("rain100l").model_copy(update={"input_psnr": 25.5})],
-            "scored on different pictures as rain100l: rainy, these have 25.50 and 25.00 dB",
+            "scored on different images as rain100l: rainy, these have 25.50 and 25.00 dB",
         ),
     ],
 )

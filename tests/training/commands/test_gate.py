@@ -116,7 +116,7 @@ def current(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
     engine.close()
 
 
-# Time depends on what else the machine does: with these a candidate can only be refused for its pictures.
+# Time depends on what else the machine does: with these a candidate can only be refused for its images.
 ANY_SPEED = replace(Tolerances(), slower=1000.0)
 
 
@@ -136,16 +136,16 @@ def test_an_equal_candidate_passes(tmp_path: Path, current: Engine, few: SceneSe
     assert outcome.refusals == []
     judged = [row for row in outcome.rows if row.set == OWN_SET]
     assert {row.measure.key for row in judged} >= {measure.key for measure in MEASURES}
-    assert all(row.difference == Interval(0, 0, 0) and row.pictures == len(few.scenes) for row in judged)
+    assert all(row.difference == Interval(0, 0, 0) and row.images == len(few.scenes) for row in judged)
 
 
 @pytest.mark.slow
 def test_one_that_damages_clean_pictures_is_refused(tmp_path: Path, current: Engine, few: SceneSet) -> None:
     outcome = outcome_of(tmp_path / "blurred", current, few, blur=0.7)
-    (said,) = [refusal for refusal in outcome.refusals if "clean pictures come back" in refusal]
+    (said,) = [refusal for refusal in outcome.refusals if "clean images come back" in refusal]
     (row,) = [row for row in outcome.rows if row.measure.key == "clean_psnr"]
     assert said == (
-        f"drawn rain: clean pictures come back at {row.candidate:.2f} dB, "
+        f"drawn rain: clean images come back at {row.candidate:.2f} dB, "
         f"{row.loss.mean:.2f} dB [{row.loss.low:.2f}, {row.loss.high:.2f}] below "
         f"the current model's {row.current:.2f} dB; allowed: 1 dB"
     )
@@ -158,7 +158,7 @@ def test_one_that_damages_clean_pictures_is_refused(tmp_path: Path, current: Eng
 def test_one_that_leaves_rain_is_refused(tmp_path: Path, current: Engine, few: SceneSet) -> None:
     outcome = outcome_of(tmp_path / "lazy", current, few, opening=0.1)
     assert [refusal for refusal in outcome.refusals if "the share of rain removed is" in refusal]
-    assert not [refusal for refusal in outcome.refusals if "clean pictures" in refusal], "it does less damage"
+    assert not [refusal for refusal in outcome.refusals if "clean images" in refusal], "it does less damage"
     family = {row.set: row for row in outcome.rows if row.measure.key == "removal"}
     assert family["– downpour"].difference.mean < 0
     assert family["– downpour"].allowed is None
@@ -201,12 +201,12 @@ def test_what_is_too_uncertain_is_refused_and_said_so() -> None:
     row = Row("mine", PSNR, 30.0, 30.1, Interval(-0.1, -0.9, 0.7), 5, 0.5)
     assert not row.passes
     assert row.refusal() == (
-        "mine: too uncertain: rainy pictures come out at 30.00 dB, against the current model's 30.10 dB, "
-        "which is within what is allowed, but 5 pictures cannot rule out 0.90 dB worse; allowed: 0.5 dB"
+        "mine: too uncertain: rainy images come out at 30.00 dB, against the current model's 30.10 dB, "
+        "which is within what is allowed, but 5 images cannot rule out 0.90 dB worse; allowed: 0.5 dB"
     )
     single = Row("mine", PSNR, 30.0, 30.1, Interval(-0.1, -math.inf, math.inf), 1, 0.5)
     assert not single.passes
-    assert "but 1 picture cannot tell" in single.refusal()
+    assert "but 1 image cannot tell" in single.refusal()
     assert Row("mine", PSNR, 30.0, 30.1, Interval(-0.1, -0.4, 0.7), 5, 0.5).passes
 
 
@@ -227,12 +227,12 @@ def test_the_pictures_are_those_held_out_and_the_same_each_time(own_scenes: list
 
 def test_pieces_do_not_overlap_and_stay_inside() -> None:
     numbers = np.arange(450 * 620).reshape(450, 620)
-    picture = np.stack([numbers % 256, numbers // 256 % 256, numbers // 65536], axis=-1).astype(np.uint8)
-    pieces = cut_pieces(picture, PIECE_PX)
+    image = np.stack([numbers % 256, numbers // 256 % 256, numbers // 65536], axis=-1).astype(np.uint8)
+    pieces = cut_pieces(image, PIECE_PX)
     assert [piece.shape for piece in pieces] == [(PIECE_PX, PIECE_PX, 3)] * 6
     seen = [piece.astype(int) @ [1, 256, 65536] for piece in pieces]
     assert len(np.unique(seen)) == 6 * PIECE_PX**2
-    (small,) = cut_pieces(picture[:50, :90], PIECE_PX)
+    (small,) = cut_pieces(image[:50, :90], PIECE_PX)
     assert small.shape == (50, 90, 3)
 
 
@@ -304,7 +304,7 @@ def test_the_better_is_promoted_the_worse_refused_and_the_way_back_is_open(
 @pytest.mark.slow
 @pytest.mark.usefixtures("quick")
 def test_sets_of_ones_own_are_judged_too(models: Path, tmp_path: Path, few: SceneSet) -> None:
-    """With clean pictures alone, and with one pair, which is too few to tell."""
+    """With clean images alone, and with one pair, which is too few to tell."""
     for folder in ("rainy", "clean", "dry"):
         (tmp_path / folder).mkdir()
     for number, scene in enumerate(few.scenes[:7]):
@@ -321,9 +321,9 @@ def test_sets_of_ones_own_are_judged_too(models: Path, tmp_path: Path, few: Scen
     judged = {r["set"]: {r["measure"]} for r in found["rows"] if r["allowed"] is not None}
     assert judged["dry"] == {"clean_psnr"}
     assert {r["set"] for r in found["rows"] if not r["passes"]} == {"mine"}
-    assert all("1 picture cannot tell" in refusal for refusal in found["refusals"])
+    assert all("1 image cannot tell" in refusal for refusal in found["refusals"])
     (row, *_) = [r for r in found["rows"] if r["set"] == "mine"]
-    assert (row["low"], row["high"], row["pictures"]) == (None, None, 1)
+    assert (row["low"], row["high"], row["images"]) == (None, None, 1)
 
 
 @pytest.mark.parametrize("fault", ["tampered", "no manifest", "missing", "no network", "another contract"])

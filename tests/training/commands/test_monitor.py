@@ -28,8 +28,8 @@ def rained(levels: int) -> Picture:
     return rainy
 
 
-def halfway(picture: Picture, share: float) -> Picture:
-    return np.asarray(cv2.addWeighted(picture, 1 - share, CLEAN, share, 0), dtype=np.uint8)
+def halfway(image: Picture, share: float) -> Picture:
+    return np.asarray(cv2.addWeighted(image, 1 - share, CLEAN, share, 0), dtype=np.uint8)
 
 
 def test_a_failure_is_rain_that_was_worth_removing_and_stayed() -> None:
@@ -67,7 +67,7 @@ def test_the_fit_finds_the_law_behind() -> None:
 
 
 def test_cross_validation_has_not_seen_the_answer() -> None:
-    """Where outcomes are chance, a fit to few pictures knows them, and none of those left out."""
+    """Where outcomes are chance, a fit to few images knows them, and none of those left out."""
     rng = np.random.default_rng(2)
     cases = [replace(case, failed=bool(rng.random() < 0.5)) for case in judged(60)]
     outcome = [case.failed for case in cases]
@@ -88,10 +88,10 @@ def test_auc_is_the_rank_test() -> None:
 
 def test_a_report_of_pairs_and_clean_pictures(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     model = write_model(tmp_path / "model")
-    for folder, picture in (("rain", rained(100)), ("clean", CLEAN)):
+    for folder, image in (("rain", rained(100)), ("clean", CLEAN)):
         (tmp_path / "pairs" / folder).mkdir(parents=True)
         for name in ("1.png", "2.png"):
-            (tmp_path / "pairs" / folder / name).write_bytes(encode(picture, PNG))
+            (tmp_path / "pairs" / folder / name).write_bytes(encode(image, PNG))
     sets = ["--pairs", "mine", str(tmp_path / "pairs"), "--clean", "dry", str(tmp_path / "pairs" / "clean")]
     figure = tmp_path / "roc.svg"
     assert main(["report", str(model), *sets, "-o", str(figure), "--threads", "1"]) == 0

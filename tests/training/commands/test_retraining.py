@@ -19,7 +19,7 @@ pytestmark = pytest.mark.slow
 
 RAINY = encode(noise(64, 80), PNG)
 
-# A training that has hardly begun, one that leaves pictures as they are, and one that has gone on.
+# A training that has hardly begun, one that leaves images as they are, and one that has gone on.
 _STEPS = {"current": 8, "slacking": 1, "better": 150}
 
 

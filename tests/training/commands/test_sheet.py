@@ -16,9 +16,9 @@ from training.data.resize import shrink
 CELL_PX, GAP_PX, LABEL_PX = 40, 4, 20
 
 
-def write(path: Path, picture: Picture) -> None:
+def write(path: Path, image: Picture) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(encode(picture, PNG))
+    path.write_bytes(encode(image, PNG))
 
 
 @pytest.fixture
@@ -49,8 +49,8 @@ def test_each_is_derained_whole_and_made_small_after_that(
         ("evening/c.png", second, 0),
     ):
         rainy = read_picture(photographs / name)
-        for picture, right in ((rainy, left), (engine.derain(rainy), left + CELL_PX + GAP_PX)):
-            small = shrink(picture, CELL_PX)
+        for image, right in ((rainy, left), (engine.derain(rainy), left + CELL_PX + GAP_PX)):
+            small = shrink(image, CELL_PX)
             height, width = small.shape[:2]
             np.testing.assert_array_equal(shown[top : top + height, right : right + width], small)
             assert (shown[top : top + height, right + width : right + CELL_PX] == 255).all()
@@ -76,8 +76,8 @@ def test_what_does_not_fit_goes_onto_the_next(
     ("arguments", "said"),
     [
         (["{tmp}/nowhere"], "nowhere is not a folder"),
-        (["{tmp}/empty"], "no pictures in"),
-        (["{tmp}/broken"], "broken/a.png: not a picture"),
+        (["{tmp}/empty"], "no images in"),
+        (["{tmp}/broken"], "broken/a.png: not an image"),
         (["{tmp}/photographs", "-o", "sheet.pdf"], "it can be written as .jpg"),
     ],
 )
@@ -90,7 +90,7 @@ def test_mistakes_are_said_in_one_line(
 ) -> None:
     (tmp_path / "empty").mkdir()
     (tmp_path / "broken").mkdir()
-    (tmp_path / "broken" / "a.png").write_bytes(b"no picture")
+    (tmp_path / "broken" / "a.png").write_bytes(b"no image")
     assert main([argument.format(tmp=tmp_path) for argument in arguments]) == 1
     error = capsys.readouterr().err
     assert said in error

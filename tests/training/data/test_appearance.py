@@ -75,11 +75,11 @@ def test_lamps_light_what_is_near_and_some_are_mirrored_downwards() -> None:
 GREY = np.full((48, 64, 3), 128, dtype=np.uint8)
 
 
-def test_index_decides(picture: Picture) -> None:
-    first, again, other = (photograph((picture,), 0, index)[0] for index in (1, 1, 2))
+def test_index_decides(image: Picture) -> None:
+    first, again, other = (photograph((image,), 0, index)[0] for index in (1, 1, 2))
     assert np.array_equal(first, again)
     assert not np.array_equal(first, other)
-    assert first.shape == picture.shape and first.dtype == np.uint8
+    assert first.shape == image.shape and first.dtype == np.uint8
 
 
 def test_noise_is_the_same_on_all_scenes(monkeypatch: pytest.MonkeyPatch) -> None:

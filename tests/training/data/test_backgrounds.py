@@ -45,17 +45,17 @@ def test_folder_gives_its_pictures_and_nothing_else(tmp_path: Path) -> None:
     (tmp_path / "README.md").write_text("nor this")
     for level in (10, 20, 30):
         write_picture(tmp_path / f"{level}.png", level)
-    pictures = load_folder(tmp_path, None, seed=0)
-    assert sorted(int(picture[0, 0, 0]) for picture in pictures) == [10, 20, 30]
+    images = load_folder(tmp_path, None, seed=0)
+    assert sorted(int(image[0, 0, 0]) for image in images) == [10, 20, 30]
     assert len(load_folder(tmp_path, 2, seed=0)) == 2
 
 
 def test_folders_that_cannot_be_used_say_why(tmp_path: Path) -> None:
     with pytest.raises(BackgroundError, match=r"missing is not a folder"):
         load_folder(tmp_path / "missing", None, seed=0)
-    with pytest.raises(BackgroundError, match=r"no pictures in .*\.png"):
+    with pytest.raises(BackgroundError, match=r"no images in .*\.png"):
         load_folder(tmp_path, None, seed=0)
-    (tmp_path / "broken.png").write_bytes(b"no picture")
+    (tmp_path / "broken.png").write_bytes(b"no image")
     with pytest.raises(ImageError, match=r"broken\.png"):
         load_folder(tmp_path, None, seed=0)
 
@@ -78,7 +78,7 @@ def test_large_photographs_are_shrunk_when_they_are_read(tmp_path: Path) -> None
 
 def test_the_repository_s_photographs_are_used_as_they_are() -> None:
     paths = sorted(PHOTOGRAPHS.glob("*.jpg"))[:2]
-    loaded = {picture.tobytes() for picture in load_folder(PHOTOGRAPHS, None, seed=0)}
+    loaded = {image.tobytes() for image in load_folder(PHOTOGRAPHS, None, seed=0)}
     assert all(read_picture(path).tobytes() in loaded for path in paths)
 
 
@@ -88,10 +88,10 @@ def test_the_repository_s_photographs_are_used_as_they_are() -> None:
 @pytest.mark.parametrize("complexity", [0.0, 0.5, 1.0])
 def test_leaves_are_a_function_of_seed_and_index(complexity: float) -> None:
     world = Leaves(complexity, size_px=112)
-    pictures = [draw_leaves(world, 5, index) for index in (0, 1)]
-    assert all(picture.dtype == np.uint8 and picture.shape == (112, 112, 3) for picture in pictures)
-    np.testing.assert_array_equal(draw_leaves(world, 5, 1), pictures[1])
-    assert len({p.tobytes() for p in [*pictures, draw_leaves(world, 6, 0)]}) == 3
+    images = [draw_leaves(world, 5, index) for index in (0, 1)]
+    assert all(image.dtype == np.uint8 and image.shape == (112, 112, 3) for image in images)
+    np.testing.assert_array_equal(draw_leaves(world, 5, 1), images[1])
+    assert len({p.tobytes() for p in [*images, draw_leaves(world, 6, 0)]}) == 3
 
 
 def test_complexity_makes_pictures_harder_to_compress() -> None:
@@ -117,8 +117,8 @@ def test_patch_has_its_size_whatever_the_picture(sides: tuple[int, int], size_px
 @pytest.mark.parametrize("side_px", [12, 32, 200])
 def test_patch_of_one_colour_keeps_it_or_is_relit(side_px: int) -> None:
     colour = np.array([200, 100, 50], dtype=np.uint8)
-    picture = np.broadcast_to(colour, (side_px, side_px, 3)).copy()
-    patches = [cut_patch(picture, 32, np.random.default_rng(seed)) for seed in range(40)]
+    image = np.broadcast_to(colour, (side_px, side_px, 3)).copy()
+    patches = [cut_patch(image, 32, np.random.default_rng(seed)) for seed in range(40)]
     assert all((patch == patch[0, 0]).all() for patch in patches)
     kept = np.mean([(patch[0, 0] == colour).all() for patch in patches])
     assert 0.25 < kept < 0.75
@@ -126,21 +126,21 @@ def test_patch_of_one_colour_keeps_it_or_is_relit(side_px: int) -> None:
 
 @pytest.mark.parametrize("size_px", [32, 64, 96])
 def test_picture_of_the_patch_size_is_turned_but_not_resampled(size_px: int) -> None:
-    picture = np.random.default_rng(0).integers(0, 256, (size_px, size_px, 3), dtype=np.uint8)
-    patches = [cut_patch(picture, size_px, np.random.default_rng(seed)) for seed in range(60)]
-    turned = {np.rot90(p, k).tobytes() for p in (picture, picture[:, ::-1]) for k in range(4)}
+    image = np.random.default_rng(0).integers(0, 256, (size_px, size_px, 3), dtype=np.uint8)
+    patches = [cut_patch(image, size_px, np.random.default_rng(seed)) for seed in range(60)]
+    turned = {np.rot90(p, k).tobytes() for p in (image, image[:, ::-1]) for k in range(4)}
     assert len({patch.tobytes() for patch in patches} & turned) == 8
 
 
-def test_relighting_maps_the_levels_of_each_channel(picture: Picture) -> None:
+def test_relighting_maps_the_levels_of_each_channel(image: Picture) -> None:
     ramp = np.repeat(np.arange(256, dtype=np.uint8), 3).reshape(1, 256, 3)
     tints = set()
     for seed in range(20):
         levels = relight(ramp, np.random.default_rng(seed))[0]  # (256, 3)
         assert (np.diff(levels.astype(int), axis=0) >= 0).all()
         assert not levels[0].any(), "black stays black"
-        relit = relight(picture, np.random.default_rng(seed))
+        relit = relight(image, np.random.default_rng(seed))
         for channel in range(3):
-            np.testing.assert_array_equal(relit[..., channel], levels[picture[..., channel], channel])
+            np.testing.assert_array_equal(relit[..., channel], levels[image[..., channel], channel])
         tints.add(tuple(levels[100].astype(int) - levels[100, 0]))
     assert len(tints) > 5

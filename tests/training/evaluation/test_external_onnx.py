@@ -80,15 +80,15 @@ def reddener(
     return save(path, nodes, shape, dtype, constants={"rain": rain.reshape(sides), "nothing": 0.0})
 
 
-def without_red(picture: Picture) -> Picture:
+def without_red(image: Picture) -> Picture:
     """What `reddener` should make of it."""
-    expected = picture.astype(int)
+    expected = image.astype(int)
     expected[..., 0] -= 20
     return expected.clip(0, 255).astype(np.uint8)
 
 
-def run(path: Path, picture: Picture, **convention: Any) -> Picture:
-    return ForeignNetwork(path, Convention(**convention), Provider.CPU, threads=1).derain(picture)
+def run(path: Path, image: Picture, **convention: Any) -> Picture:
+    return ForeignNetwork(path, Convention(**convention), Provider.CPU, threads=1).derain(image)
 
 
 @pytest.fixture
@@ -132,18 +132,18 @@ NHWC: list[Side] = [1, None, None, 3]
 def test_a_known_function_gives_the_known_picture(
     path: Path, network: dict[str, Any], convention: dict[str, Any], size: tuple[int, int]
 ) -> None:
-    picture = scene(*size)
-    np.testing.assert_array_equal(run(reddener(path, **network), picture, **convention), without_red(picture))
+    image = scene(*size)
+    np.testing.assert_array_equal(run(reddener(path, **network), image, **convention), without_red(image))
 
 
 def test_layout_is_what_was_said_where_the_graph_is_silent(path: Path) -> None:
     nodes = [helper.make_node("Sub", ["rainy", "rain"], ["clean"])]
     rain = np.array([20 / 255, 0, 0])
     save(path, nodes, ["N", "H", "W", "C"], constants={"rain": rain})
-    picture = scene(20, 30)
-    np.testing.assert_array_equal(run(path, picture, layout="NHWC"), without_red(picture))
+    image = scene(20, 30)
+    np.testing.assert_array_equal(run(path, image, layout="NHWC"), without_red(image))
     with pytest.raises(ConventionError, match=r"takes \(N, H, W, C\): say .*--layout NCHW or NHWC"):
-        run(path, picture)
+        run(path, image)
 
 
 def test_another_range_and_layout_may_come_back_than_went_in(path: Path) -> None:
@@ -152,8 +152,8 @@ def test_another_range_and_layout_may_come_back_than_went_in(path: Path) -> None
         helper.make_node("Mul", ["turned", "levels"], ["clean"]),
     ]
     save(path, nodes, constants={"levels": 255.0})
-    picture = scene(20, 30)
-    np.testing.assert_array_equal(run(path, picture, output_range="0..255"), picture)
+    image = scene(20, 30)
+    np.testing.assert_array_equal(run(path, image, output_range="0..255"), image)
 
 
 def blurrer(path: Path, shape: Sequence[Side]) -> Path:
@@ -163,17 +163,17 @@ def blurrer(path: Path, shape: Sequence[Side]) -> Path:
 
 
 def test_windows_of_a_fixed_size_give_what_the_whole_picture_gives(path: Path) -> None:
-    picture = noise(150, 131)
-    whole = run(blurrer(path, FREE), picture)
+    image = noise(150, 131)
+    whole = run(blurrer(path, FREE), image)
     for shape in ([1, 3, 64, 64], [3, 3, 64, 96], [1, 3, 150, 64]):
-        np.testing.assert_array_equal(run(blurrer(path, shape), picture), whole)
+        np.testing.assert_array_equal(run(blurrer(path, shape), image), whole)
 
 
 def test_padding_mirrors_and_is_cropped(path: Path) -> None:
-    picture = noise(30, 61)
-    padded = np.pad(picture, [(0, 2), (0, 3), (0, 0)], mode="reflect")
+    image = noise(30, 61)
+    padded = np.pad(image, [(0, 2), (0, 3), (0, 0)], mode="reflect")
     blurrer(path, FREE)
-    np.testing.assert_array_equal(run(path, picture, multiple_px=32), run(path, padded)[:30, :61])
+    np.testing.assert_array_equal(run(path, image, multiple_px=32), run(path, padded)[:30, :61])
 
 
 def test_the_output_is_the_only_picture_or_the_one_named(path: Path) -> None:
@@ -184,17 +184,17 @@ def test_the_output_is_the_only_picture_or_the_one_named(path: Path) -> None:
     ]
     rain = np.array([20 / 255, 0, 0]).reshape(1, 3, 1, 1)
     constants = {"rain": rain, "axes": np.array([1])}
-    picture = scene(20, 30)
+    image = scene(20, 30)
     save(path, nodes[:2], outputs=("mask", "stage1"), constants=constants)
-    np.testing.assert_array_equal(run(path, picture), without_red(picture))
+    np.testing.assert_array_equal(run(path, image), without_red(image))
     save(path, nodes, outputs=("mask", "stage1", "stage2"), constants=constants)
-    np.testing.assert_array_equal(run(path, picture, output="stage1"), without_red(picture))
-    with pytest.raises(ConventionError, match=r"2 pictures: mask \(1, 1, 20, 30\), stage1 .*with --output"):
-        run(path, picture)
+    np.testing.assert_array_equal(run(path, image, output="stage1"), without_red(image))
+    with pytest.raises(ConventionError, match=r"2 images: mask \(1, 1, 20, 30\), stage1 .*with --output"):
+        run(path, image)
     with pytest.raises(ConventionError, match="has no output 'stage3': mask, stage1, stage2"):
-        run(path, picture, output="stage3")
-    with pytest.raises(ConventionError, match="no picture of 3 channels"):
-        run(path, picture, output="mask")
+        run(path, image, output="stage3")
+    with pytest.raises(ConventionError, match="no image of 3 channels"):
+        run(path, image, output="mask")
 
 
 def one(operator: str, **attributes: Any) -> list[onnx.NodeProto]:
@@ -252,7 +252,7 @@ CELLS = [
         (
             {"nodes": scaled("rainy", "other"), "inputs": ("rainy", "other")},
             {},
-            r"2 inputs \(rainy, other\): a picture alone will not do",
+            r"2 inputs \(rainy, other\): an image alone will not do",
         ),
         (
             {"nodes": one("MaxPool", kernel_shape=[2, 2], strides=[2, 2])},
@@ -287,16 +287,16 @@ CELLS = [
 def test_what_cannot_be_is_said(
     path: Path, graph: dict[str, Any], convention: dict[str, Any], message: str | None
 ) -> None:
-    picture = scene(30, 45)
-    picture[0, 0] = 0
+    image = scene(30, 45)
+    image[0, 0] = 0
     if convention.get("layout") == "NHWC" and "shape" not in graph:
         graph = graph | {"shape": ["N", "H", "W", "C"]}
     save(path, **graph)
     if message is None:
-        run(path, picture, **convention)
+        run(path, image, **convention)
         return
     with pytest.raises(ModelError, match=message):
-        run(path, picture, **convention)
+        run(path, image, **convention)
 
 
 def test_files_that_are_no_network(path: Path) -> None:
@@ -323,5 +323,5 @@ def test_how_it_is_fed_is_said(path: Path) -> None:
     )
     assert str(network) == (
         "theirs.onnx: float32 NCHW RGB in 0..1, height 64 px, width free, batch 2, padded to 8 px; "
-        "returns the clean picture"
+        "returns the clean image"
     )

@@ -21,33 +21,33 @@ from training.evaluation.metrics import (
 
 
 @pytest.fixture
-def damaged(picture: Picture) -> Picture:
-    noise = np.random.default_rng(1).normal(0, 25, picture.shape)
-    return np.clip(picture + noise, 0, 255).astype(np.uint8)
+def damaged(image: Picture) -> Picture:
+    noise = np.random.default_rng(1).normal(0, 25, image.shape)
+    return np.clip(image + noise, 0, 255).astype(np.uint8)
 
 
 def flat(level: int) -> Picture:
     return np.full((12, 12, 3), level, dtype=np.uint8)
 
 
-def test_psnr_agrees_with_scikit_image(picture: Picture, damaged: Picture) -> None:
-    expected = peak_signal_noise_ratio(picture, damaged, data_range=255)  # type: ignore[no-untyped-call]
-    assert psnr(picture, damaged) == pytest.approx(expected, abs=1e-4)
-    assert psnr(picture, picture) == np.inf
+def test_psnr_agrees_with_scikit_image(image: Picture, damaged: Picture) -> None:
+    expected = peak_signal_noise_ratio(image, damaged, data_range=255)  # type: ignore[no-untyped-call]
+    assert psnr(image, damaged) == pytest.approx(expected, abs=1e-4)
+    assert psnr(image, image) == np.inf
     assert psnr(flat(0), flat(255)) == 0
 
 
-def test_tone_fitted_psnr_agrees_with_polyfit(picture: Picture, damaged: Picture) -> None:
+def test_tone_fitted_psnr_agrees_with_polyfit(image: Picture, damaged: Picture) -> None:
     """A line a channel, fitted by least squares; what it takes out of range is clipped."""
     toned = np.clip(damaged * [0.5, 0.8, 0.3] + [100, 20, 3], 0, 255).astype(np.uint8)
-    steep = np.clip(picture.astype(int) // 4 + np.arange(56)[:, None] % 9 * 20, 0, 255).astype(np.uint8)
-    for image in (damaged, toned, steep):
-        fitted = np.empty(image.shape)
+    steep = np.clip(image.astype(int) // 4 + np.arange(56)[:, None] % 9 * 20, 0, 255).astype(np.uint8)
+    for shown in (damaged, toned, steep):
+        fitted = np.empty(shown.shape)
         for channel in range(3):
-            gain, offset = np.polyfit(image[..., channel].ravel(), picture[..., channel].ravel(), 1)
-            fitted[..., channel] = gain * image[..., channel] + offset
-        expected = psnr(np.clip(fitted, 0, 255), picture)
-        assert tone_fitted_psnr(image, picture) == pytest.approx(expected, abs=1e-6)
+            gain, offset = np.polyfit(shown[..., channel].ravel(), image[..., channel].ravel(), 1)
+            fitted[..., channel] = gain * shown[..., channel] + offset
+        expected = psnr(np.clip(fitted, 0, 255), image)
+        assert tone_fitted_psnr(shown, image) == pytest.approx(expected, abs=1e-6)
 
 
 def test_a_tone_fit_is_clipped_to_the_levels_that_there_are() -> None:
@@ -70,9 +70,9 @@ def test_a_tone_that_was_changed_counts_for_nothing() -> None:
     assert tone_fitted_psnr(flat(50), truth) == psnr(np.broadcast_to(truth.mean((0, 1)), truth.shape), truth)
 
 
-def test_ssim_agrees_with_scikit_image(picture: Picture, damaged: Picture) -> None:
-    smooth = np.indices(picture.shape).sum(axis=0).astype(np.uint8)
-    for a, b in [(picture, damaged), (smooth, smooth // 2), (smooth, picture), (picture, picture)]:
+def test_ssim_agrees_with_scikit_image(image: Picture, damaged: Picture) -> None:
+    smooth = np.indices(image.shape).sum(axis=0).astype(np.uint8)
+    for a, b in [(image, damaged), (smooth, smooth // 2), (smooth, image), (image, image)]:
         expected = structural_similarity(  # type: ignore[no-untyped-call]
             a,
             b,
@@ -85,18 +85,18 @@ def test_ssim_agrees_with_scikit_image(picture: Picture, damaged: Picture) -> No
         assert ssim(a, b) == pytest.approx(expected, abs=1e-4)
 
 
-def test_scores_of_the_luma_agree_with_scikit_image(picture: Picture, damaged: Picture) -> None:
-    expected_a, expected_b = (rgb2ycbcr(p)[..., 0] for p in (picture, damaged))
-    np.testing.assert_allclose(luma(picture), expected_a, atol=1e-9)
+def test_scores_of_the_luma_agree_with_scikit_image(image: Picture, damaged: Picture) -> None:
+    expected_a, expected_b = (rgb2ycbcr(p)[..., 0] for p in (image, damaged))
+    np.testing.assert_allclose(luma(image), expected_a, atol=1e-9)
     assert (luma(flat(0)).max(), luma(flat(255)).min()) == pytest.approx((16, 235))
-    scores = score(damaged, picture, picture)
+    scores = score(damaged, image, image)
     expected = peak_signal_noise_ratio(expected_a, expected_b, data_range=255)  # type: ignore[no-untyped-call]
     assert scores.psnr_y == pytest.approx(expected, abs=1e-4)
     expected = structural_similarity(  # type: ignore[no-untyped-call]
         expected_a, expected_b, gaussian_weights=True, sigma=1.5, use_sample_covariance=False, data_range=255
     )
     assert scores.ssim_y == pytest.approx(expected, abs=1e-4)
-    assert score(picture, damaged, picture).input_psnr_y == pytest.approx(scores.psnr_y)
+    assert score(image, damaged, image).input_psnr_y == pytest.approx(scores.psnr_y)
 
 
 def test_ssim_of_a_picture_smaller_than_its_window_is_not_a_number() -> None:

@@ -11,12 +11,12 @@ from training.evaluation.pairs import PairingError, find_clean, find_pairs, pair
 
 
 def write(folder: Path, *names: str, width: int = 8) -> Path:
-    """Grey pictures with the names given, of which some may be in subfolders."""
-    picture = np.full((6, width, 3), 90, dtype=np.uint8)
+    """Grey images with the names given, of which some may be in subfolders."""
+    image = np.full((6, width, 3), 90, dtype=np.uint8)
     for name in names:
         path = folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(encode(picture, PNG if path.suffix == ".png" else JPEG))
+        path.write_bytes(encode(image, PNG if path.suffix == ".png" else JPEG))
     return folder
 
 
@@ -84,17 +84,17 @@ def test_two_folders_may_have_any_names(
 @pytest.mark.parametrize(
     ("names", "message"),
     [
-        ((), "has no pictures: which are rainy"),
-        (("a.png", "b.png"), "none of the 2 pictures .* is named as clean"),
-        (("norain-1.png",), "none of the 1 pictures .* is named as rainy"),
+        ((), "has no images: which are rainy"),
+        (("a.png", "b.png"), "none of the 2 images .* is named as clean"),
+        (("norain-1.png",), "none of the 1 images .* is named as rainy"),
         (("light/1.png", "heavy/1.png", "clean/1.png"), "has clean/, heavy/, light/: which are rainy"),
-        (("rain/1.png", "clean/1.png", "2.png"), r"has clean/, rain/, pictures \(2\.png\): which"),
+        (("rain/1.png", "clean/1.png", "2.png"), r"has clean/, rain/, images \(2\.png\): which"),
         (("rain/1.png", "clean/x.png"), r"such as 1\.png with x\.png; known are"),
-        (("rain/a/1.png", "rain/b/1.png", "gt/1.png"), "no pictures in .*rain itself; name one of a, b"),
-        (("rain/readme.txt", "gt/1.png"), "no pictures in .*rain"),
+        (("rain/a/1.png", "rain/b/1.png", "gt/1.png"), "no images in .*rain itself; name one of a, b"),
+        (("rain/readme.txt", "gt/1.png"), "no images in .*rain"),
         (
             ("rain/1.png", "rain/2.png", "rain/3.png", "gt/1.png", "gt/2.png", "gt/4.png"),
-            r"2 rainy pictures have their clean one by the same name, but without a partner are 1 rainy "
+            r"2 rainy images have their clean one by the same name, but without a partner are 1 rainy "
             r"\(3\.png\) and 1 clean \(4\.png\)",
         ),
         # All fourteen are of scene 1: nothing is said of the other scenes.
@@ -125,7 +125,7 @@ def test_folders_that_cannot_be_paired(tmp_path: Path) -> None:
         find_pairs(tmp_path / "missing")
     with pytest.raises(PairingError, match="named as rainy and as clean"):
         pair_folders(rainy, tmp_path / "x")
-    with pytest.raises(PairingError, match=r"no pictures in .*empty"):
+    with pytest.raises(PairingError, match=r"no images in .*empty"):
         (tmp_path / "empty").mkdir()
         find_clean(tmp_path / "empty")
 

@@ -23,7 +23,7 @@ def lit(levels: int, clean: Picture = GREY) -> Picture:
 def returning(*known: tuple[Picture, Picture]) -> Derain:
     """A network that knows what to return for some images, and returns all others as they are."""
     by_bytes = {given.tobytes(): back for given, back in known}
-    return lambda picture: by_bytes.get(picture.tobytes(), picture)
+    return lambda image: by_bytes.get(image.tobytes(), image)
 
 
 def of(derain: Derain, pairs: list[Pair], tone_changed: bool = False) -> Evaluation:

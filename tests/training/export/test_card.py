@@ -1,4 +1,4 @@
-"""The model card: its pictures show what the model does, and what was written by hand stays in it."""
+"""The model card: its images show what the model does, and what was written by hand stays in it."""
 
 import json
 import shutil
@@ -50,7 +50,7 @@ def cell(sheet: Picture, row: int, column: int) -> Picture:
 
 def test_clean_things_are_shown_as_given_as_they_come_back_and_subtracted() -> None:
     """Of a network by which every value is off by one."""
-    sheet = clean_sheet(lambda picture: picture ^ np.uint8(1))
+    sheet = clean_sheet(lambda image: image ^ np.uint8(1))
     cat = read_picture(HELD_OUT_PHOTOGRAPHS / "skimage_chelsea.png")[108:300, 20:308]
     for row, given in ((0, cat), (len(CUTS), draw_page()), (len(CUTS) + 1, draw_wires())):
         np.testing.assert_array_equal(cell(sheet, row, 0), given)
@@ -60,7 +60,7 @@ def test_clean_things_are_shown_as_given_as_they_come_back_and_subtracted() -> N
 
 
 def test_rain_is_shown_on_the_photograph_that_should_come_back() -> None:
-    sheet = rain_sheet(lambda picture: 255 - picture)
+    sheet = rain_sheet(lambda image: 255 - image)
     top = 0
     for rain, name in RAINED:
         clean = shrink(read_picture(HELD_OUT_PHOTOGRAPHS / name), 320)

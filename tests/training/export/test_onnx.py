@@ -134,27 +134,27 @@ def test_files_do_not_tell_where_they_were_made(exported_pair: ExportedModel) ->
 
 def test_engine_computes_what_the_network_computes(exported: ExportedModel) -> None:
     """Through tiles, from bytes to bytes."""
-    picture = noise(96, 120)
+    image = noise(96, 120)
     engine = Engine(exported.folder, threads=1, tile_pixels=72 * 72)
-    derained = engine.derain(picture)
+    derained = engine.derain(image)
     engine.close()
     with torch.inference_mode():
-        whole = exported.model.derainer(to_network(torch.from_numpy(picture[None]).permute(0, 3, 1, 2)))
+        whole = exported.model.derainer(to_network(torch.from_numpy(image[None]).permute(0, 3, 1, 2)))
     expected = whole[0].permute(1, 2, 0).clamp(0, 1).mul(255).numpy()
     np.testing.assert_allclose(derained, expected, rtol=0, atol=0.52)
 
 
 def test_engine_derains_as_training_was_watched(exported_pair: ExportedModel) -> None:
     """An image of one scale, by the same windows: two roundings to whole levels apart at most."""
-    picture = noise(56, 61)  # `longest_px` is 64
+    image = noise(56, 61)  # `longest_px` is 64
     engine = Engine(exported_pair.folder, threads=1)
-    found = engine.examine(picture)
+    found = engine.examine(image)
     engine.close()
     assert found.rain_found
-    ours = exported_pair.model.derain(picture)
-    assert np.abs(found.picture.astype(int) - ours).max() <= 1
-    assert (found.picture == ours).mean() > 0.99
-    assert np.abs(ours.astype(int) - picture).max() > 3
+    ours = exported_pair.model.derain(image)
+    assert np.abs(found.image.astype(int) - ours).max() <= 1
+    assert (found.image == ours).mean() > 0.99
+    assert np.abs(ours.astype(int) - image).max() > 3
 
 
 @pytest.mark.parametrize(("dry_below", "comes_back"), [(0.99, False), (1.01, True)])
@@ -167,18 +167,18 @@ def test_what_looks_dry_to_the_estimator_comes_back(
     manifest["estimator"]["dry_below"] = dry_below
     (folder / "manifest.json").write_text(json.dumps(manifest))
     engine = Engine(folder, threads=1)
-    picture = noise(40, 40)
-    assert np.array_equal(engine.derain(picture), picture) is comes_back
-    assert not np.array_equal(engine.examine(picture, force=True).picture, picture)
+    image = noise(40, 40)
+    assert np.array_equal(engine.derain(image), image) is comes_back
+    assert not np.array_equal(engine.examine(image, force=True).image, image)
     engine.close()
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", RECIPES)
 def test_models_of_every_recipe_export(name: str, tmp_path: Path) -> None:
-    """Down to the smallest picture that each takes, a cell of its own size."""
+    """Down to the smallest image that each takes, a cell of its own size."""
     recipe = RECIPES[name]()
-    model = DerainModel(replace(recipe.model, members=min(2, recipe.model.members)))
+    model = DerainModel(replace(recipe.model, derainers=min(2, recipe.model.derainers)))
     for network in model.derainer.networks:
         torch.nn.init.normal_(network.tail.weight, std=0.1)
     manifest = export(model.eval(), recipe, "unknown", tmp_path, name)
@@ -186,12 +186,12 @@ def test_models_of_every_recipe_export(name: str, tmp_path: Path) -> None:
     assert (manifest.estimator is None) == (recipe.model.estimator is None)
     (tmp_path / "manifest.json").write_text(manifest.model_dump_json())
     engine = Engine(tmp_path, threads=1)
-    assert engine.examine(noise(5, 7), force=True).picture.shape == (5, 7, 3)
+    assert engine.examine(noise(5, 7), force=True).image.shape == (5, 7, 3)
     engine.close()
 
 
 def test_an_ensemble_costs_what_its_members_do() -> None:
-    one, three = (random_model(ModelShape(TINY_SHAPE, members=count)) for count in (1, 3))
+    one, three = (random_model(ModelShape(TINY_SHAPE, derainers=count)) for count in (1, 3))
     assert kmac_per_pixel(three) == pytest.approx(3 * kmac_per_pixel(one))
 
 

@@ -1,4 +1,4 @@
-"""Pictures cut and shrunk."""
+"""Images cut and shrunk."""
 
 import numpy as np
 import pytest
@@ -28,11 +28,11 @@ def test_middle_is_as_far_from_each_side(height: int, width: int, rows: range, c
 
 @pytest.mark.parametrize(("height", "width"), [(10, 20), (20, 10), (10, 10)])
 def test_square_is_the_largest_in_the_middle(height: int, width: int) -> None:
-    picture = numbered(height, width)
-    np.testing.assert_array_equal(square(picture, 10), middle(picture, 10, 10))
-    halves = middle(picture, 10, 10).reshape(5, 2, 5, 2, 3).mean(axis=(1, 3))
-    assert np.abs(square(picture, 5) - halves).max() <= 0.5
-    assert square(picture, 33).shape == (33, 33, 3)
+    image = numbered(height, width)
+    np.testing.assert_array_equal(square(image, 10), middle(image, 10, 10))
+    halves = middle(image, 10, 10).reshape(5, 2, 5, 2, 3).mean(axis=(1, 3))
+    assert np.abs(square(image, 5) - halves).max() <= 0.5
+    assert square(image, 33).shape == (33, 33, 3)
 
 
 @pytest.mark.parametrize(

@@ -57,7 +57,7 @@ def test_errors_are_of_the_estimator_first_and_then_of_each_derainer(batch: Batc
 
 
 def test_a_model_without_an_estimator_has_errors_of_its_derainers_alone(batch: Batch) -> None:
-    model = DerainModel(ModelShape(TINY_SHAPE, members=2))
+    model = DerainModel(ModelShape(TINY_SHAPE, derainers=2))
     rainy, clean = batch[:2]
     rain = patch_errors(to_network(rainy), to_network(clean))
     torch.testing.assert_close(model.errors((rainy, clean), "rmse"), torch.stack([rain, rain], dim=1))
@@ -68,7 +68,7 @@ def test_the_first_weights_do_not_depend_on_how_many_derainers_there_are() -> No
     made = []
     for members in (1, 3):
         torch.manual_seed(7)
-        made.append(DerainModel(replace(CONDITIONED_MODEL, members=members)).state_dict())
+        made.append(DerainModel(replace(CONDITIONED_MODEL, derainers=members)).state_dict())
     one, three = made
     assert all(torch.equal(weight, three[name]) for name, weight in one.items())
     first, second = (three[f"derainer.members.{number}.head.weight"] for number in (0, 1))

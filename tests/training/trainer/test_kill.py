@@ -69,8 +69,8 @@ def assert_same_run(folder: Path, other: Path, recipe: Recipe) -> None:
         entries = [(entry["step"], entry[name]) for entry in record_of(other) if name in entry]
         assert [step for step, _ in points] == [step for step, _ in entries]
         assert [value for _, value in points] == pytest.approx([value for _, value in entries], rel=1e-6)
-    pictures = [path.name for path in sorted((folder / "samples").iterdir())]
-    assert pictures == [f"step-{step:07d}.jpg" for step in (25, 50, 75, 100, 125, 150, 160)]
+    images = [path.name for path in sorted((folder / "samples").iterdir())]
+    assert images == [f"step-{step:07d}.jpg" for step in (25, 50, 75, 100, 125, 150, 160)]
 
 
 def flat(weights: dict[str, torch.Tensor]) -> torch.Tensor:

@@ -119,7 +119,7 @@ def test_one_derainer_trains_as_the_first_of_several(
     unbroken_pair: Path, conditioned_recipe: Recipe, tmp_path: Path
 ) -> None:
     """To the last bit, and so does the estimator: neither is told how many there are beside it."""
-    shape = replace(conditioned_recipe.model, members=1)
+    shape = replace(conditioned_recipe.model, derainers=1)
     alone = changed(conditioned_recipe, name="alone", model=shape)
     train(alone, tmp_path, no_scores, execution=HERE)
     one = load_checkpoint(tmp_path / "checkpoint.pt", describe(alone))
@@ -201,7 +201,7 @@ def test_a_longer_run_goes_on_from_a_shorter_one(tiny_recipe: Recipe, unbroken: 
     )
     assert at_once.step == later.step == 12
     assert same(at_once.model, later.model)
-    with pytest.raises(CheckpointError, match=r"another recipe \(steps differ\)"):
+    with pytest.raises(CheckpointError, match=r"another recipe \(course\.steps differ\)"):
         train(longer, unbroken, no_scores)
 
 
@@ -281,8 +281,10 @@ def test_loss_and_optimizer_are_the_recipes(tiny_recipe: Recipe, tmp_path: Path)
         checkpoint = load_checkpoint(folder / "checkpoint.pt", describe(each))
         assert checkpoint.optimizer.keys() == state
         assert checkpoint.recipe["optimization"]["loss"] == each.optimization.loss
-    with pytest.raises(CheckpointError, match=r"another recipe \(loss, optimizer differ\)"):
-        train(recipe, tmp_path / other.loss, no_scores)
+    with pytest.raises(
+        CheckpointError, match=r"another recipe \(optimization\.loss, optimization\.optimizer differ\)"
+    ):
+        train(recipe, tmp_path / other.optimization.loss, no_scores)
 
 
 def folder_of_pictures(folder: Path) -> Path:
@@ -321,11 +323,11 @@ def test_run_does_not_go_on_with_other_pictures(
         train(recipe, run_folder, interrupt)
     shutil.copytree(folder, kept)
     change(folder)
-    with pytest.raises(CheckpointError, match=f"the pictures in {folder} are not .* bring those back, or"):
+    with pytest.raises(CheckpointError, match=f"the images in {folder} are not .* bring those back, or"):
         train(recipe, run_folder, no_scores)
     shutil.rmtree(folder)
     kept.rename(folder)
-    (folder / "notes.txt").write_text("no picture")
+    (folder / "notes.txt").write_text("no image")
     train(recipe, run_folder, no_scores)
 
 

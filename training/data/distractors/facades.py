@@ -1,6 +1,6 @@
 """Façades, blinds, louvres, gratings: many bright parallel edges that are no rain.
 
-They fill a picture as rain does, lean one way as rain does, and cannot be told from it by a few pixels. What
+They fill an image as rain does, lean one way as rain does, and cannot be told from it by a few pixels. What
 tells them is that they are evenly apart, or come closer evenly as they go away; that they run on; and that
 the darker between them has edges of its own.
 """
@@ -12,7 +12,7 @@ from derain.arrays import FloatArray, Picture, fraction, quantise
 from training.seeding import Purpose, generator
 
 _FINE = 2  # drawn so many times larger each way and then averaged, against aliasing
-_PERIOD_PX = (3.0, 60.0)  # of what repeats, where the picture's middle is
+_PERIOD_PX = (3.0, 60.0)  # of what repeats, where the image's middle is
 _FIELDS, _BARS = 4096, 512  # how many differ from each other, before their levels and colours come again
 _TURNS = 0.5  # of a period: how far a line's place strays at most, where they are not laid evenly
 
@@ -41,7 +41,7 @@ def _plane(height: int, width: int, rng: np.random.Generator) -> tuple[FloatArra
     angle = rng.normal(0, 0.15) + rng.integers(2) * np.pi / 2 if rng.random() < 0.5 else rng.uniform(0, np.pi)
     along, across = x * np.cos(angle) + y * np.sin(angle), y * np.cos(angle) - x * np.sin(angle)
     if rng.random() < 0.6:
-        # It goes away: distance in a plane is a fraction of linear functions of the picture's places.
+        # It goes away: distance in a plane is a fraction of linear functions of the image's places.
         tilt = rng.uniform(-0.8, 0.8, 2)
         away = np.maximum(1 + tilt[0] * along + tilt[1] * across, 0.25)
         along, across = along / away, across / away

@@ -1,4 +1,4 @@
-"""Two models on the same pictures: what each scores, the difference, and how sure it is."""
+"""Two models on the same images: what each scores, the difference, and how sure it is."""
 
 import math
 import platform
@@ -22,7 +22,7 @@ from training.evaluation.scoring import Measured, finite, measure
 from training.stats import CONFIDENCE, RESAMPLES, Interval, interval_of_mean
 
 # Beyond it nothing is counted: saving as JPEG, as the service does, brings photographs back at 43.6 dB (the
-# mean of those held out). So nothing is lost when a flat picture that came back at 60 dB comes back at 50.
+# mean of those held out). So nothing is lost when a flat image that came back at 60 dB comes back at 50.
 CLEAN_ENOUGH_PSNR = 45.0  # dB
 
 # Short turns and many of them: on a busy machine 60 turns of this size were sure to 1 %, and 15 of four times
@@ -37,19 +37,19 @@ class Tolerances:
     """How much worse a candidate may be, surely and at most."""
 
     psnr: float = field(
-        default=0.5, metadata={"unit": "dB", "why": "of rainy pictures: less is not seen side by side"}
+        default=0.5, metadata={"unit": "dB", "why": "of rainy images: less is not seen side by side"}
     )
     removal: float = field(
         default=0.04, metadata={"unit": "ETA", "why": "share of the rain removed: a twenty-fifth of the rain"}
     )
     background_error: float = field(
-        default=1.0, metadata={"unit": "LEVELS", "why": "E_B: one step of the 255 that a picture can show"}
+        default=1.0, metadata={"unit": "LEVELS", "why": "E_B: one step of the 255 that an image can show"}
     )
     clean_psnr: float = field(
         default=1.0,
         metadata={
             "unit": "dB",
-            "why": "of pictures without rain; above "
+            "why": "of images without rain; above "
             f"{CLEAN_ENOUGH_PSNR:g} dB, where nobody sees it, nothing is counted",
         },
     )
@@ -73,7 +73,7 @@ class Measure:
     unit: str
     digits: int
     higher_is_better: bool
-    value: Callable[[Measured], float]  # of one picture, NaN where it has none
+    value: Callable[[Measured], float]  # of one image, NaN where it has none
     in_percent: bool = False  # the difference
 
     @property
@@ -93,12 +93,12 @@ def _nothing(_: Measured) -> float:
     return math.nan
 
 
-PSNR = Measure("psnr", "PSNR", "rainy pictures come out at", " dB", 2, True, _of_rain("psnr"))
+PSNR = Measure("psnr", "PSNR", "rainy images come out at", " dB", 2, True, _of_rain("psnr"))
 REMOVAL = Measure("removal", "removal η", "the share of rain removed is", "", 3, True, _of_rain("removal"))
 BACKGROUND = Measure(
     "background_error", "E_B", "the error off the rain is", " of 255", 2, False, _of_rain("background_error")
 )
-CLEAN = Measure("clean_psnr", "clean back", "clean pictures come back at", " dB", 2, True, _clean_psnr)
+CLEAN = Measure("clean_psnr", "clean back", "clean images come back at", " dB", 2, True, _clean_psnr)
 MEASURES = (PSNR, REMOVAL, BACKGROUND, CLEAN)
 # Follows removal, and rises with damage as well: shown, not judged.
 RAIN_CHANGE = Measure(
@@ -125,7 +125,7 @@ class Row:
     candidate: float
     current: float
     difference: Interval  # candidate - current, in percent of the current where the measure says so
-    pictures: int  # or turns, of times; 0: known without doubt
+    images: int  # or turns, of times; 0: known without doubt
     allowed: float | None  # None: shown, not judged
 
     @property
@@ -150,12 +150,12 @@ class Row:
         now = f"{m.says} {self.candidate:.{m.digits}f}{m.unit}"
         then = f"the current model's {self.current:.{m.digits}f}{m.unit}"
         allowed = f"allowed: {self.allowed:g}{m.difference_unit}"
-        count = f"{self.pictures} {'turn' if m is SPEED else 'picture'}{'s' * (self.pictures != 1)}"
+        count = f"{self.images} {'turn' if m is SPEED else 'image'}{'s' * (self.images != 1)}"
         if not math.isfinite(loss.high):
             return f"{self.set}: {now}, against {then}, but {count} cannot tell; {allowed}"
         if loss.mean > self.allowed:
             by = f"{amount(loss.mean)}{m.difference_unit}"
-            if self.pictures:
+            if self.images:
                 by += f" [{amount(loss.low)}, {amount(loss.high)}]"
             return f"{self.set}: {now}, {by} {'below' if m.higher_is_better else 'above'} {then}; {allowed}"
         return (
@@ -198,7 +198,7 @@ def compare(candidate: Engine, current: Engine, sets: Sequence[SceneSet], tolera
 
 
 def _row(name: str, m: Measure, scenes: Sequence[Both], allowed: float | None) -> Row | None:
-    """None where no picture has the measure."""
+    """None where no image has the measure."""
     means = [
         (mean_known(map(m.value, both.candidate)), mean_known(map(m.value, both.current))) for both in scenes
     ]
@@ -212,13 +212,13 @@ def _row(name: str, m: Measure, scenes: Sequence[Both], allowed: float | None) -
 
 def _speed(candidate: Engine, current: Engine, tolerances: Tolerances) -> Row:
     """Turn about, in turned order: what else the machine does meets both alike."""
-    picture = np.random.default_rng(0).integers(0, 256, (*_TIMED_SIZE_PX, 3), dtype=np.uint8)
-    megapixels = picture[..., 0].size / 1e6
-    runs = {engine: _runs_a_turn(engine, picture) for engine in (candidate, current)}
+    image = np.random.default_rng(0).integers(0, 256, (*_TIMED_SIZE_PX, 3), dtype=np.uint8)
+    megapixels = image[..., 0].size / 1e6
+    runs = {engine: _runs_a_turn(engine, image) for engine in (candidate, current)}
     taken: dict[Engine, list[float]] = {candidate: [], current: []}
     for turn in tqdm(range(TURNS), desc="speed", unit="turn", disable=None):
         for engine in (candidate, current) if turn % 2 else (current, candidate):
-            seconds = _processor_time(engine, picture, runs[engine])
+            seconds = _processor_time(engine, image, runs[engine])
             taken[engine].append(seconds / megapixels * 1000)
     # Of ratios the logarithm: twice as long and half as long are equally far from the same.
     ratios = [math.log(ours / theirs) for ours, theirs in zip(*taken.values(), strict=True)]
@@ -228,16 +228,16 @@ def _speed(candidate: Engine, current: Engine, tolerances: Tolerances) -> Row:
     return Row("speed", SPEED, ours, theirs, percent, TURNS, tolerances.slower)
 
 
-def _runs_a_turn(engine: Engine, picture: Picture) -> int:
-    engine.derain(picture)  # the first run is slower than all that follow
-    return max(1, math.ceil(_TURN_S / max(_processor_time(engine, picture, 1), 1e-6)))
+def _runs_a_turn(engine: Engine, image: Picture) -> int:
+    engine.derain(image)  # the first run is slower than all that follow
+    return max(1, math.ceil(_TURN_S / max(_processor_time(engine, image, 1), 1e-6)))
 
 
-def _processor_time(engine: Engine, picture: Picture, runs: int) -> float:
+def _processor_time(engine: Engine, image: Picture, runs: int) -> float:
     """Seconds a run, of this process: it bears a busy machine better than the clock on the wall."""
     start = process_time()
     for _ in range(runs):
-        engine.derain(picture)
+        engine.derain(image)
     return (process_time() - start) / runs
 
 
@@ -265,7 +265,7 @@ def text_table(outcome: Outcome) -> str:
                 f"{row.candidate:.{m.digits}f}",
                 f"{row.current:.{m.digits}f}",
                 f"{d.mean:+.{digits}f}{percent}",
-                f"[{d.low:+.{digits}f}, {d.high:+.{digits}f}]" if row.pictures else "",
+                f"[{d.low:+.{digits}f}, {d.high:+.{digits}f}]" if row.images else "",
                 "" if row.allowed is None else f"{sign}{row.allowed:g}{percent}",
                 "" if row.allowed is None else "ok" if row.passes else "REFUSED",
             ]
@@ -284,7 +284,7 @@ def text_table(outcome: Outcome) -> str:
 def report(
     outcome: Outcome, models: dict[str, tuple[Path, Manifest]], tolerances: Tolerances
 ) -> dict[str, Any]:
-    """Everything, picture by picture; null where something has no value or no end."""
+    """Everything, image by image; null where something has no value or no end."""
     rows = [
         {
             "set": row.set,
@@ -295,14 +295,14 @@ def report(
             "low": finite(row.difference.low),
             "high": finite(row.difference.high),
             "in_percent": row.measure.in_percent,
-            "pictures": row.pictures,
+            "images": row.images,
             "allowed": row.allowed,
             "passes": row.passes,
         }
         for row in outcome.rows
     ]
     each = [
-        {"set": name, "scene": scene, "model": side, "picture": measured.name} | measured.plain()
+        {"set": name, "scene": scene, "model": side, "image": measured.name} | measured.plain()
         for name, scenes in outcome.scenes.items()
         for scene, both in scenes.items()
         for side in ("candidate", "current")

@@ -21,11 +21,11 @@ from training.repository import HELD_OUT_PHOTOGRAPHS, ROOT
 
 @dataclass(frozen=True)
 class Scene:
-    """A clean picture, and the rainy ones of it."""
+    """A clean image, and the rainy ones of it."""
 
     name: str
     cases: Sequence[Case]
-    file: Path | None = None  # of the clean picture; None: made by a rule
+    file: Path | None = None  # of the clean image; None: made by a rule
 
 
 @dataclass(frozen=True)
@@ -42,11 +42,11 @@ GIVEN_PX = 480  # of sets that are named the middle is taken, this much a side a
 
 
 class GateError(DerainError):
-    """Models that cannot be compared, or not on these pictures."""
+    """Models that cannot be compared, or not on these images."""
 
 
 def held_out_scenes() -> Iterator[Scene]:
-    """The repository's own pictures, each under every family of drawn rain."""
+    """The repository's own images, each under every family of drawn rain."""
     pieces = [
         (f"{path.stem} {number}", piece, path)
         for path in sorted(HELD_OUT_PHOTOGRAPHS.iterdir())
@@ -58,13 +58,13 @@ def held_out_scenes() -> Iterator[Scene]:
         yield Scene(name, [rained_on(drawn, index, (name, piece)) for drawn in DRAWN], path)
 
 
-def cut_pieces(picture: Picture, side_px: int) -> list[Picture]:
+def cut_pieces(image: Picture, side_px: int) -> list[Picture]:
     """As many as fit side by side, none upon another, evenly spread."""
-    height, width = picture.shape[:2]
+    height, width = image.shape[:2]
     rows, columns = max(1, height // side_px), max(1, width // side_px)
     return [
         middle(
-            picture[r * height // rows :, c * width // columns :][: height // rows, : width // columns],
+            image[r * height // rows :, c * width // columns :][: height // rows, : width // columns],
             side_px,
             side_px,
         )
@@ -75,20 +75,20 @@ def cut_pieces(picture: Picture, side_px: int) -> list[Picture]:
 
 @dataclass(frozen=True)
 class Middle:
-    """The middle of a case: large pictures take long, and say little more."""
+    """The middle of a case: large images take long, and say little more."""
 
     case: Case
 
     def read(self) -> Pair:
         pair = self.case.read()
         rainy, clean = (
-            np.ascontiguousarray(middle(picture, GIVEN_PX, GIVEN_PX)) for picture in (pair.rainy, pair.clean)
+            np.ascontiguousarray(middle(image, GIVEN_PX, GIVEN_PX)) for image in (pair.rainy, pair.clean)
         )
         return Pair(pair.name, rainy, clean)
 
 
 def scenes_of(files: Iterable[PairFiles]) -> list[Scene]:
-    """Rainy pictures of one clean one together."""
+    """Rainy images of one clean one together."""
     by_clean: dict[Path, list[PairFiles]] = {}
     for pair in files:
         by_clean.setdefault(pair.clean, []).append(pair)
@@ -96,7 +96,7 @@ def scenes_of(files: Iterable[PairFiles]) -> list[Scene]:
 
 
 def check_unseen(folder: Path, candidate: Manifest, sets: Iterable[SceneSet]) -> None:
-    """Raises GateError for pictures of the folder that the candidate was trained on."""
+    """Raises GateError for images of the folder that the candidate was trained on."""
     if not (photographs := candidate.recipe.get("backgrounds", {}).get("photographs")):
         return
     trained_on = (ROOT / photographs).resolve()

@@ -29,11 +29,11 @@ from training.data.resize import shrink
 from training.evaluation.metrics import psnr, rain_mask, removal
 from training.evaluation.pairs import Pair
 from training.evaluation.scoring import Derain
-from training.image_folder import list_pictures
+from training.image_folder import list_images
 from training.rain.families import FAMILIES
 from training.stats import Values, auc, logistic_regression
 
-WORTH_REMOVING_DB = 32.0  # the rainy picture against the clean one; less rain than this may stay
+WORTH_REMOVING_DB = 32.0  # the rainy image against the clean one; less rain than this may stay
 REMOVED_ENOUGH = 0.5  # η
 FITTED_TO = (
     *("small", "medium", "large", "wide", "varied", "curtains", "veiled"),
@@ -41,7 +41,7 @@ FITTED_TO = (
 )
 FITTING_SEED = 2_000_003  # no recipe's, and not that of the held-out sets
 _RAINS_A_PHOTOGRAPH = 3
-_SIDES_PX = (400, 900)  # pictures are shrunk to a longest side between, and cut
+_SIDES_PX = (400, 900)  # images are shrunk to a longest side between, and cut
 _CUT_PX = (400, 480)
 _FOLDS = 5
 _RIDGE = 1.0  # pulls weights of standardised signs to nothing: seven signs of a few hundred photographs
@@ -49,9 +49,9 @@ _RIDGE = 1.0  # pulls weights of standardised signs to nothing: seven signs of a
 
 @dataclass(frozen=True)
 class Judged:
-    """One picture, one network, and whether it failed."""
+    """One image, one network, and whether it failed."""
 
-    picture: str
+    image: str
     network: str
     signs: Signs
     has_rain: bool
@@ -64,7 +64,7 @@ class Judged:
 
 @dataclass(frozen=True)
 class Treated:
-    """What a network made of a picture, and the network, for its second look."""
+    """What a network made of an image, and the network, for its second look."""
 
     network: str
     derained: Picture
@@ -80,7 +80,7 @@ def failed(derained: Picture, pair: Pair) -> bool:
 
 
 def treatments(pair: Pair, model: Derain) -> Iterator[Treated]:
-    """What the model makes of a picture, and what networks would that are known to fail or not to."""
+    """What the model makes of an image, and what networks would that are known to fail or not to."""
     derained = model(pair.rainy)
     yield Treated("the model", derained, model)
     yield Treated("idle", pair.rainy, _keep)
@@ -94,7 +94,7 @@ def treatments(pair: Pair, model: Derain) -> Iterator[Treated]:
 def judge(pair: Pair, treated: Iterable[Treated]) -> Iterator[Judged]:
     for each in treated:
         yield Judged(
-            picture=pair.name,
+            image=pair.name,
             network=each.network,
             signs=read_signs(pair.rainy, each.derained, each.derain)[0],
             has_rain=not np.array_equal(pair.rainy, pair.clean),
@@ -102,21 +102,21 @@ def judge(pair: Pair, treated: Iterable[Treated]) -> Iterator[Judged]:
         )
 
 
-def _keep(picture: Picture) -> Picture:
-    return picture
+def _keep(image: Picture) -> Picture:
+    return image
 
 
-def _weaken(model: Derain, picture: Picture) -> Picture:
-    return _blend(picture, model(picture), 0.3)
+def _weaken(model: Derain, image: Picture) -> Picture:
+    return _blend(image, model(image), 0.3)
 
 
-def _blend(picture: Picture, other: Picture, share: float) -> Picture:
-    return np.asarray(cv2.addWeighted(picture, 1 - share, other, share, 0), dtype=np.uint8)
+def _blend(image: Picture, other: Picture, share: float) -> Picture:
+    return np.asarray(cv2.addWeighted(image, 1 - share, other, share, 0), dtype=np.uint8)
 
 
 def fitting_pairs(folders: Sequence[Path]) -> Iterator[Pair]:
     """Each photograph dry and under rain of several families in turn."""
-    paths = [path for folder in folders for path in list_pictures(folder)]
+    paths = [path for folder in folders for path in list_images(folder)]
     for i, path in enumerate(tqdm(paths, unit="photograph", disable=None)):
         longest_px = int(np.random.default_rng([FITTING_SEED, i]).integers(*_SIDES_PX))
         clean = np.ascontiguousarray(middle(shrink(read_picture(path), longest_px), *_CUT_PX))
@@ -159,12 +159,12 @@ def evidence(weights: dict[str, float], judged: Sequence[Judged]) -> Values:
 
 def cross_validated(judged: Sequence[Judged]) -> Values:
     """The evidence on each, by weights fitted without its photograph."""
-    photographs = sorted({j.picture for j in judged})
+    photographs = sorted({j.image for j in judged})
     fold = {name: i % _FOLDS for i, name in enumerate(photographs)}
     found = np.empty(len(judged))
     for k in range(_FOLDS):
-        weights = fit([j for j in judged if fold[j.picture] != k])
-        held_out = [i for i, j in enumerate(judged) if fold[j.picture] == k]
+        weights = fit([j for j in judged if fold[j.image] != k])
+        held_out = [i for i, j in enumerate(judged) if fold[j.image] == k]
         found[held_out] = evidence(weights, [judged[i] for i in held_out])
     return found
 

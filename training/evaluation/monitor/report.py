@@ -13,22 +13,22 @@ from derain.image import read_picture
 from derain.slacking import look
 from training.evaluation.monitor.calibration import FITTING_SEED, Judged, Treated, judge, treatments
 from training.evaluation.scoring import Derain
-from training.evaluation.sets import PictureSet
+from training.evaluation.sets import ImageSet
 from training.figures.style import GREY, write_figure
-from training.image_folder import list_pictures
+from training.image_folder import list_images
 from training.rain.families import FAMILIES
 from training.repository import PHOTOGRAPHS
 from training.stats import auc, roc
 
 
-def measure_set(picture_set: PictureSet, networks: dict[str, Derain]) -> list[Judged]:
-    """Each picture as the first network leaves it, idle, at three tenths; then as the others leave it.
+def measure_set(image_set: ImageSet, networks: dict[str, Derain]) -> list[Judged]:
+    """Each image as the first network leaves it, idle, at three tenths; then as the others leave it.
 
-    A set of clean pictures goes through every network as well: what they all should leave alone.
+    A set of clean images goes through every network as well: what they all should leave alone.
     """
     (_, model), *others = networks.items()
     judged: list[Judged] = []
-    for case in tqdm(picture_set.cases, desc=picture_set.name, unit="picture", disable=None):
+    for case in tqdm(image_set.cases, desc=image_set.name, unit="image", disable=None):
         pair = case.read()
         kept = [t for t in treatments(pair, model) if t.network in ("the model", "idle", "weak")]
         kept += [Treated(name, other(pair.rainy), other) for name, other in others]
@@ -40,7 +40,7 @@ def table(results: dict[str, list[Judged]], threshold: float) -> str:
     """Markdown: a row for each set with rain and each network."""
     dry = [j for judged in results.values() for j in judged if not j.has_rain]
     lines = [
-        "| set | network | pictures | failures | AUC in the set | AUC with the clean pictures | "
+        "| set | network | images | failures | AUC in the set | AUC with the clean images | "
         f"median score | failures above {threshold:g} | successes above |",
         "|---|---|---|---|---|---|---|---|---|",
     ]
@@ -49,7 +49,7 @@ def table(results: dict[str, list[Judged]], threshold: float) -> str:
     for name, judged in (rainy | pooled).items():
         for network in dict.fromkeys(j.network for j in judged):
             own = [j for j in judged if j.network == network]
-            # Of clean pictures, those that this network left; of a blend, those of its model.
+            # Of clean images, those that this network left; of a blend, those of its model.
             like = network if any(j.network == network for j in dry) else "the model"
             clean = [j for j in dry if j.network == like]
             lines.append(
@@ -61,9 +61,9 @@ def table(results: dict[str, list[Judged]], threshold: float) -> str:
 
 
 def clean_table(results: dict[str, list[Judged]], thresholds: Sequence[float]) -> str:
-    """Markdown: how often each threshold gives a false alarm on pictures without rain."""
+    """Markdown: how often each threshold gives a false alarm on images without rain."""
     lines = [
-        f"| clean set | network | pictures | median | {' | '.join(f'above {t:g}' for t in thresholds)} |",
+        f"| clean set | network | images | median | {' | '.join(f'above {t:g}' for t in thresholds)} |",
         f"|---|---|---|---|{'---|' * len(thresholds)}",
     ]
     for name, judged in results.items():
@@ -77,7 +77,7 @@ def clean_table(results: dict[str, list[Judged]], thresholds: Sequence[float]) -
 
 
 def draw_roc(path: Path, results: dict[str, list[Judged]]) -> None:
-    """A panel for each network, a line for each set with rain against all pictures without, as SVG."""
+    """A panel for each network, a line for each set with rain against all images without, as SVG."""
     everything = [j for judged in results.values() for j in judged]
     networks = list(dict.fromkeys(j.network for j in everything))
 
@@ -103,7 +103,7 @@ def draw_roc(path: Path, results: dict[str, list[Judged]]) -> None:
 
 def cost(model: Derain) -> str:
     """What a look takes of the processor, beside the network: the best of five."""
-    photograph = cv2.resize(read_picture(list_pictures(PHOTOGRAPHS)[0]), (1280, 720)).astype(np.uint8)
+    photograph = cv2.resize(read_picture(list_images(PHOTOGRAPHS)[0]), (1280, 720)).astype(np.uint8)
     rainy = FAMILIES["varied"].add(photograph, FITTING_SEED, 0)
     derained = model(rainy)
 

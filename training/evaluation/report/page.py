@@ -127,11 +127,11 @@ class _Shown:
 
 def write_page(folder: Path, reports: Sequence[Report], networks: Mapping[str, Derain]) -> Path:
     """`index.html` and the images that it shows, which are derained once more for it, by model."""
-    pictures = folder / "pictures"
-    pictures.mkdir(parents=True, exist_ok=True)
+    images = folder / "images"
+    images.mkdir(parents=True, exist_ok=True)
     first = reports[0]
-    sets = [_set_on_page(pictures, number, reports, networks) for number in range(len(first.results))]
-    real = [_real_on_page(pictures, number, reports, networks) for number in range(len(first.real))]
+    sets = [_set_on_page(images, number, reports, networks) for number in range(len(first.results))]
+    real = [_real_on_page(images, number, reports, networks) for number in range(len(first.real))]
     environment = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
     environment.undefined = jinja2.StrictUndefined
     environment.filters["number"] = rounded
@@ -195,7 +195,7 @@ def _case_on_page(
     return {
         "name": pair.name,
         "image": measured[0] if len(models) == 1 else None,
-        "files": _write_pictures(folder, stem, shown),
+        "files": _write_images(folder, stem, shown),
     }
 
 
@@ -249,10 +249,10 @@ def _real_case_on_page(
             for n, (model, image) in enumerate(zip(models, derained, strict=True))
         ]
     scores = results[0].measured[index].scores if len(models) == 1 else None
-    return {"name": pair.name, "scores": scores, "files": _write_pictures(folder, stem, shown)}
+    return {"name": pair.name, "scores": scores, "files": _write_images(folder, stem, shown)}
 
 
-def _write_pictures(folder: Path, stem: str, shown: Sequence[_Shown]) -> list[dict[str, Any]]:
+def _write_images(folder: Path, stem: str, shown: Sequence[_Shown]) -> list[dict[str, Any]]:
     """The address of each on the page, and its size for the browser to make room."""
     files = []
     for each in shown:

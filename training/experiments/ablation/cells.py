@@ -20,17 +20,17 @@ from derain.tiling import middle
 from training.evaluation.held_out import HeldOut
 from training.evaluation.pairs import Pair, PairFiles
 from training.evaluation.scoring import Case, measure, summarise
-from training.evaluation.sets import PictureSet
+from training.evaluation.sets import ImageSet
 from training.experiments.ablation.variants import AblationError, Group, Variant
-from training.image_folder import digest_files, list_pictures, subset
+from training.image_folder import digest_files, list_images, subset
 from training.rain.drawn import DRAWN
 from training.recipes import Recipe, describe
 from training.repository import HELD_OUT_PHOTOGRAPHS
 from training.trainer.loop import Execution, train
 
-# Measuring is to be cheap beside a training of a minute: small pictures, and not many.
-DRAWN_PX = 320  # longest side of the pictures under drawn rain
-MOST_PICTURES = 12  # of a set of the user's own, spread over it
+# Measuring is to be cheap beside a training of a minute: small images, and not many.
+DRAWN_PX = 320  # longest side of the images under drawn rain
+MAX_IMAGES = 12  # of a set of the user's own, spread over it
 CROP_PX = 320  # and of each its middle: shrunk, its rain would be another
 
 
@@ -67,7 +67,7 @@ class Cropped:
 
 @dataclass(frozen=True)
 class OwnSet:
-    """Pairs, or clean pictures, of the user's own that every cell is measured on."""
+    """Pairs, or clean images, of the user's own that every cell is measured on."""
 
     name: str
     files: tuple[PairFiles, ...]
@@ -81,10 +81,10 @@ class OwnSet:
         return [path for files in self.files for path in (files.rainy, files.clean)]
 
 
-def own_set(found: PictureSet) -> OwnSet:
-    """MOST_PICTURES of a set at most, spread evenly over it."""
+def own_set(found: ImageSet) -> OwnSet:
+    """MAX_IMAGES of a set at most, spread evenly over it."""
     files = [case for case in found.cases if isinstance(case, PairFiles)]
-    apart = -(-len(files) // MOST_PICTURES)
+    apart = -(-len(files) // MAX_IMAGES)
     return OwnSet(found.name, tuple(files[::apart]))
 
 
@@ -99,11 +99,11 @@ def list_cells(variants: Iterable[Variant], seeds: Iterable[int]) -> list[Cell]:
 
 
 def check_apart(cells: Iterable[Cell], sets: Iterable[OwnSet]) -> None:
-    """Raises AblationError where a picture is trained on and measured on."""
-    paths = [*list_pictures(HELD_OUT_PHOTOGRAPHS), *(path for own in sets for path in own.paths)]
+    """Raises AblationError where an image is trained on and measured on."""
+    paths = [*list_images(HELD_OUT_PHOTOGRAPHS), *(path for own in sets for path in own.paths)]
     measured = {path.read_bytes(): path for path in paths}
     folders = dict.fromkeys(cell.recipe.backgrounds.photographs for cell in cells)
-    for path in (path for folder in folders if folder is not None for path in list_pictures(folder)):
+    for path in (path for folder in folders if folder is not None for path in list_images(folder)):
         if (data := path.read_bytes()) in measured:
             raise AblationError(f"{path} is trained on, and measured on as {measured[data]}")
 
@@ -158,7 +158,7 @@ def measure_sets(derain: Callable[[Picture], Picture], sets: Sequence[OwnSet]) -
     """On rain of another make than any trained on, and on the user's own sets; all is validation."""
     named: list[tuple[str, Sequence[Case]]] = [*HeldOut(longest_px=DRAWN_PX).sets()]
     named += [(own.name, own.cases) for own in sets]
-    # All at once: a clean picture that lies under several rains goes through once.
+    # All at once: a clean image that lies under several rains goes through once.
     measured = iter(measure(derain, (case for _, cases in named for case in cases)))
     return [summarise(name, "validation", list(islice(measured, len(cases)))) for name, cases in named]
 
@@ -175,14 +175,14 @@ def versions(commit: str) -> dict[str, str]:
 
 
 def _settings(cell: Cell, sets: Sequence[OwnSet]) -> dict[str, Any]:
-    """All that decides what comes out, as it will be read again; of pictures what is in them, not where."""
+    """All that decides what comes out, as it will be read again; of images what is in them, not where."""
     backgrounds, photographs = cell.recipe.backgrounds, None
     if backgrounds.photographs is not None:
-        listed = list_pictures(backgrounds.photographs)
+        listed = list_images(backgrounds.photographs)
         photographs = digest_files(subset(listed, backgrounds.photograph_count, cell.recipe.seed))
     measured = {
         "drawn": [drawn.name for drawn in DRAWN],
-        "drawn_over": digest_files(list_pictures(HELD_OUT_PHOTOGRAPHS)),
+        "drawn_over": digest_files(list_images(HELD_OUT_PHOTOGRAPHS)),
         "drawn_px": DRAWN_PX,
         "crop_px": CROP_PX,
         "sets": [[own.name, len(own.files), digest_files(own.paths)] for own in sets],

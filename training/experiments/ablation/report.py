@@ -11,7 +11,7 @@ from statistics import fmean, variance
 from derain.image import write_atomically
 from derain.manifest import Evaluation
 from training.evaluation.metrics import mean_known
-from training.experiments.ablation.cells import CROP_PX, DRAWN_PX, MOST_PICTURES, Cell, Result
+from training.experiments.ablation.cells import CROP_PX, DRAWN_PX, MAX_IMAGES, Cell, Result
 from training.experiments.ablation.variants import GROUPS, Variant
 from training.export.cost import kmac_per_pixel
 from training.model.derain_model import DerainModel, ModelShape
@@ -145,8 +145,8 @@ def _page(variants: Sequence[Variant], cells: Sequence[Cell], done: Done, comman
         *_versions(done),
         "",
         "Measured on validation alone. Drawn rain is the mean of "
-        f"{', '.join(drawn.name for drawn in DRAWN)}, over pictures that no recipe of this repository trains "
-        f"on, shrunk to {DRAWN_PX} px; of each other set {MOST_PICTURES} pictures at most, and of each the "
+        f"{', '.join(drawn.name for drawn in DRAWN)}, over images that no recipe of this repository trains "
+        f"on, shrunk to {DRAWN_PX} px; of each other set {MAX_IMAGES} images at most, and of each the "
         f"middle of {CROP_PX} px at most. η is the share of the rain removed, E_B the error off it (0 to "
         '255, less is better), "clean back" the median PSNR of those clean images that came back changed.',
         "",
@@ -158,8 +158,8 @@ def _page(variants: Sequence[Variant], cells: Sequence[Cell], done: Done, comman
         f"{_ERRORS} standard errors by the variance over seeds of all rows together. Of rows that make no "
         "difference about one in twenty goes unmarked.",
     ]
-    for title, members in sets.items():
-        text += ["", f"## {title}", "", *_table(variants, done, members)]
+    for title, names in sets.items():
+        text += ["", f"## {title}", "", *_table(variants, done, names)]
     return "\n".join(text) + "\n"
 
 
@@ -196,11 +196,11 @@ def _missing(cells: Sequence[Cell], done: Done) -> list[str]:
     return [f"**Not done**: {', '.join(missing)}.", ""] if missing else []
 
 
-def _table(variants: Sequence[Variant], done: Done, members: Sequence[str]) -> list[str]:
+def _table(variants: Sequence[Variant], done: Done, names: Sequence[str]) -> list[str]:
     columns = [
         (measure, values)
         for measure in MEASURES
-        if (values := _values(done, members, measure))  # clean pictures have no rain to lose
+        if (values := _values(done, names, measure))  # clean images have no rain to lose
     ]
     deltas = [differences(values, variants[0].name) for _, values in columns]
     lines = [
@@ -221,11 +221,11 @@ def _table(variants: Sequence[Variant], done: Done, members: Sequence[str]) -> l
     return lines
 
 
-def _values(done: Done, members: Sequence[str], measure: Measure) -> Values:
+def _values(done: Done, names: Sequence[str], measure: Measure) -> Values:
     """The mean over the sets, of what could be measured."""
     values: Values = {}
     for cell, result in done.items():
-        scores = [measure.value(each) for each in result.evaluations if each.name in members]
+        scores = [measure.value(each) for each in result.evaluations if each.name in names]
         mean = mean_known(math.nan if value is None else value for value in scores)
         if not math.isnan(mean):
             values.setdefault(cell.variant, {})[cell.seed] = mean

@@ -6,7 +6,7 @@ from typing import Literal, get_args
 
 from derain.errors import DerainError
 from training.arguments import first_repeated
-from training.image_folder import list_pictures
+from training.image_folder import list_images
 from training.model.rain_estimator import EstimatorShape
 from training.rain.families import Family
 from training.rain.mixture import Mixture
@@ -77,7 +77,7 @@ def _photographs(
     reference: Recipe, name: str, kind: str, folder: Path, counts: tuple[int | None, ...]
 ) -> list[Variant]:
     """As many as there are of them for None; what there are not enough for is left out."""
-    available = len(list_pictures(folder))
+    available = len(list_images(folder))
     numbers = [count for count in counts if count is None or count < available]
     variants: list[Variant] = []
     for count in numbers:
@@ -113,7 +113,7 @@ def _tricks(reference: Recipe) -> list[Variant]:
     no_lookalikes = replace(scenes, line_share=0.0, facade_share=0.0, document_share=0.0)
     switched = {
         "estimator": ("with a rain estimator", replace(reference, model=conditioned)),
-        "ensemble": ("four networks, and their mean", replace(reference, model=replace(model, members=4))),
+        "ensemble": ("four networks, and their mean", replace(reference, model=replace(model, derainers=4))),
         "two-scales": (
             "two scales, not three, of the same cost",
             replace(reference, model=replace(model, network=flatter)),

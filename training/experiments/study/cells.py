@@ -18,19 +18,19 @@ from training.data.dead_leaves import Leaves, draw_leaves
 from training.data.resize import square
 from training.evaluation.metrics import mean_scores, psnr, score
 from training.evaluation.scoring import PERFECT_PSNR
-from training.image_folder import digest_files, list_pictures, subset
+from training.image_folder import digest_files, list_images, subset
 from training.rain.families import family
 from training.recipes import Recipe, describe
 from training.trainer.loop import Execution, train
 
 # Every background is brought to this side first, so that a category does not bring more pixels
-# to the same number of pictures than another.
+# to the same number of images than another.
 BACKGROUND_PX = 256
 TEST_PX = 192
-_TEST_SEED = 2_000_003  # of the rain on test pictures: no training's
+_TEST_SEED = 2_000_003  # of the rain on test images: no training's
 
 # What differs from cell to cell, of a recipe as `describe` has it.
-_VARIED = ("name", "rain", "backgrounds", "pictures", "seed")
+_VARIED = ("name", "rain", "backgrounds", "images", "seed")
 
 
 class StudyError(DerainError):
@@ -39,7 +39,7 @@ class StudyError(DerainError):
 
 @dataclass(frozen=True)
 class Category:
-    """Backgrounds of one kind: a folder of pictures, or dead leaves of one complexity."""
+    """Backgrounds of one kind: a folder of images, or dead leaves of one complexity."""
 
     name: str
     folder: Path | None
@@ -47,8 +47,8 @@ class Category:
 
     @property
     def available(self) -> int | None:
-        """How many pictures there are; None where they can be drawn without end."""
-        return len(list_pictures(self.folder)) if self.folder else None
+        """How many images there are; None where they can be drawn without end."""
+        return len(list_images(self.folder)) if self.folder else None
 
 
 @dataclass(frozen=True)
@@ -67,15 +67,15 @@ class Cell:
 
 @dataclass(frozen=True)
 class HeldOut:
-    """What every cell is measured by, beside its own rain: other families, over other pictures."""
+    """What every cell is measured by, beside its own rain: other families, over other images."""
 
     rains: tuple[str, ...]
     folder: Path
     count: int
 
     @property
-    def pictures(self) -> list[Path]:
-        return list_pictures(self.folder)[: self.count]
+    def images(self) -> list[Path]:
+        return list_images(self.folder)[: self.count]
 
 
 @dataclass(frozen=True)
@@ -96,7 +96,7 @@ class Row:
     rain_change: float
     background_error: float
     background_error_50: float
-    clean_psnr: float  # of the test pictures without rain
+    clean_psnr: float  # of the test images without rain
     # What doing nothing, and what a perfect network would score.
     input_psnr: float
     input_background_error: float
@@ -184,12 +184,12 @@ def measure(
     cell: Cell, derain: Callable[[Picture], Picture], held_out: HeldOut, backgrounds: Sequence[Picture]
 ) -> list[Row]:
     """A row for its own rain and for each other; `backgrounds` are those that the cell was trained on."""
-    clean = [square(read_picture(path), TEST_PX) for path in held_out.pictures]
-    returned = float(np.mean([min(PERFECT_PSNR, psnr(derain(picture), picture)) for picture in clean]))
+    clean = [square(read_picture(path), TEST_PX) for path in held_out.images]
+    returned = float(np.mean([min(PERFECT_PSNR, psnr(derain(image), image)) for image in clean]))
     complexity = set_complexity(backgrounds)
     rows = []
     for rain in (family(cell.rain), *map(family, held_out.rains)):
-        rainy = [rain.add(picture, _TEST_SEED, index) for index, picture in enumerate(clean)]
+        rainy = [rain.add(image, _TEST_SEED, index) for index, image in enumerate(clean)]
         got = mean_scores([score(derain(r), r, c) for r, c in zip(rainy, clean, strict=True)])
         nothing = mean_scores([score(r, r, c) for r, c in zip(rainy, clean, strict=True)])
         row = Row(
@@ -220,15 +220,15 @@ def measure(
 
 
 def prepare(category: Category, held_out: HeldOut, folder: Path) -> None:
-    """Brings the category's pictures to one size, in the study's folder, so that counts compare.
+    """Brings the category's images to one size, in the study's folder, so that counts compare.
 
-    Raises StudyError where the folder has other pictures under this name, where two files
+    Raises StudyError where the folder has other images under this name, where two files
     would become one, and where the test has one of them.
     """
     if category.folder is None:
         return
-    sources = list_pictures(category.folder)
-    tested = {path.read_bytes(): path for path in held_out.pictures}
+    sources = list_images(category.folder)
+    tested = {path.read_bytes(): path for path in held_out.images}
     targets: dict[Path, Path] = {}
     for source in sources:
         if (data := source.read_bytes()) in tested:
@@ -237,20 +237,20 @@ def prepare(category: Category, held_out: HeldOut, folder: Path) -> None:
         if target in targets:
             raise StudyError(f"{targets[target]} and {source} would both become {target}: rename one")
         targets[target] = source
-        picture = square(read_picture(source), BACKGROUND_PX)
+        image = square(read_picture(source), BACKGROUND_PX)
         if not target.exists():
             target.parent.mkdir(parents=True, exist_ok=True)
-            write_atomically(target, encode(picture, PNG))
-        elif not np.array_equal(picture, read_picture(target)):
-            raise StudyError(_other_pictures(category, target))
-    for target in list_pictures(_prepared(category, folder)):
+            write_atomically(target, encode(image, PNG))
+        elif not np.array_equal(image, read_picture(target)):
+            raise StudyError(_other_images(category, target))
+    for target in list_images(_prepared(category, folder)):
         if target not in targets:
-            raise StudyError(_other_pictures(category, target))
+            raise StudyError(_other_images(category, target))
 
 
-def _other_pictures(category: Category, target: Path) -> str:
+def _other_images(category: Category, target: Path) -> str:
     return (
-        f"category {category.name} was other pictures before: {target} is none of {category.folder}; "
+        f"category {category.name} was other images before: {target} is none of {category.folder}; "
         "choose another name, or another folder for the study"
     )
 
@@ -279,17 +279,17 @@ def _backgrounds(cell: Cell, folder: Path) -> list[Picture]:
 def _settings(cell: Cell, recipe: Recipe, held_out: HeldOut, folder: Path) -> dict[str, Any]:
     """All that decides what comes out, as it will be read again.
 
-    But not where the pictures lie: the folder may be moved, or shared by several machines.
+    But not where the images lie: the folder may be moved, or shared by several machines.
     """
     trained = describe(_of_cell(cell, recipe, folder))
     trained["backgrounds"]["photographs"] = cell.category.name
     if cell.category.folder is not None:
-        chosen = subset(list_pictures(_prepared(cell.category, folder)), cell.count, cell.seed)
-        trained["pictures"] = digest_files(chosen)
+        chosen = subset(list_images(_prepared(cell.category, folder)), cell.count, cell.seed)
+        trained["images"] = digest_files(chosen)
     test = {
         "rains": [family(name).name for name in held_out.rains],
-        "pictures": len(held_out.pictures),
-        "digest": digest_files(held_out.pictures),
+        "images": len(held_out.images),
+        "digest": digest_files(held_out.images),
     }
     settings: dict[str, Any] = json.loads(json.dumps({"recipe": trained, "held_out": test}))
     return settings

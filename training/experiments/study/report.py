@@ -155,7 +155,7 @@ def _page(results: Sequence[Result], rows: Sequence[Row]) -> str:
         f"{course['patch_px']} px, seeds {seeds}; written by `python -m training study`. All numbers are in "
         "[study.csv](study.csv).",
         "",
-        f"Tested on {results[0].settings['held_out']['pictures']} pictures that none was trained on. "
+        f"Tested on {results[0].settings['held_out']['images']} images that none was trained on. "
         f"Unseen rain: {', '.join(unseen)}.",
         "",
         "## Checks",
@@ -214,8 +214,8 @@ def _prediction(rows: Sequence[Row]) -> list[str]:
         "bits per pixel": lambda row: row.bits_per_pixel,
         "gradient energy": lambda row: row.gradient_energy,
         "looks": lambda row: row.looks,
-        "distinct pictures": lambda row: round(row.distinct, 1),  # what is left below is rounding
-        "pictures, n": lambda row: row.count,
+        "distinct images": lambda row: round(row.distinct, 1),  # what is left below is rounding
+        "images, n": lambda row: row.count,
         "complexity, kB": lambda row: row.kilobytes,
     }
     lines = [

@@ -24,8 +24,8 @@ def test_some_fill_the_picture_and_before_others_the_background_shows() -> None:
 def test_what_is_built_repeats() -> None:
     """Most of what a façade is made of lies at few frequencies, as that of noise does not."""
 
-    def concentration(picture: np.ndarray) -> float:
-        grey = picture.mean(axis=2)
+    def concentration(image: np.ndarray) -> float:
+        grey = image.mean(axis=2)
         power = np.sort(np.abs(np.fft.rfft2(grey - grey.mean())).ravel() ** 2)
         return float(power[-len(power) // 100 :].sum() / power.sum())
 

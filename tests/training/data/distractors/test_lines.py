@@ -17,7 +17,7 @@ def test_index_decides_and_the_background_stays() -> None:
 def test_most_of_the_background_shows() -> None:
     drawn = [draw_lines(GREY, 0, index) != 128 for index in range(60)]
     shares = np.array([mask.any(axis=2).mean() for mask in drawn])
-    assert (shares > 0).mean() > 0.9  # some run beside the picture
+    assert (shares > 0).mean() > 0.9  # some run beside the image
     assert shares.mean() < 0.4
 
 

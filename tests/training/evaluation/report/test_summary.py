@@ -74,7 +74,7 @@ def pairs_of(scenes: int, rains: int, seed: int) -> list[Pair]:
 
 
 def darker(levels: int) -> Derain:
-    return lambda picture: picture - np.minimum(picture, np.uint8(levels))
+    return lambda image: image - np.minimum(image, np.uint8(levels))
 
 
 def result(derain: Derain, pairs: list[Pair], name: str = "set", tone_changed: bool = False) -> Result:

@@ -13,7 +13,7 @@ from tests.training.conftest import changed
 from training.commands import ablation as command
 from training.evaluation.held_out import HeldOut
 from training.evaluation.pairs import Pair, PairFiles, find_clean, find_pairs
-from training.evaluation.sets import PictureSet
+from training.evaluation.sets import ImageSet
 from training.experiments.ablation.cells import (
     Cell,
     OwnSet,
@@ -31,7 +31,7 @@ from training.recipes import Recipe
 
 @pytest.fixture
 def one_picture(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Measuring is on one small picture a family, so that it takes no time."""
+    """Measuring is on one small image a family, so that it takes no time."""
     made = HeldOut.sets
 
     def fewer(held_out: HeldOut) -> Iterator[tuple[str, list[Pair]]]:
@@ -46,15 +46,15 @@ def noise_pairs(folder: Path, count: int, side_px: int = 40) -> Path:
     for kind in ("rain", "clean"):
         (folder / kind).mkdir(parents=True)
         for index in range(count):
-            picture = rng.integers(0, 256, (side_px, side_px, 3), dtype=np.uint8)
-            (folder / kind / f"{index}.png").write_bytes(encode(picture, PNG))
+            image = rng.integers(0, 256, (side_px, side_px, 3), dtype=np.uint8)
+            (folder / kind / f"{index}.png").write_bytes(encode(image, PNG))
     return folder
 
 
 def test_a_set_is_measured_in_part(tmp_path: Path) -> None:
-    """Spread over it, and of each picture the middle."""
+    """Spread over it, and of each image the middle."""
     files = find_pairs(noise_pairs(tmp_path, 30, side_px=400)).files
-    own = own_set(PictureSet("mine", "validation", files))
+    own = own_set(ImageSet("mine", "validation", files))
     assert [pair.rainy.stem for pair in own.files] == [pair.rainy.stem for pair in files[::3]]
     pair, whole = own.cases[0].read(), files[0].read()
     np.testing.assert_array_equal(pair.rainy, whole.rainy[40:360, 40:360])
@@ -64,10 +64,10 @@ def test_a_set_is_measured_in_part(tmp_path: Path) -> None:
 def test_doing_nothing_gains_nothing(one_picture: None, tmp_path: Path) -> None:
     pairs = noise_pairs(tmp_path, 2)
     sets = [
-        own_set(PictureSet("mine", "validation", find_pairs(pairs).files)),
-        own_set(PictureSet("dry", "validation", find_clean(pairs / "clean"))),
+        own_set(ImageSet("mine", "validation", find_pairs(pairs).files)),
+        own_set(ImageSet("dry", "validation", find_clean(pairs / "clean"))),
     ]
-    *drawn, mine, dry = measure_sets(lambda picture: picture, sets)
+    *drawn, mine, dry = measure_sets(lambda image: image, sets)
     assert [each.name for each in drawn] == [f"drawn {rain.name}" for rain in DRAWN]
     for each in (*drawn, mine):
         assert each.role == "validation"
@@ -92,7 +92,7 @@ def test_a_cell_that_is_done_is_known_and_no_other(
     (path,) = (tmp_path / "cells").iterdir()
     assert json.loads(path.read_text())["settings"]["recipe"]["optimization"]["optimizer"] == "muon"
 
-    # The same pictures may lie elsewhere; other settings, other sets and a damaged file are refused.
+    # The same images may lie elsewhere; other settings, other sets and a damaged file are refused.
     moved = (tmp_path / "pairs").rename(tmp_path / "moved")
     again = OwnSet("mine", tuple(find_pairs(moved).files))
     assert known(cell, [again], tmp_path) == result

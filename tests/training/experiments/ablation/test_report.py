@@ -36,7 +36,7 @@ def cell(variant: Variant, seed: int) -> Cell:
 
 
 def result(gain: float) -> Result:
-    """Two drawn families, the gain their mean, and a set of clean pictures."""
+    """Two drawn families, the gain their mean, and a set of clean images."""
     drawn = [scores("drawn drizzle", gain - 1), scores("drawn shower", gain + 1)]
     return Result({"commit": "abc", "torch": "2"}, [*drawn, scores("dry", 0, None, 30 + gain)])
 
@@ -77,7 +77,7 @@ def test_the_page_has_means_ranges_and_differences(done: dict[Cell, Result], tmp
     assert drawn[texts["small"]][:2] == ["0.50 (0.40 to 0.60)", "-0.60"]
     assert drawn[texts["l1"]][:2] == ["1.10 (1.10 to 1.10)", "+0.00 ≈"]
     assert drawn[texts["small"]][2:4] == ["0.500 (0.500 to 0.500)", "+0.000 ≈"]
-    # Clean pictures have one column.
+    # Clean images have one column.
     assert rows(page, "dry")[texts["small"]] == ["30.50 (30.40 to 30.60)", "-0.60"]
     assert "PSNR gain" not in page.split("## dry")[1]
 

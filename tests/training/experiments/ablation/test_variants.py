@@ -113,7 +113,7 @@ def test_what_is_added_is_the_shipped_model_s() -> None:
     estimator, reference = models["estimator"], REFERENCE.model
     assert (estimator.estimator, estimator.network) == (base().model.estimator, base().model.network)
     assert replace(estimator, estimator=None, network=reference.network) == reference
-    assert models["ensemble"] == replace(reference, members=base().model.members)
+    assert models["ensemble"] == replace(reference, derainers=base().model.derainers)
 
 
 @pytest.mark.parametrize(("name", "least", "most"), [("streaks", 0.0, 0.0), ("veils", 0.6, 0.7)])

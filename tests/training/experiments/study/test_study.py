@@ -33,7 +33,7 @@ QUICKLY = ["--test-count", "1", "--unseen", "shower"]
 
 @pytest.fixture(scope="module")
 def photographs(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Three pictures of noise, wide, high and small."""
+    """Three images of noise, wide, high and small."""
     return noise_pictures(tmp_path_factory.mktemp("photographs"), seed=0)
 
 
@@ -64,7 +64,7 @@ def test_doing_nothing_scores_as_the_input_and_perfection_as_the_clean(photograp
     cell = Cell(LEAVES, 1, "medium", 0)
     held_out = HeldOut(("drizzle", "shower"), photographs, count=2)
     black = [np.zeros((64, 64, 3), dtype=np.uint8)]
-    for row in measure(cell, lambda picture: picture, held_out, black):
+    for row in measure(cell, lambda image: image, held_out, black):
         assert row.removal == row.rain_change == 0
         assert row.psnr == row.input_psnr
         assert row.background_error == row.input_background_error
@@ -215,7 +215,7 @@ def test_a_category_stays_the_same_pictures(tmp_path: Path, photographs: Path, h
     (tmp_path / "test.png").write_bytes(encode(np.zeros((8, 8, 3), dtype=np.uint8), PNG))
     prepare(Category("noise", photographs), test, tmp_path / "study")
     prepare(Category("noise", photographs), test, tmp_path / "study")
-    with pytest.raises(StudyError, match="category noise was other pictures before"):
+    with pytest.raises(StudyError, match="category noise was other images before"):
         prepare(Category("noise", held_out), test, tmp_path / "study")
     fewer = tmp_path / "fewer"
     fewer.mkdir()
@@ -250,7 +250,7 @@ def test_a_category_with_too_few_pictures_for_any_count_is_an_error(
     tmp_path: Path, photographs: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main([str(tmp_path), "--category", f"few={photographs}", "--counts", "64"]) == 1
-    assert "no category has as many pictures" in capsys.readouterr().err
+    assert "no category has as many images" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
