@@ -76,9 +76,26 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("recipe", choices=RECIPES, help="all that is not said here; see training/recipes.py")
     parser.add_argument("--name", type=model_name, help="of the run and of the model (default: the recipe's)")
 
-    backgrounds = parser.add_argument_group(
-        "backgrounds", "The paper's first lever: simpler than the rain, and no more than needed."
+    _add_backgrounds(
+        parser.add_argument_group(
+            "backgrounds", "The paper's first lever: simpler than the rain, and no more than needed."
+        )
     )
+    _add_rain(parser.add_argument_group("rain", "The second lever: wide rain is hard to memorise."))
+    _add_course(parser.add_argument_group("course", "How long and how hard the network learns."))
+    _add_machines(
+        parser.add_argument_group(
+            "machines",
+            "How it is carried out; changes no more than float rounding. Under torchrun each process takes\n"
+            "its share of every batch: --nproc-per-node is the number of processes on a machine, one a GPU,\n"
+            "--nnodes that of machines. On GPUs this has never been run by its authors, who had none.",
+        )
+    )
+    _add_places(parser.add_argument_group("places"))
+    return parser
+
+
+def _add_backgrounds(backgrounds: argparse._ActionsContainer) -> None:
     backgrounds.add_argument(
         "--backgrounds",
         metavar="FOLDER|leaves",
@@ -103,7 +120,8 @@ def _parser() -> argparse.ArgumentParser:
         f"(default: {_by_recipe('backgrounds.leaves.complexity')})",
     )
 
-    rain = parser.add_argument_group("rain", "The second lever: wide rain is hard to memorise.")
+
+def _add_rain(rain: argparse._ActionsContainer) -> None:
     rain.add_argument(
         "--rain",
         metavar="FAMILY",
@@ -116,7 +134,8 @@ def _parser() -> argparse.ArgumentParser:
         f"{', '.join(f'{name} {make().rain.name}' for name, make in RECIPES.items())})",
     )
 
-    course = parser.add_argument_group("course", "How long and how hard the network learns.")
+
+def _add_course(course: argparse._ActionsContainer) -> None:
     for option, field, kind, text in (
         ("--steps", "course.steps", at_least(1), "batches to learn from"),
         (
@@ -148,12 +167,9 @@ def _parser() -> argparse.ArgumentParser:
         help="networks that are trained side by side on the same samples; the result is their mean (default: "
         f"{', '.join(f'{name} {make().model.derainers}' for name, make in RECIPES.items())})",
     )
-    machines = parser.add_argument_group(
-        "machines",
-        "How it is carried out; changes no more than float rounding. Under torchrun each process takes\n"
-        "its share of every batch: --nproc-per-node is the number of processes on a machine, one a GPU,\n"
-        "--nnodes that of machines. On GPUs this has never been run by its authors, who had none.",
-    )
+
+
+def _add_machines(machines: argparse._ActionsContainer) -> None:
     machines.add_argument(
         "--workers",
         metavar="N",
@@ -183,14 +199,14 @@ def _parser() -> argparse.ArgumentParser:
         "took up to 40 seconds longer",
     )
 
-    places = parser.add_argument_group("places")
+
+def _add_places(places: argparse._ActionsContainer) -> None:
     places.add_argument(
         "--runs", type=Path, default=ROOT / "runs", help="of checkpoints and records: %(default)s"
     )
     places.add_argument(
         "--models", type=Path, default=ROOT / "models", help="of finished models: %(default)s"
     )
-    return parser
 
 
 def _by_recipe(field: str, nothing: str = "") -> str:

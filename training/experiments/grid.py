@@ -1,5 +1,9 @@
-"""Runs many small trainings, cells of a table, in processes of their own, several at once."""
+"""Grids of small trainings: each cell in a process of its own, several at once.
 
+A result lies in the grid's folder as `cells/NAME.json`, with the settings that decided it.
+"""
+
+import json
 import os
 import signal
 import sys
@@ -9,21 +13,59 @@ from dataclasses import dataclass, replace
 from multiprocessing import get_context
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
+from pathlib import Path
+from typing import Any, TypeVar
 
 import cv2
 from tqdm import tqdm
 
 from derain.errors import DerainError
+from derain.image import write_atomically
 from training.recipes import Recipe
+
+Found = TypeVar("Found")
+
+
+class GridError(DerainError):
+    """A result that cannot be used."""
 
 
 @dataclass(frozen=True)
 class Job:
-    """One cell to be done: functions that another process can be told, both raising DerainError."""
+    """One cell to be done: functions that can be sent to another process, both raising DerainError."""
 
     name: str
     known: Callable[[], object | None]  # what came out, if it is done already
     run: Callable[[], object]
+
+
+def cell_path(folder: Path, name: str) -> Path:
+    return folder / "cells" / f"{name}.json"
+
+
+def read_cell(path: Path, parse: Callable[[dict[str, Any]], Found], settings: object = None) -> Found:
+    """What `parse` makes of a result.
+
+    Raises GridError where it is damaged, or where its settings are not those that are given.
+    """
+    try:
+        result = json.loads(path.read_text())
+        found, made_with = parse(result), result["settings"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise GridError(f"{path} is damaged, or of another version: remove it to measure again") from error
+    if settings is not None and made_with != as_read(settings):
+        raise GridError(f"{path} was made with other settings; remove it or choose another folder")
+    return found
+
+
+def write_cell(path: Path, settings: dict[str, Any], result: dict[str, Any]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(path, (json.dumps({"settings": settings} | result, indent=1) + "\n").encode())
+
+
+def as_read(settings: object) -> object:
+    """As JSON gives it back: lists for tuples."""
+    return json.loads(json.dumps(settings))
 
 
 def of_steps(recipe: Recipe, steps: int | None) -> Recipe:

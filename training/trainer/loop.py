@@ -80,7 +80,8 @@ def _train(
     execution: Execution,
     processes: Processes,
 ) -> DerainModel:
-    share = len(processes.share_of(recipe.course.batch))
+    course, learning = recipe.course, recipe.optimization
+    share = len(processes.share_of(course.batch))
     workers = default_workers(processes) if execution.workers is None else execution.workers
     # More threads than cores wait for one another in a spin: a step can take ten times as long.
     torch.set_num_threads(execution.threads or max(1, processes.cores - workers))
@@ -90,12 +91,7 @@ def _train(
     model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # its types lack this one
     average = deepcopy(model)
     average.requires_grad_(False).eval()
-    optimizer = Optimizer(
-        model,
-        recipe.optimization.learning_rate,
-        recipe.optimization.weight_decay,
-        recipe.optimization.optimizer,
-    )
+    optimizer = Optimizer(model, learning.learning_rate, learning.weight_decay, learning.optimizer)
 
     # Go on from where an earlier run of the same recipe stopped, on however many processes.
     described, checkpoint_path = describe(recipe), run_folder / CHECKPOINT
@@ -109,7 +105,7 @@ def _train(
         average.load_state_dict(checkpoint.average)
         optimizer.load_state_dict(checkpoint.optimizer)
         first_step, unlogged = checkpoint.step, checkpoint.unlogged
-    if first_step == recipe.course.steps:
+    if first_step == course.steps:
         return average.to("cpu")
 
     # The same images as before, and as everywhere.
@@ -119,14 +115,14 @@ def _train(
     with processes.together():
         _check_images(samples, images, run_folder)
 
-    steps = range(first_step, recipe.course.steps)
-    made = batches(samples, recipe.course.batch, steps, processes, workers)
+    steps = range(first_step, course.steps)
+    made = batches(samples, course.batch, steps, processes, workers)
     micro_batch = execution.micro_batch or share
     if execution.compile:
         _compile(model, device)
 
     def errors(batch: Batch) -> Tensor:
-        return model.errors(batch, recipe.optimization.loss)
+        return model.errors(batch, learning.loss)
 
     with (
         requests_to_stop() as request,
@@ -142,34 +138,31 @@ def _train(
 
             # The gradient of the whole batch, from all processes.
             model.zero_grad(set_to_none=True)
-            losses = add_gradients(errors, batch, micro_batch, recipe.course.batch, device)
+            losses = add_gradients(errors, batch, micro_batch, course.batch, device)
             gradients: list[Tensor] = [p.grad for p in model.parameters() if p.grad is not None]
             stops = torch.tensor(float(request.number > 0), device=device)
             processes.add_up([*gradients, losses, stops])
             if not torch.isfinite(losses).all():
                 raise processes.alike(_diverged("loss", losses, step))
             # Each network's own: that of the estimator is far the largest.
-            norms = [
-                nn.utils.clip_grad_norm_(p.parameters(), recipe.optimization.gradient_clip)
-                for p in model.parts
-            ]
+            norms = [nn.utils.clip_grad_norm_(p.parameters(), learning.gradient_clip) for p in model.parts]
             if not torch.isfinite(torch.stack(norms)).all():
                 raise processes.alike(_diverged("gradient", torch.stack(norms), step))
 
             optimizer.step(learning_rate(recipe, step))
-            _average(average, model, min(recipe.optimization.average_decay, (1 + step) / (10 + step)))
+            _average(average, model, min(learning.average_decay, (1 + step) / (10 + step)))
             unlogged.append(_averages(model, losses, norms))
             ended = time.monotonic()
             pace.add(asked, fetched, ended)
 
             # The main process writes down how it goes, and what it takes to go on.
             done = step + 1
-            is_last = done == recipe.course.steps
+            is_last = done == course.steps
             if log is not None:
                 log.stepped(ended - asked)
             if done % recipe.every.log == 0:
                 if log is not None:
-                    log.trained(done, learning_rate(recipe, step), unlogged, pace, recipe.course.batch)
+                    log.trained(done, learning_rate(recipe, step), unlogged, pace, course.batch)
                 unlogged, pace = [], Pace()
             if log is not None and (done % recipe.every.validate == 0 or is_last):
                 log.validated(done, validate(average), show(average))
@@ -247,9 +240,10 @@ def learning_rate(recipe: Recipe, step: int) -> float:
 
     With a plateau the first steps of a longer run are those of a shorter one.
     """
-    warmup = (step + 1) / recipe.optimization.warmup_steps
-    decay = (recipe.course.steps - step) / (recipe.optimization.decay_share * recipe.course.steps)
-    return recipe.optimization.learning_rate * min(1.0, warmup, decay)
+    steps, learning = recipe.course.steps, recipe.optimization
+    warmup = (step + 1) / learning.warmup_steps
+    decay = (steps - step) / (learning.decay_share * steps)
+    return learning.learning_rate * min(1.0, warmup, decay)
 
 
 def _check_images(samples: Samples, images: str, run_folder: Path) -> None:

@@ -1,6 +1,5 @@
 """The cells of the ablation: one training of one variant by one seed, and how it is measured."""
 
-import json
 import platform
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
@@ -14,7 +13,6 @@ import numpy as np
 import torch
 
 from derain.arrays import Picture
-from derain.image import write_atomically
 from derain.manifest import Evaluation
 from derain.tiling import middle
 from training.evaluation.held_out import HeldOut
@@ -22,6 +20,7 @@ from training.evaluation.pairs import Pair, PairFiles
 from training.evaluation.scoring import Case, measure, summarise
 from training.evaluation.sets import ImageSet
 from training.experiments.ablation.variants import AblationError, Group, Variant
+from training.experiments.grid import GridError, cell_path, read_cell, write_cell
 from training.image_folder import digest_files, list_images, subset
 from training.rain.drawn import DRAWN
 from training.recipes import Recipe, describe
@@ -109,21 +108,13 @@ def check_apart(cells: Iterable[Cell], sets: Iterable[OwnSet]) -> None:
 
 
 def known(cell: Cell, sets: Sequence[OwnSet], folder: Path) -> Result | None:
-    """The cell's result, if it is done; raises AblationError where it is damaged or was another's."""
-    path = _result_path(cell, folder)
-    if not path.exists():
-        return None
-    try:
-        found = json.loads(path.read_text())
-        result = Result(found["versions"], [Evaluation(**each) for each in found["evaluations"]])
-        is_of_this = found["settings"] == _settings(cell, sets)
-    except (ValueError, KeyError, TypeError) as error:
-        raise AblationError(
-            f"{path} is damaged, or of another version: remove it to measure again"
-        ) from error
-    if not is_of_this:
-        raise AblationError(f"{path} was made with other settings; remove it or choose another folder")
-    return result
+    """The cell's result, if it is done; raises GridError where it is damaged or was another's."""
+    path = cell_path(folder, cell.name)
+    return read_cell(path, _parse, _settings(cell, sets)) if path.exists() else None
+
+
+def _parse(result: dict[str, Any]) -> Result:
+    return Result(result["versions"], [Evaluation(**each) for each in result["evaluations"]])
 
 
 def run_cell(cell: Cell, sets: Sequence[OwnSet], commit: str, folder: Path) -> Result:
@@ -131,14 +122,9 @@ def run_cell(cell: Cell, sets: Sequence[OwnSet], commit: str, folder: Path) -> R
     recipe = replace(cell.recipe, name=cell.name)
     model = train(recipe, folder / "runs" / cell.name, lambda _: {}, execution=Execution(workers=0))
     result = Result(versions(commit), measure_sets(model.derain, sets))
-    done = {
-        "settings": _settings(cell, sets),
-        "versions": result.versions,
-        "evaluations": [each.model_dump() for each in result.evaluations],
-    }
-    path = _result_path(cell, folder)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_atomically(path, (json.dumps(done, indent=1) + "\n").encode())
+    evaluations = [each.model_dump() for each in result.evaluations]
+    done = {"versions": result.versions, "evaluations": evaluations}
+    write_cell(cell_path(folder, cell.name), _settings(cell, sets), done)
     return result
 
 
@@ -146,7 +132,7 @@ def read_done(cells: Iterable[Cell], sets: Sequence[OwnSet], folder: Path) -> di
     """Of the cells those that are done; what is damaged, or of other settings, is not."""
     done: dict[Cell, Result] = {}
     for cell in cells:
-        with suppress(AblationError):
+        with suppress(GridError):
             if (result := known(cell, sets, folder)) is not None:
                 done[cell] = result
     if not done:
@@ -175,7 +161,7 @@ def versions(commit: str) -> dict[str, str]:
 
 
 def _settings(cell: Cell, sets: Sequence[OwnSet]) -> dict[str, Any]:
-    """All that decides what comes out, as it will be read again; of images what is in them, not where."""
+    """All that decides what comes out, of images what is in them, not where."""
     backgrounds, photographs = cell.recipe.backgrounds, None
     if backgrounds.photographs is not None:
         listed = list_images(backgrounds.photographs)
@@ -189,9 +175,4 @@ def _settings(cell: Cell, sets: Sequence[OwnSet]) -> dict[str, Any]:
     }
     described = describe(replace(cell.recipe, name=cell.name))
     described["backgrounds"]["photographs"] = photographs
-    settings: dict[str, Any] = json.loads(json.dumps({"recipe": described, "measured": measured}))
-    return settings
-
-
-def _result_path(cell: Cell, folder: Path) -> Path:
-    return folder / "cells" / f"{cell.name}.json"
+    return {"recipe": described, "measured": measured}

@@ -1,8 +1,8 @@
 """The cells of the study: which there are, and the training and the measuring of one."""
 
-import json
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -18,6 +18,7 @@ from training.data.dead_leaves import Leaves, draw_leaves
 from training.data.resize import square
 from training.evaluation.metrics import mean_scores, psnr, score
 from training.evaluation.scoring import PERFECT_PSNR
+from training.experiments.grid import cell_path, read_cell, write_cell
 from training.image_folder import digest_files, list_images, subset
 from training.rain.families import family
 from training.recipes import Recipe, describe
@@ -141,14 +142,11 @@ def list_cells(
 
 
 def known(cell: Cell, recipe: Recipe, held_out: HeldOut, folder: Path) -> Result | None:
-    """The cell's result, if it is done; raises StudyError where it is damaged or was another's."""
-    path = _result_path(cell, folder)
+    """The cell's result, if it is done; raises GridError where it is damaged or was another's."""
+    path = cell_path(folder, cell.name)
     if not path.exists():
         return None
-    result = _read_result(path)
-    if result.settings != _settings(cell, recipe, held_out, folder):
-        raise StudyError(f"{path} was made with other settings; remove it or choose another folder")
-    return result
+    return read_cell(path, partial(_parse, path), _settings(cell, recipe, held_out, folder))
 
 
 def run_cell(cell: Cell, recipe: Recipe, held_out: HeldOut, folder: Path) -> Result:
@@ -156,11 +154,9 @@ def run_cell(cell: Cell, recipe: Recipe, held_out: HeldOut, folder: Path) -> Res
     trained = _of_cell(cell, recipe, folder)
     model = train(trained, folder / "runs" / cell.name, lambda _: {}, execution=Execution(workers=0))
     rows = measure(cell, model.derain, held_out, _backgrounds(cell, folder))
-    result = Result(_result_path(cell, folder), _settings(cell, recipe, held_out, folder), rows)
-    done = {"settings": result.settings, "rows": [asdict(row) for row in rows]}
-    result.path.parent.mkdir(parents=True, exist_ok=True)
-    write_atomically(result.path, (json.dumps(done, indent=1) + "\n").encode())
-    return result
+    path, settings = cell_path(folder, cell.name), _settings(cell, recipe, held_out, folder)
+    write_cell(path, settings, {"rows": [asdict(row) for row in rows]})
+    return Result(path, settings, rows)
 
 
 def read_results(folder: Path) -> list[Result]:
@@ -168,7 +164,7 @@ def read_results(folder: Path) -> list[Result]:
 
     Raises StudyError where there is nothing, or what was not measured alike.
     """
-    results = [_read_result(path) for path in sorted((folder / "cells").glob("*.json"))]
+    results = [read_cell(path, partial(_parse, path)) for path in sorted((folder / "cells").glob("*.json"))]
     if not results:
         raise StudyError(f"nothing is done yet in {folder}")
     first = results[0]
@@ -277,7 +273,7 @@ def _backgrounds(cell: Cell, folder: Path) -> list[Picture]:
 
 
 def _settings(cell: Cell, recipe: Recipe, held_out: HeldOut, folder: Path) -> dict[str, Any]:
-    """All that decides what comes out, as it will be read again.
+    """All that decides what comes out.
 
     But not where the images lie: the folder may be moved, or shared by several machines.
     """
@@ -291,8 +287,7 @@ def _settings(cell: Cell, recipe: Recipe, held_out: HeldOut, folder: Path) -> di
         "images": len(held_out.images),
         "digest": digest_files(held_out.images),
     }
-    settings: dict[str, Any] = json.loads(json.dumps({"recipe": trained, "held_out": test}))
-    return settings
+    return {"recipe": trained, "held_out": test}
 
 
 def _common(settings: dict[str, Any]) -> dict[str, Any]:
@@ -301,19 +296,11 @@ def _common(settings: dict[str, Any]) -> dict[str, Any]:
     return {"recipe": kept, "held_out": settings["held_out"]}
 
 
-def _result_path(cell: Cell, folder: Path) -> Path:
-    return folder / "cells" / f"{cell.name}.json"
-
-
-def _read_result(path: Path) -> Result:
-    try:
-        found = json.loads(path.read_text())
-        rows = [Row(**row) for row in found["rows"]]
-        if not rows:
-            raise ValueError("no rows")
-        return Result(path, found["settings"], rows)
-    except (ValueError, KeyError, TypeError) as error:
-        raise StudyError(f"{path} is damaged, or of another version: remove it to measure again") from error
+def _parse(path: Path, result: dict[str, Any]) -> Result:
+    rows = [Row(**row) for row in result["rows"]]
+    if not rows:
+        raise ValueError("no rows")
+    return Result(path, result["settings"], rows)
 
 
 def _prepared(category: Category, folder: Path) -> Path:

@@ -25,6 +25,7 @@ from training.experiments.ablation.cells import (
     run_cell,
 )
 from training.experiments.ablation.variants import AblationError, Variant
+from training.experiments.grid import GridError
 from training.rain.drawn import DRAWN
 from training.recipes import Recipe
 
@@ -97,10 +98,10 @@ def test_a_cell_that_is_done_is_known_and_no_other(
     again = OwnSet("mine", tuple(find_pairs(moved).files))
     assert known(cell, [again], tmp_path) == result
     for other, sets in ((replace(cell, recipe=changed(cell.recipe, steps=3)), [again]), (cell, [])):
-        with pytest.raises(AblationError, match="was made with other settings"):
+        with pytest.raises(GridError, match="was made with other settings"):
             known(other, sets, tmp_path)
     path.write_text("{")
-    with pytest.raises(AblationError, match="is damaged, or of another version: remove it"):
+    with pytest.raises(GridError, match="is damaged, or of another version: remove it"):
         known(cell, [again], tmp_path)
 
 
