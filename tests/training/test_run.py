@@ -81,7 +81,7 @@ def test_a_hundredth_of_the_shipped_training_runs_whole(tmp_path: Path, few: Hel
     assert entries[-1].keys() >= {"clean_worst_psnr"}, "the worst, which no mean hides"
     engine = Engine(folder, threads=1)
     image = noise(300, 1400)  # at two scales
-    assert not np.array_equal(engine.examine(image, force=True).image, image)
+    assert not np.array_equal(engine.examine(image, force=True).picture, image)
     engine.close()
 
 
