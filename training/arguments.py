@@ -62,6 +62,7 @@ def number(is_allowed: Callable[[float], bool], allowed: str) -> Callable[[str],
 
 
 share = number(lambda value: 0 <= value <= 1, "a number from 0 to 1")
+positive = number(lambda value: 0 < value < math.inf, "a number above 0")
 not_negative = number(lambda value: 0 <= value < math.inf, "a number of 0 or more")
 
 

@@ -17,7 +17,7 @@ import cv2
 
 from derain.errors import DerainError
 from derain.image import write_atomically
-from training.evaluation.held_out import HELD_OUT, HeldOut
+from training.evaluation.held_out import HELD_OUT, HeldOut, rained_on
 from training.evaluation.pairs import Pair
 from training.evaluation.scoring import evaluate
 from training.export.card import evaluation_table, write_model_texts
@@ -93,10 +93,11 @@ class Watch:
 
 def _watch(recipe: Recipe, held_out: HeldOut) -> Watch:
     """Rain never trained on, over small images; three of them are drawn, and one in the rain trained on."""
-    small = replace(held_out, longest_px=min(240, held_out.longest_px))
-    pairs = small.pairs(SHOWER)
+    backgrounds = list(replace(held_out, longest_px=min(240, held_out.longest_px)).backgrounds().items())
+    pairs = [rained_on(SHOWER, *item) for item in enumerate(backgrounds)]
     shown = {f"unseen {SHOWER.name} {i + 1}": pair for i, pair in enumerate(pairs[:3])}
-    shown[f"trained on: {recipe.rain.name}"] = small.pairs(recipe.rain)[min(3, len(pairs) - 1)]
+    last = min(3, len(backgrounds) - 1)
+    shown[f"trained on: {recipe.rain.name}"] = rained_on(recipe.rain, last, backgrounds[last])
     return Watch(pairs, shown)
 
 

@@ -7,14 +7,15 @@ Times are of this machine at this moment: compare what one run prints, not one r
 
 import argparse
 
-from derain.cli import at_least, run_command
+from derain.cli import run_command
+from training.arguments import positive
 from training.trainer.throughput import PATCH_PX, measure, measure_training
 
 
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m training benchmark", description=__doc__)
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
-    parser.add_argument("--seconds", type=at_least(1), default=2, help="for each line (default: 2)")
+    parser.add_argument("--seconds", type=positive, default=2, help="for each line (default: 2)")
     options = parser.parse_args(arguments)
     return run_command(lambda: _show(options.seconds))
 

@@ -26,7 +26,7 @@ from derain.errors import ModelError
 from derain.image import write_atomically
 from training.arguments import add_clean_option, add_pairs_option, check_pairs_option, first_repeated, number
 from training.evaluation.external_onnx import RANGES, Convention, ConventionError
-from training.evaluation.held_out import OWN_KIND, HeldOut
+from training.evaluation.held_out import HELD_OUT, OWN_KIND
 from training.evaluation.networks import Network, check_network, open_network, score_network
 from training.evaluation.pairs import LAYOUTS, find_clean
 from training.evaluation.report.page import write_json, write_page
@@ -109,7 +109,7 @@ def _sets(options: argparse.Namespace) -> list[ImageSet]:
     sets += [ImageSet(name, role, find_clean(Path(folder)), has_truth=False) for name, folder in options.real]
     if options.own or not sets:
         # Whoever works on this repository chooses models by these.
-        sets += [ImageSet(name, "validation", pairs, kind=OWN_KIND) for name, pairs in HeldOut().sets()]
+        sets += [ImageSet(name, "validation", pairs, kind=OWN_KIND) for name, pairs in HELD_OUT.sets()]
     sets = with_changed_tone(sets, options.tone_changed)
     sets = [each for found in sets for each in (found, *enlarged_sets(found, options.enlarge))]
     if options.jpeg is not None:

@@ -2,6 +2,7 @@
 
 import xml.etree.ElementTree as ElementTree
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import cv2
@@ -257,8 +258,11 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.slow
 def test_command_measures_a_folder_and_draws(
-    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    # Of fewer patches, which tell the same here.
+    monkeypatch.setattr("training.commands.complexity.rain_complexity", partial(rain_complexity, patches=40))
+    monkeypatch.setattr("training.commands.complexity.set_complexity", partial(set_complexity, patches=40))
     figure = tmp_path / "complexity.svg"
     command = [str(folder), "--rain", "large", "--figure", str(figure)]
     assert main(command) == 0
@@ -283,9 +287,9 @@ def test_figures_are_the_same_bytes_again(suffix: str, tmp_path: Path) -> None:
 def test_command_measures_leaves(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(
-        "training.commands.complexity.TRAINABLE", ("small", "large")
-    )  # the rest takes half a minute
+    monkeypatch.setattr("training.commands.complexity.TRAINABLE", ("small", "large"))
+    monkeypatch.setattr("training.commands.complexity.rain_complexity", partial(rain_complexity, patches=24))
+    monkeypatch.setattr("training.commands.complexity.set_complexity", partial(set_complexity, patches=24))
     figure = tmp_path / "leaves.png"
     arguments = ["leaves", "--leaves-complexity", "0", "--count", "3", "--rain", "small", "--figure"]
     assert main([*arguments, str(figure)]) == 0

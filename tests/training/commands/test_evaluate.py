@@ -22,6 +22,7 @@ from tests.conftest import scene
 from tests.training.conftest import ExportedModel
 from tests.training.evaluation.test_external_onnx import one, save
 from training.commands.evaluate import main
+from training.evaluation.held_out import HeldOut
 from training.evaluation.metrics import psnr, tone_fitted_psnr
 from training.evaluation.no_reference import score_real
 from training.evaluation.pairs import Pair, PairingError
@@ -184,7 +185,10 @@ def test_recorded_scores_are_in_manifest_and_card(
 
 
 @pytest.mark.slow
-def test_the_repository_s_own_sets_are_for_validation(exported: ExportedModel, tmp_path: Path) -> None:
+def test_the_repository_s_own_sets_are_for_validation(
+    exported: ExportedModel, few: HeldOut, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("training.commands.evaluate.HELD_OUT", few)
     folder = tmp_path / "model"
     shutil.copytree(exported.folder, folder)
     assert main([str(folder), "--role", "test", "--record"]) == 0
@@ -495,7 +499,10 @@ def test_rain_made_over_images_of_ones_own_is_of_its_family_s_kind(tmp_path: Pat
 
 
 @pytest.mark.slow
-def test_the_repository_s_own_sets_are_one_kind_beside_those_named(tmp_path: Path) -> None:
+def test_the_repository_s_own_sets_are_one_kind_beside_those_named(
+    few: HeldOut, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("training.commands.evaluate.HELD_OUT", few)
     network = save(tmp_path / "idle.onnx", one("Identity"))
     lit_set(tmp_path / "set", {"a": 60})
     found = scores_of([str(network), "--own", "--pairs", "mine", str(tmp_path / "set")], tmp_path / "s.json")
