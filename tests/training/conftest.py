@@ -170,8 +170,8 @@ def mixed_recipe(conditioned_recipe: Recipe) -> Recipe:
 def few(tmp_path_factory: pytest.TempPathFactory) -> HeldOut:
     """Two small images to score on, where it does not matter which."""
     folder = tmp_path_factory.mktemp("few")
-    (folder / "scene.png").write_bytes(encode(scene(72, 96), PNG))
-    return HeldOut(folder, leaves=1, longest_px=96)
+    (folder / "scene.png").write_bytes(encode(scene(96, 128), PNG))
+    return HeldOut(folder, leaves=1, longest_px=128)
 
 
 @pytest.fixture(scope="session")

@@ -15,7 +15,7 @@ def test_every_family_of_drawn_rain_is_over_all_images(few: HeldOut) -> None:
     assert names == tuple(f"drawn {rain.name}" for rain in DRAWN)
     for rain, pairs in zip(DRAWN, sets, strict=True):
         assert [pair.name for pair in pairs] == ["scene", "leaves-0"]
-        assert all(max(pair.clean.shape) == 96 for pair in pairs)
+        assert all(max(pair.clean.shape) == 128 for pair in pairs)
         for pair, again in zip(pairs, few.pairs(rain), strict=True):
             assert np.array_equal(pair.rainy, again.rainy), "the same every time"
             assert not np.array_equal(pair.rainy, pair.clean)
