@@ -9,6 +9,7 @@ import cv2
 import numpy as np
 
 from derain.arrays import Picture
+from derain.tiling import middle
 from training.arguments import first_repeated
 from training.data.appearance import through_jpeg
 from training.evaluation.held_out import OWN_KIND, rained_on
@@ -54,6 +55,22 @@ class RainedFile:
     def read(self) -> Pair:
         dry = self.clean.read()
         return rained_on(self.family, self.index, (dry.name, dry.clean))
+
+
+@dataclass(frozen=True)
+class Middle:
+    """The middle of a case: large images take long, and say little more; shrunk, their rain would be another."""
+
+    case: Case
+    side_px: int  # at most
+
+    def read(self) -> Pair:
+        pair = self.case.read()
+        rainy, clean = (
+            np.ascontiguousarray(middle(image, self.side_px, self.side_px))
+            for image in (pair.rainy, pair.clean)
+        )
+        return Pair(pair.name, rainy, clean)
 
 
 @dataclass(frozen=True)

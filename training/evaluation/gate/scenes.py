@@ -13,8 +13,9 @@ from derain.manifest import Manifest
 from derain.tiling import middle
 from training.data.dead_leaves import Leaves, draw_leaves
 from training.evaluation.held_out import HELD_OUT_SEED, rained_on
-from training.evaluation.pairs import Pair, PairFiles
+from training.evaluation.pairs import PairFiles
 from training.evaluation.scoring import Case
+from training.evaluation.sets import Middle
 from training.rain.drawn import DRAWN
 from training.repository import HELD_OUT_PHOTOGRAPHS, ROOT
 
@@ -73,26 +74,15 @@ def cut_pieces(image: Picture, side_px: int) -> list[Picture]:
     ]
 
 
-@dataclass(frozen=True)
-class Middle:
-    """The middle of a case: large images take long, and say little more."""
-
-    case: Case
-
-    def read(self) -> Pair:
-        pair = self.case.read()
-        rainy, clean = (
-            np.ascontiguousarray(middle(image, GIVEN_PX, GIVEN_PX)) for image in (pair.rainy, pair.clean)
-        )
-        return Pair(pair.name, rainy, clean)
-
-
 def scenes_of(files: Iterable[PairFiles]) -> list[Scene]:
     """Rainy images of one clean one together."""
     by_clean: dict[Path, list[PairFiles]] = {}
     for pair in files:
         by_clean.setdefault(pair.clean, []).append(pair)
-    return [Scene(clean.name, [Middle(pair) for pair in pairs], clean) for clean, pairs in by_clean.items()]
+    return [
+        Scene(clean.name, [Middle(pair, GIVEN_PX) for pair in pairs], clean)
+        for clean, pairs in by_clean.items()
+    ]
 
 
 def check_unseen(folder: Path, candidate: Manifest, sets: Iterable[SceneSet]) -> None:

@@ -102,7 +102,7 @@ def draw_roc(path: Path, results: dict[str, list[Judged]]) -> None:
 
 
 def cost(model: Derain) -> str:
-    """What a look takes of the processor, beside the network: the best of five."""
+    """What the monitor takes of the processor, beside the network: the best of five."""
     photograph = cv2.resize(read_picture(list_images(PHOTOGRAPHS)[0]), (1280, 720)).astype(np.uint8)
     rainy = FAMILIES["varied"].add(photograph, FITTING_SEED, 0)
     derained = model(rainy)
@@ -116,12 +116,10 @@ def cost(model: Derain) -> str:
         return min(times)
 
     network_ms = least_ms(lambda: model(rainy))
-    look_ms = least_ms(lambda: look(rainy, derained, model))
+    monitor_ms = least_ms(lambda: look(rainy, derained, model))
     height, width = rainy.shape[:2]
-    share = look_ms / network_ms
-    return (
-        f"{width} x {height}: the look takes {look_ms:.0f} ms, {share:.1%} of the network's {network_ms:.0f}"
-    )
+    share = monitor_ms / network_ms
+    return f"{width} x {height}: the monitor takes {monitor_ms:.0f} ms, {share:.1%} of the network's {network_ms:.0f}"
 
 
 def _auc(judged: Sequence[Judged]) -> str:

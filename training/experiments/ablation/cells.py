@@ -14,11 +14,10 @@ import torch
 
 from derain.arrays import Picture
 from derain.manifest import Evaluation
-from derain.tiling import middle
 from training.evaluation.held_out import HeldOut
-from training.evaluation.pairs import Pair, PairFiles
+from training.evaluation.pairs import PairFiles
 from training.evaluation.scoring import Case, measure, summarise
-from training.evaluation.sets import ImageSet
+from training.evaluation.sets import ImageSet, Middle
 from training.experiments.ablation.variants import AblationError, Group, Variant
 from training.experiments.grid import GridError, cell_path, read_cell, write_cell
 from training.image_folder import digest_files, list_images, subset
@@ -54,17 +53,6 @@ class Result:
 
 
 @dataclass(frozen=True)
-class Cropped:
-    """The middle of a pair, read when its turn comes."""
-
-    files: PairFiles
-
-    def read(self) -> Pair:
-        pair = self.files.read()
-        return Pair(pair.name, middle(pair.rainy, CROP_PX, CROP_PX), middle(pair.clean, CROP_PX, CROP_PX))
-
-
-@dataclass(frozen=True)
 class OwnSet:
     """Pairs, or clean images, of the user's own that every cell is measured on."""
 
@@ -72,8 +60,8 @@ class OwnSet:
     files: tuple[PairFiles, ...]
 
     @property
-    def cases(self) -> list[Cropped]:
-        return [Cropped(files) for files in self.files]
+    def cases(self) -> list[Middle]:
+        return [Middle(files, CROP_PX) for files in self.files]
 
     @property
     def paths(self) -> list[Path]:
