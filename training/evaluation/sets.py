@@ -59,7 +59,7 @@ class RainedFile:
 
 @dataclass(frozen=True)
 class Middle:
-    """The middle of a case: large images take long, and say little more; shrunk, their rain would be another."""
+    """The middle of a case: large images take long and say little more; shrunk, their rain is another."""
 
     case: Case
     side_px: int  # at most

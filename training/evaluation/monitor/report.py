@@ -119,7 +119,10 @@ def cost(model: Derain) -> str:
     monitor_ms = least_ms(lambda: look(rainy, derained, model))
     height, width = rainy.shape[:2]
     share = monitor_ms / network_ms
-    return f"{width} x {height}: the monitor takes {monitor_ms:.0f} ms, {share:.1%} of the network's {network_ms:.0f}"
+    return (
+        f"{width} x {height}: the monitor takes {monitor_ms:.0f} ms, {share:.1%} of the network's "
+        f"{network_ms:.0f}"
+    )
 
 
 def _auc(judged: Sequence[Judged]) -> str:
