@@ -327,4 +327,4 @@ def test_mistakes_are_said_in_one_line(
 def test_leaves_complexity_is_a_share(share: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         main(["leaves", f"--leaves-complexity={share}"])
-    assert f"{share!r} is no number from 0 to 1" in capsys.readouterr().err
+    assert f"{share!r} is not a number from 0 to 1" in capsys.readouterr().err

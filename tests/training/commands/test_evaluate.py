@@ -431,7 +431,7 @@ def test_enlarged_pairs_are_saved_as_jpeg_after_that(tmp_path: Path) -> None:
 def test_how_much_to_enlarge_is_checked(times: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         main(["models/base", "--enlarge", "3", times])
-    assert f"'{times}' is no number above 1, up to 16" in capsys.readouterr().err
+    assert f"'{times}' is not a number above 1, up to 16" in capsys.readouterr().err
 
 
 def test_what_would_be_too_large_is_said_before_the_work(

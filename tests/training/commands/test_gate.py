@@ -379,8 +379,8 @@ def test_only_what_is_replaced_is_compared_with_when_promoting(
     ("arguments", "words"),
     [
         (["better", "--promote"], "--promote needs --report"),
-        (["better", "--psnr", "-1"], "'-1' is no number of 0 or more"),
-        (["better", "--removal", "nan"], "'nan' is no number of 0 or more"),
+        (["better", "--psnr", "-1"], "'-1' is not a number of 0 or more"),
+        (["better", "--removal", "nan"], "'nan' is not a number of 0 or more"),
         (["better", "--pairs", "mine"], "--pairs takes a name and one or two folders"),
         ([], "required: candidate"),
     ],

@@ -258,7 +258,7 @@ def test_a_category_with_too_few_pictures_for_any_count_is_an_error(
     [
         (["--category", "mine"], "'mine' is not NAME=FOLDER"),
         (["--category", "a b=leaves:0"], "is not NAME=FOLDER"),
-        (["--category", "mine=leaves:2"], "the complexity of leaves is 0 to 1"),
+        (["--category", "mine=leaves:2"], "'2' is not a number from 0 to 1"),
         (["--counts", "0"], "no whole number of 1 or more"),
         (["--share", "3/2"], "'3/2' is not a share"),
     ],
