@@ -308,7 +308,7 @@ def test_command_measures_leaves(
         (["{folder}", "--figure", "{tmp}"], "is a folder: name a file"),
         (["{folder}", "--leaves-complexity", "0.5"], "--leaves-complexity is for leaves"),
         (["{tmp}"], "no images in"),
-        (["{tmp}/broken"], "broken.png: not an image"),
+        (["{tmp}/broken"], "broken.png: not a"),
     ],
 )
 def test_mistakes_are_said_in_one_line(

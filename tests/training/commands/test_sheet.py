@@ -77,7 +77,7 @@ def test_what_does_not_fit_goes_onto_the_next(
     [
         (["{tmp}/nowhere"], "nowhere is not a folder"),
         (["{tmp}/empty"], "no images in"),
-        (["{tmp}/broken"], "broken/a.png: not an image"),
+        (["{tmp}/broken"], "broken/a.png: not a"),
         (["{tmp}/photographs", "-o", "sheet.pdf"], "it can be written as .jpg"),
     ],
 )
