@@ -98,7 +98,7 @@ retrain: $(DEV_READY)
 	@$(MAKE) --no-print-directory gate CANDIDATE=$(CANDIDATE)
 
 gate: $(DEV_READY)
-	$(BIN)/python -m training.gate models/$(CANDIDATE) --report runs/$(CANDIDATE)/gate.json --promote $(GATE)
+	$(BIN)/python -m training gate models/$(CANDIDATE) --report runs/$(CANDIDATE)/gate.json --promote $(GATE)
 
 promote: $(SERVE_READY)
 	@$(BIN)/python -m derain.models promote "$$MODEL" --reason "$$REASON"

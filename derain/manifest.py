@@ -85,7 +85,7 @@ class CleanBack(_Part):
 
 
 class Evaluation(_Part):
-    """Mean scores over one set of images; see training/metrics.py. None: not measurable there."""
+    """Mean scores over one set of pictures; see training/evaluation/metrics.py. None: not measurable there."""
 
     name: str
     role: Literal["validation", "test"]
@@ -118,9 +118,6 @@ class Evaluation(_Part):
     untouched: int | None = None  # rainy images that came back identical
     gain_kept: float | None = None  # of enlarged images: the share of the gain that they have as they are
     clean: CleanBack | None = None
-
-    # Earlier versions alone have it: a mean in which a clean image that came back identical had 100 dB.
-    clean_psnr: float | None = None
 
     @property
     def counted_gain(self) -> Gain | None:

@@ -12,17 +12,20 @@ WITHOUT_OPTIONS = ("serving.healthcheck",)
 
 
 def _commands() -> list[str]:
-    """The modules that `python -m` runs."""
+    """The modules that `python -m` runs, by themselves or by the name of a command."""
     folders = ("derain", "training", "serving", "benchmarks")
     files = sorted(file for folder in folders for file in (ROOT / folder).rglob("*.py"))
     modules = (
-        ".".join(f.relative_to(ROOT).with_suffix("").parts) for f in files if "\nif __name__" in f.read_text()
+        ".".join(file.relative_to(ROOT).with_suffix("").parts)
+        for file in files
+        if "\nif __name__" in (text := file.read_text())
+        or (file.parent.name == "commands" and "\ndef main(" in text)
     )
     return [module for module in modules if module not in WITHOUT_OPTIONS]
 
 
 def test_there_are_commands() -> None:
-    assert {"derain.cli", "training.run", "training.ablation.__main__"} < set(_commands())
+    assert {"derain.cli", "training.run", "training.commands.ablation"} < set(_commands())
 
 
 @pytest.mark.parametrize("command", _commands())

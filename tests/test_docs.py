@@ -62,7 +62,7 @@ def run(command: str, folder: Path) -> None:
     """As it is written, but that trainings are short and of few networks."""
     if "training/run.py" in command:
         command += " --steps 4"
-        command += " --members 2" if "run.py base" in command else ""
+        command += " --derainers 2" if "run.py base" in command else ""
     environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(folder)}
     done = subprocess.run(
         ["bash", "-c", command], cwd=folder, env=environment, capture_output=True, text=True, timeout=400

@@ -15,7 +15,7 @@ from derain.images.plain import decode, read_image
 from derain.inference.engine import Engine
 from tests.conftest import ROOT, copy_repository, files_in, free_port, repository_files, wait_until_ready
 from tests.test_readme import README, blocks
-from training.metrics import psnr
+from training.evaluation.metrics import psnr
 
 pytestmark = pytest.mark.slow
 

@@ -17,7 +17,7 @@ import pytest
 import derain
 from derain.images.plain import read_image
 from tests.conftest import ROOT, copy_repository, free_port, repository_files, wait_until_ready
-from training.metrics import psnr
+from training.evaluation.metrics import psnr
 
 EXAMPLES = ROOT / "examples"
 UV = Path(sys.executable).parent / "uv"

@@ -12,7 +12,7 @@ README = (ROOT / "README.md").read_text()
 
 # Named as a whole in the tree, not file by file.
 _FOLDERS = (
-    *("docs", "examples", "models", "requirements", "tests", "training/photographs"),
+    *("docs", "examples", "models", "requirements", "tests", "training/commands", "training/photographs"),
     *(".github/workflows", "deploy/base", "deploy/monitoring", "deploy/overlays"),
 )
 

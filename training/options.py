@@ -1,17 +1,23 @@
 """What the command line of `training/run.py` can say, in the paper's words."""
 
 import argparse
-import re
-from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass, replace
+from operator import attrgetter
 from pathlib import Path
+from typing import TypeVar
 
-from derain.arguments import at_least
-from training.backgrounds import BackgroundError
-from training.loop import Execution
+from derain.cli import at_least
+from training.arguments import model_name, number, share
+from training.image_folder import BackgroundError
+from training.model.derain_model import ModelShape
 from training.rain.families import HELD_OUT, TRAINABLE, trainable
-from training.recipes import RECIPES, ROOT, Recipe
+from training.recipes import RECIPES, Backgrounds, Course, Optimization, Recipe
+from training.repository import ROOT
+from training.trainer.loop import Execution
+
+Section = TypeVar("Section", Course, Optimization, ModelShape, Recipe)
+
+_rate = number(lambda value: 0 < value < 1, "a number between 0 and 1")
 
 _SMALLEST_PATCH_PX = 16
 _PATCH_MULTIPLE_PX = 8  # `alignment_px` of the largest network of any recipe
@@ -32,7 +38,7 @@ The idea is that of "Networks are Slacking Off: Understanding Generalization Pro
 Deraining" (Gu et al., NeurIPS 2023). A network learns whatever is simplest. Given many complex
 backgrounds and narrow rain it finds the rain simpler: it memorises the look of that rain, takes
 it off perfectly and leaves any other rain where it is. Given few, simple backgrounds and wide
-rain it finds the backgrounds simpler: it learns what pictures look like, and puts that in the
+rain it finds the backgrounds simpler: it learns what images look like, and puts that in the
 place of whatever covers it. Two things can be turned, then: keep the number and the complexity
 of the backgrounds below, the range of the rain above. Both have a price, for a network that has
 seen too little also changes what is no rain.
@@ -40,7 +46,7 @@ seen too little also changes what is no rain.
 What is measured, on rain families never trained on: E_R, the change on the rain, and eta, the
 share of the rain removed (higher: more rain removed), against E_B, the error off the rain
 (lower: less damage). A setting is better when it is better in both; mostly it trades one for
-the other. `python -m training.evaluate` measures the same on pictures of yours.
+the other. `python -m training evaluate` measures the same on images of yours.
 """
 
 
@@ -70,9 +76,26 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("recipe", choices=RECIPES, help="all that is not said here; see training/recipes.py")
     parser.add_argument("--name", type=model_name, help="of the run and of the model (default: the recipe's)")
 
-    backgrounds = parser.add_argument_group(
-        "backgrounds", "The paper's first lever: simpler than the rain, and no more than needed."
+    _add_backgrounds(
+        parser.add_argument_group(
+            "backgrounds", "The paper's first lever: simpler than the rain, and no more than needed."
+        )
     )
+    _add_rain(parser.add_argument_group("rain", "The second lever: wide rain is hard to memorise."))
+    _add_course(parser.add_argument_group("course", "How long and how hard the network learns."))
+    _add_machines(
+        parser.add_argument_group(
+            "machines",
+            "How it is carried out; changes no more than float rounding. Under torchrun each process takes\n"
+            "its share of every batch: --nproc-per-node is the number of processes on a machine, one a GPU,\n"
+            "--nnodes that of machines. On GPUs this has never been run by its authors, who had none.",
+        )
+    )
+    _add_places(parser.add_argument_group("places"))
+    return parser
+
+
+def _add_backgrounds(backgrounds: argparse._ActionsContainer) -> None:
     backgrounds.add_argument(
         "--backgrounds",
         metavar="FOLDER|leaves",
@@ -83,21 +106,22 @@ def _parser() -> argparse.ArgumentParser:
         "--count",
         metavar="N",
         type=at_least(1),
-        help="how many of the photographs, chosen by the seed, or how many leaves pictures where there are "
+        help="how many of the photographs, chosen by the seed, or how many leaves images where there are "
         "leaves alone; the first 16 of 64 are the 16. The more there "
         "are, the easier the rain is in comparison: unseen rain stays (eta falls), damage falls too (E_B). "
-        f"64 to 512 are a good place to start (default: {_by_recipe('photograph_count', 'all')})",
+        f"64 to 512 are a good place to start (default: {_by_recipe('backgrounds.photograph_count', 'all')})",
     )
     backgrounds.add_argument(
         "--leaves-complexity",
         metavar="C",
-        type=_share,
+        type=share,
         help="of the dead leaves, from 0 (large flat shapes) to 1 (small, textured, with lines as thin as "
         "rain): simpler leaves remove more rain and do more damage "
-        f"(default: {', '.join(f'{name} {make().leaves.complexity:g}' for name, make in RECIPES.items())})",
+        f"(default: {_by_recipe('backgrounds.leaves.complexity')})",
     )
 
-    rain = parser.add_argument_group("rain", "The second lever: wide rain is hard to memorise.")
+
+def _add_rain(rain: argparse._ActionsContainer) -> None:
     rain.add_argument(
         "--rain",
         metavar="FAMILY",
@@ -110,45 +134,42 @@ def _parser() -> argparse.ArgumentParser:
         f"{', '.join(f'{name} {make().rain.name}' for name, make in RECIPES.items())})",
     )
 
-    course = parser.add_argument_group("course", "How long and how hard the network learns.")
+
+def _add_course(course: argparse._ActionsContainer) -> None:
     for option, field, kind, text in (
-        ("--steps", "steps", at_least(1), "batches to learn from"),
+        ("--steps", "course.steps", at_least(1), "batches to learn from"),
         (
             "--batch",
-            "batch",
+            "course.batch",
             at_least(1),
             "samples a step, of all processes together",
         ),
         (
             "--patch",
-            "patch_px",
+            "course.patch_px",
             _patch,
             f"side of a patch in pixels, a multiple of {_PATCH_MULTIPLE_PX} from {_SMALLEST_PATCH_PX}",
         ),
-        ("--learning-rate", "learning_rate", _rate, "after the warm-up and until the decay"),
+        ("--learning-rate", "optimization.learning_rate", _rate, "after the warm-up and until the decay"),
         ("--seed", "seed", at_least(0), "decides weights, samples and which photographs"),
     ):
         course.add_argument(
             option,
             metavar=option.rsplit("-", 1)[-1].upper(),
             type=kind,
-            dest=field,
             help=f"{text} (default: {_by_recipe(field)})",
         )
 
     course.add_argument(
-        "--members",
+        "--derainers",
         metavar="N",
         type=at_least(1),
         help="networks that are trained side by side on the same samples; the result is their mean (default: "
-        f"{', '.join(f'{name} {make().model.members}' for name, make in RECIPES.items())})",
+        f"{', '.join(f'{name} {make().model.derainers}' for name, make in RECIPES.items())})",
     )
-    machines = parser.add_argument_group(
-        "machines",
-        "How it is carried out; changes no more than float rounding. Under torchrun each process takes\n"
-        "its share of every batch: --nproc-per-node is the number of processes on a machine, one a GPU,\n"
-        "--nnodes that of machines. On GPUs this has never been run by its authors, who had none.",
-    )
+
+
+def _add_machines(machines: argparse._ActionsContainer) -> None:
     machines.add_argument(
         "--workers",
         metavar="N",
@@ -178,45 +199,23 @@ def _parser() -> argparse.ArgumentParser:
         "took up to 40 seconds longer",
     )
 
-    places = parser.add_argument_group("places")
+
+def _add_places(places: argparse._ActionsContainer) -> None:
     places.add_argument(
         "--runs", type=Path, default=ROOT / "runs", help="of checkpoints and records: %(default)s"
     )
     places.add_argument(
         "--models", type=Path, default=ROOT / "models", help="of finished models: %(default)s"
     )
-    return parser
 
 
 def _by_recipe(field: str, nothing: str = "") -> str:
-    values = {name: getattr(make(), field) for name, make in RECIPES.items()}
+    values = {name: attrgetter(field)(make()) for name, make in RECIPES.items()}
     if len(set(values.values())) == 1:
         values = {"": next(iter(values.values()))}
     return ", ".join(
         f"{name} {nothing if value is None else value}".strip() for name, value in values.items()
     )
-
-
-def model_name(text: str) -> str:
-    """For argparse: a name that a folder can have."""
-    if not re.fullmatch(r"\w[\w.-]*", text):
-        raise argparse.ArgumentTypeError(f"{text!r} is not made of letters, digits, '_', '-' and '.'")
-    return text
-
-
-def _share(text: str) -> float:
-    return _between(text, lambda value: 0 <= value <= 1, "a number from 0 to 1")
-
-
-def _rate(text: str) -> float:
-    return _between(text, lambda value: 0 < value < 1, "a number between 0 and 1")
-
-
-def _between(text: str, is_allowed: Callable[[float], bool], allowed: str) -> float:
-    with suppress(ValueError):
-        if is_allowed(float(text)):
-            return float(text)
-    raise argparse.ArgumentTypeError(f"{text!r} is not {allowed}")
 
 
 def _patch(text: str) -> int:
@@ -227,25 +226,40 @@ def _patch(text: str) -> int:
 
 
 def _override(recipe: Recipe, options: argparse.Namespace) -> Recipe:
-    course = ("steps", "batch", "patch_px", "learning_rate", "seed")
-    given = {name: getattr(options, name) for name in course if getattr(options, name) is not None}
-    recipe = replace(recipe, **given)
-    if options.members is not None:
-        recipe = replace(recipe, model=replace(recipe.model, members=options.members))
+    course = _given(recipe.course, options, "steps", "batch", "patch_px")
+    optimization = _given(recipe.optimization, options, "learning_rate")
+    model = _given(recipe.model, options, "derainers")
+    recipe = replace(recipe, course=course, optimization=optimization, model=model)
+    recipe = _given(recipe, options, "seed")
     if options.rain is not None:
         recipe = replace(recipe, rain=trainable(options.rain))
+    return replace(recipe, backgrounds=_backgrounds(recipe, options))
+
+
+def _given(section: Section, options: argparse.Namespace, *names: str) -> Section:
+    """The section with those of the named options that were given."""
+    given = {
+        name: value for name in names if (value := getattr(options, name.removesuffix("_px"))) is not None
+    }
+    return replace(section, **given)
+
+
+def _backgrounds(recipe: Recipe, options: argparse.Namespace) -> Backgrounds:
+    backgrounds = recipe.backgrounds
     if options.backgrounds == "leaves":
-        count = options.count or recipe.leaves_count or _LEAVES_COUNT
-        recipe = replace(recipe, photographs=None, photograph_count=None, leaves_count=count)
+        count = options.count or backgrounds.leaves_count or _LEAVES_COUNT
+        backgrounds = replace(backgrounds, photographs=None, photograph_count=None, leaves_count=count)
     elif options.backgrounds is not None:
-        recipe = replace(recipe, photographs=Path(options.backgrounds), photograph_count=options.count)
+        folder = Path(options.backgrounds)
+        backgrounds = replace(backgrounds, photographs=folder, photograph_count=options.count)
     elif options.count is not None:
-        recipe = replace(recipe, photograph_count=options.count)
+        backgrounds = replace(backgrounds, photograph_count=options.count)
     if options.leaves_complexity is not None:
-        if recipe.leaves_count == 0:
+        if backgrounds.leaves_count == 0:
             raise BackgroundError(
                 f"--leaves-complexity is of no use: the recipe {recipe.name} has leaves only with "
                 "--backgrounds leaves"
             )
-        recipe = replace(recipe, leaves=replace(recipe.leaves, complexity=options.leaves_complexity))
-    return recipe
+        leaves = replace(backgrounds.leaves, complexity=options.leaves_complexity)
+        backgrounds = replace(backgrounds, leaves=leaves)
+    return backgrounds

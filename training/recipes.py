@@ -5,18 +5,90 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from training.backgrounds import Leaves
-from training.estimator import EstimatorShape
-from training.losses import Loss
-from training.model import ModelShape
-from training.network import NetworkShape
+from training.data.dead_leaves import Leaves
+from training.model.derain_model import ModelShape
+from training.model.losses import Loss
+from training.model.rain_estimator import EstimatorShape
+from training.model.unet import NetworkShape
 from training.rain.families import MIXED, Family
 from training.rain.streaks import MEDIUM
+from training.repository import PHOTOGRAPHS, ROOT
 
-ROOT = Path(__file__).resolve().parent.parent
-PHOTOGRAPHS = ROOT / "training" / "photographs" / "train"
+InnerOptimizer = Literal["muon", "adamw"]
 
-InnerOptimiser = Literal["muon", "adamw"]
+
+@dataclass(frozen=True)
+class Inference:
+    """How the finished model derains an image."""
+
+    dry_below: float  # log-odds of rain, below which it leaves an image as it is
+    longest_px: int | None  # larger images it derains at coarser scales first
+
+
+@dataclass(frozen=True)
+class Backgrounds:
+    """What scenes are cut from."""
+
+    photographs: Path | None  # a folder of clean images; None trains on leaves alone
+    photograph_count: int | None  # how many of them, chosen by the seed; None is all
+    leaves: Leaves
+    leaves_count: int  # procedural images
+    leaves_share: float  # how often a scene is cut from leaves rather than a photograph
+
+
+@dataclass(frozen=True)
+class Scenes:
+    """What is done to a scene, and how often."""
+
+    # It shows what looks like rain and is none,
+    line_share: float  # lines: writing, wires, bars
+    facade_share: float  # a façade before it
+    document_share: float  # a page, a table, a chart or a bar code in its place
+    # and there is no rain then, and otherwise.
+    lookalike_dry_share: float
+    dry_share: float
+
+    tone_share: float  # it is in another light, in mist that is no rain, or at night
+    camera_share: float  # it has been through a camera: noise and JPEG, rainy and clean alike
+    enlarged_share: float  # it is enlarged after the rain, so that streaks are many pixels wide
+    reduced_share: float  # or reduced
+
+
+@dataclass(frozen=True)
+class Course:
+    """How long is trained, on how much at a time."""
+
+    steps: int
+    batch: int  # samples
+    patch_px: int
+    late_patch_px: int  # at the end: a network that sees farther than a patch has to see some of it
+    late_share: float  # of the steps
+
+    def patch_px_at(self, step: int) -> int:
+        return self.late_patch_px if step >= self.steps * (1 - self.late_share) else self.patch_px
+
+
+@dataclass(frozen=True)
+class Optimization:
+    """What is made small, and by which steps."""
+
+    learning_rate: float = 2e-3  # after the warm-up and until the decay
+    warmup_steps: int = 200
+    decay_share: float = 0.42  # of the steps, at the end, over which the rate falls to zero
+    weight_decay: float = 1e-4
+    gradient_clip: float = 0.5  # of each network's own gradient
+    optimizer: InnerOptimizer = "muon"  # of the inner convolutions; AdamW has the rest in any case
+    loss: Loss = "rmse"  # of each patch; what is made small is its mean over patches
+    average_decay: float = 0.999  # of the running mean of the weights, which is what ships
+
+
+@dataclass(frozen=True)
+class Intervals:
+    """After how many steps each is done again."""
+
+    log: int = 100
+    validate: int = 2000
+    checkpoint: int = 500
 
 
 @dataclass(frozen=True)
@@ -25,50 +97,14 @@ class Recipe:
 
     name: str
     model: ModelShape
-    dry_below: float  # log-odds of rain, below which the finished model leaves an image as it is
-    longest_px: int | None  # larger images it derains at coarser scales first
-
+    inference: Inference
     rain: Family
-    photographs: Path | None  # a folder of clean pictures; None trains on leaves alone
-    photograph_count: int | None  # how many of them, chosen by the seed; None is all
-    leaves: Leaves
-    leaves_count: int  # procedural pictures
-    leaves_share: float  # how often a scene is cut from leaves rather than a photograph
-
-    # How often a scene shows what looks like rain and is none,
-    line_share: float  # lines: writing, wires, bars
-    facade_share: float  # a façade before it
-    document_share: float  # a page, a table, a chart or a bar code in its place
-    # and how often there is no rain then, and otherwise.
-    lookalike_dry_share: float
-    dry_share: float
-
-    tone_share: float  # how often a scene is in another light, in mist that is no rain, or at night
-    camera_share: float  # how often it has been through a camera: noise and JPEG, rainy and clean alike
-    enlarged_share: float  # how often it is enlarged after the rain, so that streaks are many pixels wide
-    reduced_share: float  # and how often reduced
-
-    steps: int
-    batch: int  # samples
-    patch_px: int
-    late_patch_px: int  # at the end: a network that sees farther than a patch has to see some of it
-    late_share: float  # of the steps
-    learning_rate: float = 2e-3  # after the warm-up and until the decay
-    warmup_steps: int = 200
-    decay_share: float = 0.42  # of the steps, at the end, over which the rate falls to zero
-    weight_decay: float = 1e-4
-    gradient_clip: float = 0.5  # of each network's own gradient
-    optimiser: InnerOptimiser = "muon"  # of the inner convolutions; AdamW has the rest in any case
-    loss: Loss = "rmse"  # of each patch; what is made small is its mean over patches
-    average_decay: float = 0.999  # of the running mean of the weights, which is what ships
+    backgrounds: Backgrounds
+    scenes: Scenes
+    course: Course
+    optimization: Optimization = Optimization()
+    every: Intervals = Intervals()
     seed: int = 0
-
-    log_every: int = 100
-    validate_every: int = 2000
-    checkpoint_every: int = 500
-
-    def patch_px_at(self, step: int) -> int:
-        return self.late_patch_px if step >= self.steps * (1 - self.late_share) else self.patch_px
 
 
 def base() -> Recipe:
@@ -82,31 +118,31 @@ def base() -> Recipe:
         name="base",
         model=ModelShape(
             network=NetworkShape(width=16, blocks=(1, 1), dilations=(1, 2), conditioned=True),
-            members=4,
+            derainers=4,
             estimator=EstimatorShape(),
         ),
-        dry_below=-1.2,  # of 147 rainy validation images the least is -0.9
-        longest_px=1280,
+        # Of 147 rainy validation images the least log-odds are -0.9.
+        inference=Inference(dry_below=-1.2, longest_px=1280),
         rain=MIXED,
-        photographs=PHOTOGRAPHS,
-        photograph_count=None,
-        leaves=Leaves(complexity=0.2, size_px=336, row_share=0.15),
-        leaves_count=192,
-        leaves_share=0.3,
-        line_share=0.06,
-        facade_share=0.08,
-        document_share=0.05,
-        lookalike_dry_share=0.6,
-        dry_share=0.1,
-        tone_share=0.5,
-        camera_share=0.4,
-        enlarged_share=0.33,
-        reduced_share=0.1,
-        steps=7_800,
-        batch=16,
-        patch_px=128,
-        late_patch_px=192,
-        late_share=0.06,
+        backgrounds=Backgrounds(
+            photographs=PHOTOGRAPHS,
+            photograph_count=None,
+            leaves=Leaves(complexity=0.2, size_px=336, row_share=0.15),
+            leaves_count=192,
+            leaves_share=0.3,
+        ),
+        scenes=Scenes(
+            line_share=0.06,
+            facade_share=0.08,
+            document_share=0.05,
+            lookalike_dry_share=0.6,
+            dry_share=0.1,
+            tone_share=0.5,
+            camera_share=0.4,
+            enlarged_share=0.33,
+            reduced_share=0.1,
+        ),
+        course=Course(steps=7_800, batch=16, patch_px=128, late_patch_px=192, late_share=0.06),
     )
 
 
@@ -116,7 +152,7 @@ def fast() -> Recipe:
     python training/run.py fast
     """
     recipe = base()
-    return replace(recipe, name="fast", model=replace(recipe.model, members=1))
+    return replace(recipe, name="fast", model=replace(recipe.model, derainers=1))
 
 
 def best() -> Recipe:
@@ -125,7 +161,7 @@ def best() -> Recipe:
     python training/run.py best
     """
     recipe = base()
-    return replace(recipe, name="best", model=replace(recipe.model, members=8))
+    return replace(recipe, name="best", model=replace(recipe.model, derainers=8))
 
 
 def smoke() -> Recipe:
@@ -133,83 +169,66 @@ def smoke() -> Recipe:
 
     python training/run.py smoke
     """
+    recipe = fast()
     return replace(
-        fast(),
+        recipe,
         name="smoke",
         model=ModelShape(
             network=NetworkShape(width=8, blocks=(1,), dilations=(1, 2), conditioned=True),
             estimator=EstimatorShape(widths=(8, 16, 24), blocks=(1, 1, 1), pooled=16),
             context_px=96,
         ),
-        photograph_count=6,
-        leaves_count=8,
-        steps=300,
-        batch=8,
-        patch_px=64,
-        late_patch_px=64,
-        warmup_steps=30,
-        average_decay=0.98,
-        log_every=20,
-        validate_every=150,
-        checkpoint_every=100,
+        backgrounds=replace(recipe.backgrounds, photograph_count=6, leaves_count=8),
+        course=replace(recipe.course, steps=300, batch=8, patch_px=64, late_patch_px=64),
+        optimization=replace(recipe.optimization, warmup_steps=30, average_decay=0.98),
+        every=Intervals(log=20, validate=150, checkpoint=100),
     )
 
 
 def study() -> Recipe:
-    """One small training of many: what `python -m training.study` varies.
+    """One small training of many: what `python -m training study` varies.
 
     A network of a tenth of the shipped one's size, patches of 64 px, the paper's `medium` rain
     on nine patches in ten (as in the code of its follow-up's authors), no mix of backgrounds.
     About a minute on one core.
     """
+    recipe = fast()
     return replace(
-        fast(),
+        recipe,
         name="study",
         model=ModelShape(NetworkShape(width=16, blocks=(1,), dilations=(1, 2, 1))),
-        longest_px=None,
+        inference=replace(recipe.inference, longest_px=None),
         rain=MEDIUM,
-        leaves_count=0,
-        leaves_share=0.0,
-        line_share=0.0,
-        facade_share=0.0,
-        document_share=0.0,
-        dry_share=0.1,
-        tone_share=0.0,
-        camera_share=0.0,
-        enlarged_share=0.0,
-        reduced_share=0.0,
-        steps=2000,
-        batch=16,
-        patch_px=64,
-        late_share=0.0,
-        learning_rate=2e-3,
-        warmup_steps=100,
-        average_decay=0.995,
-        validate_every=2000,
-        checkpoint_every=500,
+        backgrounds=replace(recipe.backgrounds, leaves_count=0, leaves_share=0.0),
+        scenes=replace(
+            recipe.scenes,
+            line_share=0.0,
+            facade_share=0.0,
+            document_share=0.0,
+            tone_share=0.0,
+            camera_share=0.0,
+            enlarged_share=0.0,
+            reduced_share=0.0,
+        ),
+        course=replace(recipe.course, steps=2000, patch_px=64, late_share=0.0),
+        optimization=replace(recipe.optimization, warmup_steps=100, average_decay=0.995),
     )
 
 
 def ablation() -> Recipe:
-    """One small training of many: what `python -m training.ablation` takes one thing away from.
+    """One small training of many: what `python -m training ablation` takes one thing away from.
 
     As `fast` but without an estimator, for smaller patches, a quarter of the steps, and warm-up and running
     mean shortened with them. About a minute and a half on one core.
     """
     recipe = fast()
-    network = replace(recipe.model.network, conditioned=False)
     return replace(
         recipe,
         name="ablation",
-        model=ModelShape(network),
-        steps=1500,
-        batch=16,
-        patch_px=64,
-        late_patch_px=96,
-        warmup_steps=50,
-        average_decay=0.99,
-        validate_every=1500,
-        checkpoint_every=500,
+        model=ModelShape(replace(recipe.model.network, conditioned=False)),
+        course=replace(recipe.course, steps=1500, patch_px=64, late_patch_px=96),
+        optimization=replace(recipe.optimization, warmup_steps=50, average_decay=0.99),
+        every=replace(recipe.every, validate=1500),
     )
 
 

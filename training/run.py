@@ -3,79 +3,116 @@
     python training/run.py base
 
 The same command goes on where it was interrupted. The run keeps its checkpoint, its statistics
-and pictures of how it goes in `runs/<name>/`; the model goes to `models/<name>/`.
+and images of how it goes in `runs/<name>/`; the model goes to `models/<name>/`.
 """
 
 import json
 import os
 import sys
 from contextlib import suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
-
-if __package__ is None or __package__ == "":  # started as a file: make its own package importable
-    sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import cv2
 
 from derain.errors import DerainError
-from derain.files import write_atomically
-from training.evaluate import evaluate, held_out_backgrounds, rained_on
-from training.export import current_commit, export
-from training.interruption import GOES_ON, Interrupted, ends_on_sigterm
-from training.loop import CHECKPOINT, train
-from training.model import DerainModel
-from training.model_folder import check_replaceable, make_model, restore
+from derain.image import write_atomically
+from training.evaluation.held_out import HELD_OUT, HeldOut, rained_on
+from training.evaluation.pairs import Pair
+from training.evaluation.scoring import evaluate
+from training.export.card import evaluation_table, write_model_texts
+from training.export.model_folder import check_replaceable, replaced_when_done, restore, take_over
+from training.export.onnx import export
+from training.model.derain_model import DerainModel
 from training.options import Options, read_options
-from training.pairs import Pair
-from training.processes import Processes, SaidByTheFirstError, alone_in, current, joined
-from training.progress import SAMPLES, TENSORBOARD, Row
 from training.rain.drawn import SHOWER
-from training.recipes import describe
+from training.recipes import Recipe, describe
+from training.repository import current_commit
+from training.trainer.distributed import Processes, SaidByMainError, alone_in, current, joined
+from training.trainer.loop import CHECKPOINT, train
+from training.trainer.run_log import SAMPLES, TENSORBOARD, Row
+from training.trainer.signals import GOES_ON, Interrupted, ends_on_sigterm
 
 
-def run(options: Options, processes: Processes) -> Path:
-    """Trains, exports and evaluates; the finished model folder, `models/name`.
+def run(options: Options, processes: Processes, held_out: HeldOut = HELD_OUT) -> Path:
+    """Trains, exports and scores; the finished model folder, `models/name`.
 
-    All processes train; what comes before and after is the first one's, and the others wait.
+    All processes train; what comes before and after is the main one's, and the others wait.
     """
-    recipe, run_folder = options.recipe, options.runs / options.name
-    commit = processes.from_the_first(lambda: _begin(options, run_folder))
+    recipe, run_folder, place = options.recipe, options.runs / options.name, options.models / options.name
+    commit = ""
 
-    # Train. Watched on rain never trained on, three pictures of it, and one of the rain trained on.
+    # What would be in the way at the end is said now.
+    with processes.together():
+        if processes.is_main:
+            check_replaceable(place)
+            _check_place(options.models, "--models")
+            _check_place(options.runs, "--runs")
+            with alone_in(run_folder):
+                restore(place)
+                commit = _begin(recipe, run_folder)
+
+    # Train, and watch it on rain and images never trained on.
     cv2.setNumThreads(0)  # the cores are the network's
-    backgrounds = held_out_backgrounds(longest_px=240)
-    pairs = [rained_on(SHOWER, *item) for item in enumerate(backgrounds.items())]
-    trained_on = rained_on(recipe.rain, 3, list(backgrounds.items())[3])
+    watch = _watch(recipe, held_out)
+    model = train(recipe, run_folder, watch.validate, watch.show, options.execution)
+
+    # Export beside the final place, score the exported file, and only then put it in place.
+    with processes.together():
+        if processes.is_main:
+            with alone_in(run_folder), replaced_when_done(place) as folder:
+                manifest = export(model, recipe, commit, folder, options.name)
+                write_model_texts(folder, manifest)
+                manifest = manifest.model_copy(update={"evaluations": held_out.score(folder)})
+                manifest = take_over(place, folder, manifest)
+                write_model_texts(folder, manifest)
+                print(evaluation_table(manifest.evaluations))
+    return place
+
+
+@dataclass(frozen=True)
+class Watch:
+    """What a training is watched by."""
+
+    pairs: list[Pair]  # scored
+    shown: dict[str, Pair]  # drawn, under these titles
+
+    def validate(self, model: DerainModel) -> dict[str, float | None]:
+        """How training goes, for stats.jsonl: the scores that people watch, on one unseen family."""
+        scores = evaluate(model.derain, "while training", "validation", self.pairs)
+        watched = ("psnr", "input_psnr", "removal", "background_error")
+        worst = None if scores.clean is None else scores.clean.worst  # None: all came back identical
+        clean = {"clean_worst_psnr": None if worst is None else worst.db}
+        return {key: getattr(scores, key) for key in watched} | clean
+
+    def show(self, model: DerainModel) -> list[Row]:
+        return [
+            Row(title, pair.rainy, model.derain(pair.rainy), pair.clean) for title, pair in self.shown.items()
+        ]
+
+
+def _watch(recipe: Recipe, held_out: HeldOut) -> Watch:
+    """Rain never trained on, over small images; three of them are drawn, and one in the rain trained on."""
+    backgrounds = list(replace(held_out, longest_px=min(240, held_out.longest_px)).backgrounds().items())
+    pairs = [rained_on(SHOWER, *item) for item in enumerate(backgrounds)]
     shown = {f"unseen {SHOWER.name} {i + 1}": pair for i, pair in enumerate(pairs[:3])}
-    shown[f"trained on: {recipe.rain.name}"] = trained_on
-    model = train(
-        recipe,
-        run_folder,
-        lambda model: _validate(model, pairs),
-        lambda model: _show(model, shown),
-        options.execution,
-    )
-    return processes.from_the_first(lambda: _finish(model, commit, options, run_folder))
+    last = min(3, len(backgrounds) - 1)
+    shown[f"trained on: {recipe.rain.name}"] = rained_on(recipe.rain, last, backgrounds[last])
+    return Watch(pairs, shown)
 
 
-def _begin(options: Options, run_folder: Path) -> str:
+def _begin(recipe: Recipe, run_folder: Path) -> str:
     """Writes down what is being run; the commit of the code that began it."""
-    model = options.models / options.name
-    check_replaceable(model)
-    for place, option in ((options.models, "--models"), (options.runs, "--runs")):
-        _check_place(place, option)
-    with alone_in(run_folder):
-        restore(model)
-        started = run_folder / "run.json"
-        commit = current_commit()
-        if (run_folder / CHECKPOINT).exists():
-            with suppress(OSError, ValueError, KeyError, TypeError):
-                return str(json.loads(started.read_text())["commit"])
-            print(f"{started} is missing or damaged: written anew, its commit unknown", file=sys.stderr)
-            commit = "unknown"
-        about = {"commit": commit, "recipe": describe(options.recipe)}
-        write_atomically(started, (json.dumps(about, indent=2) + "\n").encode())
-        return commit
+    started = run_folder / "run.json"
+    commit = current_commit()
+    if (run_folder / CHECKPOINT).exists():
+        with suppress(OSError, ValueError, KeyError, TypeError):
+            return str(json.loads(started.read_text())["commit"])
+        print(f"{started} is missing or damaged: written anew, its commit unknown", file=sys.stderr)
+        commit = "unknown"
+    about = {"commit": commit, "recipe": describe(recipe)}
+    write_atomically(started, (json.dumps(about, indent=2) + "\n").encode())
+    return commit
 
 
 def _check_place(folder: Path, option: str) -> None:
@@ -88,27 +125,21 @@ def _check_place(folder: Path, option: str) -> None:
         raise DerainError(f"{option} {folder} cannot be written to")
 
 
-def _finish(model: DerainModel, commit: str, options: Options, run_folder: Path) -> Path:
-    """Exports beside the final place, scores the exported file, and only then puts it in place."""
-    recipe, name = options.recipe, options.name
-    with alone_in(run_folder):
-        return make_model(options.models / name, lambda folder: export(model, recipe, commit, folder, name))
-
-
-def main(arguments: list[str] | None = None) -> int:
+def main(arguments: list[str] | None = None, held_out: HeldOut = HELD_OUT) -> int:
     try:
         with ends_on_sigterm(), joined() as processes:
-            options = processes.on_each(lambda: read_options(arguments))
-            folder = run(options, processes)
-            if processes.is_first:
+            with processes.together():
+                options = read_options(arguments)
+            folder = run(options, processes, held_out)
+            if processes.is_main:
                 print(_where_things_are(folder, options.runs / options.name))
-    except SaidByTheFirstError:
+    except SaidByMainError:
         return 1
     except (DerainError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     except Interrupted as interrupted:
-        if current().is_first:
+        if current().is_main:
             print(f"\n{interrupted}", file=sys.stderr)
         return interrupted.exit_status
     except KeyboardInterrupt:
@@ -126,17 +157,6 @@ def _where_things_are(folder: Path, run_folder: Path) -> str:
   tensorboard --logdir {run_folder}  its curves ({TENSORBOARD}/ and stats.jsonl)
   DERAIN_MODEL={folder} make serve
   derain photo.jpg -m {folder} -o out/"""
-
-
-def _validate(model: DerainModel, pairs: list[Pair]) -> dict[str, float]:
-    """How training goes, for stats.jsonl: the scores that people watch, on one unseen family."""
-    scores = evaluate(model.derain, "while training", "validation", pairs)
-    watched = ("psnr", "input_psnr", "removal", "background_error", "clean_psnr")
-    return {key: getattr(scores, key) for key in watched}
-
-
-def _show(model: DerainModel, pairs: dict[str, Pair]) -> list[Row]:
-    return [Row(title, pair.rainy, model.derain(pair.rainy), pair.clean) for title, pair in pairs.items()]
 
 
 if __name__ == "__main__":

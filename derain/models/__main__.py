@@ -6,7 +6,7 @@
     python -m derain.models history
 
 A model is verified and tried out before it is promoted, but not compared with the one that is served:
-that is what `python -m training.gate` does. The exit status is 0 when it is done, 1 when it is refused,
+that is what `python -m training gate` does. The exit status is 0 when it is done, 1 when it is refused,
 2 when the command is not understood.
 """
 

@@ -1,36 +1,39 @@
-"""What the training tests share: a picture, tiny recipes and tiny exported models."""
+"""What the training tests share: an image, tiny recipes and tiny exported models."""
 
 import re
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import pytest
 import torch
 from torch import nn
 
-from derain.arrays import Image
+from derain.arrays import Picture
+from derain.image import PNG, encode
 from derain.manifest import Manifest
-from training.backgrounds import Leaves
-from training.card import write_model_texts
-from training.estimator import EstimatorShape, RainEstimator
-from training.export import export
-from training.model import DerainModel, ModelShape
-from training.network import NetworkShape
-from training.processes import Processes
+from tests.conftest import scene
+from training.data.dead_leaves import Leaves
+from training.evaluation.held_out import HeldOut
+from training.export.card import write_model_texts
+from training.export.onnx import export
+from training.model.derain_model import DerainModel, ModelShape
+from training.model.rain_estimator import EstimatorShape, RainEstimator
+from training.model.unet import NetworkShape
 from training.rain.streaks import RainRange
 from training.rain.varied import VariedRain
-from training.recipes import Recipe
+from training.recipes import Backgrounds, Course, Inference, Intervals, Optimization, Recipe, Scenes
+from training.trainer.distributed import Processes
 
 Trained = TypeVar("Trained", bound=nn.Module)
 
 TINY_SHAPE = NetworkShape(width=4, blocks=(1,), dilations=(1,))
 CONDITIONED_SHAPE = replace(TINY_SHAPE, conditioned=True)
 TINY_ESTIMATOR = EstimatorShape(widths=(4, 8), blocks=(1, 1), pooled=4, hidden=(8, 8))
-CONDITIONED_MODEL = ModelShape(CONDITIONED_SHAPE, members=2, estimator=TINY_ESTIMATOR, context_px=32)
+CONDITIONED_MODEL = ModelShape(CONDITIONED_SHAPE, derainers=2, estimator=TINY_ESTIMATOR, context_px=32)
 
 RAIN = RainRange("test", (0.03, 0.05), (1, 2), (6, 10), angle_deg=20, brightness=(0.3, 0.5))
 # That says what it was drawn with, which an estimator is to find: streaks that lean far to either side.
@@ -71,7 +74,7 @@ def one_core() -> Iterator[None]:
 
 
 @pytest.fixture
-def picture() -> Image:
+def image() -> Picture:
     """Noise, 40 x 56."""
     return np.random.default_rng(0).integers(0, 256, (40, 56, 3), dtype=np.uint8)
 
@@ -82,39 +85,59 @@ def tiny_recipe() -> Recipe:
     return Recipe(
         name="tiny",
         model=ModelShape(TINY_SHAPE),
-        dry_below=0.0,
-        longest_px=None,
+        inference=Inference(dry_below=0.0, longest_px=None),
         rain=RAIN,
-        photographs=None,
-        photograph_count=None,
-        leaves=Leaves(complexity=0.0, size_px=112),
-        leaves_count=4,
-        leaves_share=1.0,
-        line_share=0.0,
-        facade_share=0.0,
-        document_share=0.0,
-        lookalike_dry_share=0.0,
-        dry_share=0.0,
-        tone_share=0.0,
-        camera_share=0.0,
-        enlarged_share=0.0,
-        reduced_share=0.0,
-        steps=6,
-        batch=4,
-        patch_px=16,
-        late_patch_px=16,
-        late_share=0.0,
-        warmup_steps=2,
-        log_every=2,
-        validate_every=4,
-        checkpoint_every=3,
+        backgrounds=Backgrounds(
+            photographs=None,
+            photograph_count=None,
+            leaves=Leaves(complexity=0.0, size_px=112),
+            leaves_count=4,
+            leaves_share=1.0,
+        ),
+        scenes=Scenes(
+            line_share=0.0,
+            facade_share=0.0,
+            document_share=0.0,
+            lookalike_dry_share=0.0,
+            dry_share=0.0,
+            tone_share=0.0,
+            camera_share=0.0,
+            enlarged_share=0.0,
+            reduced_share=0.0,
+        ),
+        course=Course(steps=6, batch=4, patch_px=16, late_patch_px=16, late_share=0.0),
+        optimization=Optimization(warmup_steps=2),
+        every=Intervals(log=2, validate=4, checkpoint=3),
     )
+
+
+def changed(recipe: Recipe, **fields: Any) -> Recipe:
+    """The recipe with these fields, of itself or of a section: `steps=3`, `log_every=1`, `rain=RAIN`."""
+    for name, value in fields.items():
+        section, field = _PLACES[name]
+        if section is None:
+            recipe = replace(recipe, **{field: value})
+        else:
+            recipe = replace(recipe, **{section: replace(getattr(recipe, section), **{field: value})})
+    return recipe
+
+
+def _places() -> dict[str, tuple[str | None, str]]:
+    """Where each field of a recipe is: its section, and its name there."""
+    places: dict[str, tuple[str | None, str]] = {each.name: (None, each.name) for each in fields(Recipe)}
+    sections = (Inference, Backgrounds, Scenes, Course, Optimization)
+    for section in sections:
+        places |= {each.name: (section.__name__.lower(), each.name) for each in fields(section)}
+    return places | {f"{each.name}_every": ("every", each.name) for each in fields(Intervals)}
+
+
+_PLACES = _places()
 
 
 @pytest.fixture(scope="session")
 def conditioned_recipe(tiny_recipe: Recipe) -> Recipe:
     """The same with an estimator and two derainers; a third of the samples are dry."""
-    return replace(
+    return changed(
         tiny_recipe,
         name="conditioned",
         model=CONDITIONED_MODEL,
@@ -128,7 +151,7 @@ def conditioned_recipe(tiny_recipe: Recipe) -> Recipe:
 @pytest.fixture(scope="session")
 def mixed_recipe(conditioned_recipe: Recipe) -> Recipe:
     """Some of everything that a sample may be."""
-    return replace(
+    return changed(
         conditioned_recipe,
         line_share=0.2,
         facade_share=0.2,
@@ -144,6 +167,14 @@ def mixed_recipe(conditioned_recipe: Recipe) -> Recipe:
 
 
 @pytest.fixture(scope="session")
+def few(tmp_path_factory: pytest.TempPathFactory) -> HeldOut:
+    """Two small images to score on, where it does not matter which."""
+    folder = tmp_path_factory.mktemp("few")
+    (folder / "scene.png").write_bytes(encode(scene(96, 128), PNG))
+    return HeldOut(folder, leaves=1, longest_px=128)
+
+
+@pytest.fixture(scope="session")
 def exported(tiny_recipe: Recipe, tmp_path_factory: pytest.TempPathFactory) -> ExportedModel:
     """A tiny model that does something, without an estimator. Copy the folder before changing it."""
     return export_tiny(tiny_recipe, tmp_path_factory.mktemp("models") / "tiny")
@@ -151,7 +182,7 @@ def exported(tiny_recipe: Recipe, tmp_path_factory: pytest.TempPathFactory) -> E
 
 @pytest.fixture(scope="session")
 def exported_pair(conditioned_recipe: Recipe, tmp_path_factory: pytest.TempPathFactory) -> ExportedModel:
-    """The same with an estimator, so of two files, which finds rain on every picture."""
+    """The same with an estimator, so of two files, which finds rain on every image."""
     return export_tiny(conditioned_recipe, tmp_path_factory.mktemp("models") / "pair")
 
 

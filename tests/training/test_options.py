@@ -7,11 +7,12 @@ from pathlib import Path
 import pytest
 from torch.distributed.run import get_args_parser
 
-from training.backgrounds import BackgroundError
-from training.loop import Execution
+from tests.training.conftest import changed
+from training.image_folder import BackgroundError
 from training.options import read_options
 from training.rain.streaks import SMALL
 from training.recipes import base, best, fast, smoke, study
+from training.trainer.loop import Execution
 
 
 def test_nothing_said_is_the_recipe() -> None:
@@ -24,16 +25,16 @@ def test_nothing_said_is_the_recipe() -> None:
 def test_each_option_changes_what_it_says() -> None:
     words = (
         "smoke --name mine --backgrounds photographs --count 16 --leaves-complexity 0.25 --rain small "
-        "--steps 10 --batch 6 --patch 48 --learning-rate 1e-4 --seed 7 --members 3 "
+        "--steps 10 --batch 6 --patch 48 --learning-rate 1e-4 --seed 7 --derainers 3 "
         "--workers 0 --threads 2 --micro-batch 3 --compile"
     )
     options = read_options(words.split())
-    assert options.recipe == replace(
+    assert options.recipe == changed(
         smoke(),
-        model=replace(smoke().model, members=3),
+        model=replace(smoke().model, derainers=3),
         photographs=Path("photographs"),
         photograph_count=16,
-        leaves=replace(smoke().leaves, complexity=0.25),
+        leaves=replace(smoke().backgrounds.leaves, complexity=0.25),
         rain=SMALL,
         steps=10,
         batch=6,
@@ -47,17 +48,26 @@ def test_each_option_changes_what_it_says() -> None:
 
 def test_count_is_of_the_leaves_where_there_are_leaves_alone() -> None:
     leaves = read_options(["base", "--backgrounds", "leaves"]).recipe
-    assert (leaves.photographs, leaves.leaves_count) == (None, base().leaves_count)
+    assert (leaves.backgrounds.photographs, leaves.backgrounds.leaves_count) == (
+        None,
+        base().backgrounds.leaves_count,
+    )
     few = read_options(["base", "--backgrounds", "leaves", "--count", "3"]).recipe
-    assert (few.photographs, few.leaves_count) == (None, 3)
+    assert (few.backgrounds.photographs, few.backgrounds.leaves_count) == (None, 3)
 
 
 def test_leaves_alone_are_some_where_the_recipe_has_none() -> None:
-    assert study().leaves_count == 0
-    assert read_options(["study", "--backgrounds", "leaves", "--leaves-complexity", "0"]).recipe == replace(
-        study(), photographs=None, leaves=replace(study().leaves, complexity=0.0), leaves_count=64
+    assert study().backgrounds.leaves_count == 0
+    assert read_options(["study", "--backgrounds", "leaves", "--leaves-complexity", "0"]).recipe == changed(
+        study(),
+        photographs=None,
+        leaves=replace(study().backgrounds.leaves, complexity=0.0),
+        leaves_count=64,
     )
-    assert read_options(["study", "--backgrounds", "leaves", "--count", "3"]).recipe.leaves_count == 3
+    assert (
+        read_options(["study", "--backgrounds", "leaves", "--count", "3"]).recipe.backgrounds.leaves_count
+        == 3
+    )
 
 
 def test_complexity_of_leaves_that_there_are_none_of_is_an_error() -> None:
@@ -67,10 +77,10 @@ def test_complexity_of_leaves_that_there_are_none_of_is_an_error() -> None:
         read_options(["study", "--leaves-complexity", "0.5"])
 
 
-def test_members_are_of_the_model_and_change_nothing_else() -> None:
-    """So `base` of one member is `fast`, but for its name."""
-    assert replace(read_options(["base", "--members", "1"]).recipe, name="fast") == fast()
-    assert read_options(["study", "--members", "2"]).recipe.model.members == 2
+def test_derainers_are_of_the_model_and_change_nothing_else() -> None:
+    """So `base` of one derainer is `fast`, but for its name."""
+    assert replace(read_options(["base", "--derainers", "1"]).recipe, name="fast") == fast()
+    assert read_options(["study", "--derainers", "2"]).recipe.model.derainers == 2
 
 
 @pytest.mark.parametrize("gone", ["--survey-steps", "--notice-steps", "--windows"])
@@ -91,7 +101,7 @@ def test_what_there_is_no_longer_is_refused(gone: str, capsys: pytest.CaptureFix
         (["--learning-rate", "0"], "--learning-rate: '0' is not a number between 0 and 1"),
         (["--learning-rate", "nan"], "--learning-rate: 'nan' is not"),
         (["--leaves-complexity", "1.5"], "--leaves-complexity: '1.5' is not a number from 0 to 1"),
-        (["--members", "0"], "--members: '0' is no whole number of 1 or more"),
+        (["--derainers", "0"], "--derainers: '0' is no whole number of 1 or more"),
         (["--threads", "0"], "--threads: '0' is no whole number of 1 or more"),
         (["--workers", "-1"], "--workers: '-1' is no whole number of 0 or more"),
         (["--micro-batch", "many"], "--micro-batch: 'many' is no whole number"),
@@ -111,10 +121,10 @@ def test_help_gives_the_defaults_of_the_recipes(capsys: pytest.CaptureFixture[st
         read_options(["--help"])
     said = " ".join(capsys.readouterr().out.split())
     for words in (
-        f"(default: base {base().steps}, fast {fast().steps}, best {best().steps}, smoke {smoke().steps}",
-        f"(default: base all, fast all, best all, smoke {smoke().photograph_count}",
-        f"(default: {base().learning_rate})",
-        f"(default: base {base().model.members}, fast 1, best {best().model.members}, smoke 1",
+        ", ".join(f"{make().name} {make().course.steps}" for make in (base, fast, best, smoke)),
+        f"(default: base all, fast all, best all, smoke {smoke().backgrounds.photograph_count}",
+        f"(default: {base().optimization.learning_rate})",
+        f"(default: base {base().model.derainers}, fast 1, best {best().model.derainers}, smoke 1",
         "E_R",
         "Not trained on: drizzle",
     ):

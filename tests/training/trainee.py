@@ -17,11 +17,11 @@ from torch import nn
 
 from derain.errors import DerainError
 from tests.conftest import ROOT
-from training.interruption import Interrupted
-from training.loop import Execution, train
-from training.processes import joined
-from training.progress import Row
 from training.recipes import Recipe
+from training.trainer.distributed import joined
+from training.trainer.loop import Execution, train
+from training.trainer.run_log import Row
+from training.trainer.signals import Interrupted
 
 
 @dataclass(frozen=True)
@@ -38,8 +38,8 @@ def first_weight(network: nn.Module) -> Mapping[str, float]:
 
 
 def grey(network: nn.Module) -> list[Row]:
-    picture = np.full((32, 48, 3), 128, dtype=np.uint8)
-    return [Row("grey", picture, picture, picture)]
+    image = np.full((32, 48, 3), 128, dtype=np.uint8)
+    return [Row("grey", image, image, image)]
 
 
 class Trainee:

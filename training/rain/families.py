@@ -3,10 +3,10 @@
 from pathlib import Path
 from typing import ClassVar, Protocol
 
-from derain.arrays import Image
+from derain.arrays import Picture
 from derain.errors import DerainError
 from training.rain.drawn import DRAWN
-from training.rain.foreign import Albumentations, Imgaug
+from training.rain.external import Albumentations, Imgaug
 from training.rain.mixture import Mixture
 from training.rain.rainmix import RainMix
 from training.rain.streaks import RANGES, WIDE
@@ -15,14 +15,14 @@ from training.rain.varied import ACCUMULATED, CURTAINS, DENSE, VARIED, VEILED
 
 
 class Family(Protocol):
-    """Rain of one make: frozen parameters, and pictures that are a function of (seed, index)."""
+    """Rain of one make: frozen parameters, and images that are a function of (seed, index)."""
 
     @property
     def name(self) -> str: ...
 
     held_out: ClassVar[bool]  # kept for evaluation: a score on it is a score on rain never seen
 
-    def add(self, background: Image, seed: int, index: int) -> Image:
+    def add(self, background: Picture, seed: int, index: int) -> Picture:
         """The background under rain number `index`, both uint8 (H, W, 3)."""
         ...
 

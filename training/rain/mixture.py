@@ -1,22 +1,22 @@
-"""Several families at once: each picture has the rain of one of them."""
+"""Several families at once: each image has the rain of one of them."""
 
 from dataclasses import dataclass
 from typing import ClassVar
 
-from derain.arrays import Image
+from derain.arrays import Picture
 from training.rain.varied import Layer, VariedRain
-from training.randomness import Purpose, generator
+from training.seeding import Purpose, generator
 
 
 @dataclass(frozen=True)
 class Mixture:
     name: str
     families: tuple[VariedRain, ...]
-    shares: tuple[float, ...]  # of the pictures, for each family
+    shares: tuple[float, ...]  # of the images, for each family
 
     held_out: ClassVar[bool] = False
 
-    def add(self, background: Image, seed: int, index: int) -> Image:
+    def add(self, background: Picture, seed: int, index: int) -> Picture:
         """The background under rain number `index`, uint8 (H, W, 3)."""
         return self._family(seed, index).add(background, seed, index)
 

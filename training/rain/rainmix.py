@@ -7,10 +7,10 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from derain.arrays import FloatArray, Image
+from derain.arrays import FloatArray, Picture
 from training.rain.streaks import RainRange, compose
 from training.rain.textures import TextureRain
-from training.randomness import Purpose, generator
+from training.seeding import Purpose, generator
 
 Affine = NDArray[np.float64]  # (3, 3), acts on (x, y, 1)
 
@@ -34,7 +34,7 @@ class RainMix:
 
     held_out: ClassVar[bool] = False
 
-    def add(self, background: Image, seed: int, index: int) -> Image:
+    def add(self, background: Picture, seed: int, index: int) -> Picture:
         """The background under rain number `index`, uint8 (H, W, 3)."""
         height, width = background.shape[:2]
         return compose(background, self.layer(height, width, seed, index), "screen")

@@ -5,7 +5,7 @@ pixels, correlates them with a rotated line kernel and adds the result to the ba
 It also stretches every layer to the full range of brightness, which makes streaks the
 brighter the smaller the canvas is. Here one streak has the brightness that was drawn for
 it, whatever the canvas, and seeds lie beyond the canvas too, so that a patch looks like a
-crop of a larger picture.
+crop of a larger image.
 
 Everything is a function of (seed, index): the same two numbers give the same rain.
 """
@@ -16,8 +16,8 @@ from typing import ClassVar, Literal
 import cv2
 import numpy as np
 
-from derain.arrays import FloatArray, Image, to_float, to_uint8
-from training.randomness import Purpose, generator
+from derain.arrays import FloatArray, Picture, fraction, quantise
+from training.seeding import Purpose, generator
 
 Blend = Literal["add", "screen"]
 
@@ -37,8 +37,8 @@ class RainRange:
     angle_deg: float  # largest tilt from the vertical, to either side
     brightness: tuple[float, float]  # of one streak at its core, 1 is white; drawn log-uniformly
     thickest: float = 1.0  # no streak is wider than this share of its length
-    layers: tuple[int, int] = (1, 1)  # layers of different rain on one picture
-    tilt_spread_deg: float = 0.0  # how far a layer may lean away from the picture's own angle
+    layers: tuple[int, int] = (1, 1)  # layers of different rain on one image
+    tilt_spread_deg: float = 0.0  # how far a layer may lean away from the image's own angle
     fade: tuple[float, float] = (0.0, 0.0)  # share of the length over which the ends fade out
     brightness_spread: float = 0.0  # the faintest streak of a layer is dimmer by this share
     screen_share: float = 0.0  # how often rain is screened on instead of added
@@ -46,7 +46,7 @@ class RainRange:
 
     held_out: ClassVar[bool] = False
 
-    def add(self, background: Image, seed: int, index: int) -> Image:
+    def add(self, background: Picture, seed: int, index: int) -> Picture:
         """The background under rain number `index`, uint8 (H, W, 3)."""
         rain = draw_rain(self, seed, index)
         height, width = background.shape[:2]
@@ -115,7 +115,7 @@ class Layer:
 
 @dataclass(frozen=True)
 class Rain:
-    """What falls on one picture."""
+    """What falls on one image."""
 
     layers: tuple[Layer, ...]
     blend: Blend
@@ -194,9 +194,9 @@ def render_rain(rain: Rain, height: int, width: int, seed: int, index: int) -> F
     return np.asarray(np.clip(total, 0, 1), dtype=np.float32)
 
 
-def compose(background: Image, rain: FloatArray, blend: Blend) -> Image:
+def compose(background: Picture, rain: FloatArray, blend: Blend) -> Picture:
     """Grey rain (H, W) over a background: B + R, clipped (the paper's), or screened, B + R - BR."""
-    clean = to_float(background)
+    clean = fraction(background)
     layer = rain[..., None]  # the same in red, green and blue
     rainy = clean + layer if blend == "add" else clean + layer - clean * layer
-    return to_uint8(rainy)
+    return quantise(rainy)

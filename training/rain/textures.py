@@ -1,4 +1,4 @@
-"""Rain cut from pictures of rain on black, such as the rendered streaks of Garg and Nayar (2006)."""
+"""Rain cut from images of rain on black, such as the rendered streaks of Garg and Nayar (2006)."""
 
 from dataclasses import dataclass
 from functools import cache
@@ -9,11 +9,11 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from derain.arrays import FloatArray, Image, to_float
-from derain.images.plain import read_image
-from training.backgrounds import list_pictures
+from derain.arrays import FloatArray, Picture, fraction
+from derain.image import read_picture
+from training.image_folder import list_images
 from training.rain.streaks import Blend, compose
-from training.randomness import Purpose, generator
+from training.seeding import Purpose, generator
 
 
 @dataclass(frozen=True)
@@ -21,7 +21,7 @@ class TextureRain:
     """Rain layers of a folder: each pixel says how bright the rain is there, black is none.
 
     A layer is seen from a random distance, mirrored, made brighter or darker, and added or
-    screened. Raises BackgroundError where the folder has no pictures, ImageError where one
+    screened. Raises BackgroundError where the folder has no images, ImageError where one
     cannot be read.
     """
 
@@ -33,7 +33,7 @@ class TextureRain:
 
     held_out: ClassVar[bool] = False
 
-    def add(self, background: Image, seed: int, index: int) -> Image:
+    def add(self, background: Picture, seed: int, index: int) -> Picture:
         """The background under rain number `index`, uint8 (H, W, 3)."""
         rng = generator(Purpose.TEXTURE, seed, index, 1)
         blend: Blend = "screen" if rng.random() < self.screen_share else "add"
@@ -56,12 +56,12 @@ class TextureRain:
         if rng.random() < 0.5:
             window = window[:, ::-1]
         method = cv2.INTER_LINEAR if zoom > 1 else cv2.INTER_AREA
-        drawn = cv2.resize(to_float(window), (width, height), interpolation=method)
+        drawn = cv2.resize(fraction(window), (width, height), interpolation=method)
         return np.asarray(np.clip(drawn * rng.uniform(*self.gain), 0, 1), dtype=np.float32)
 
 
 @cache
 def _load(folder: Path) -> list[NDArray[np.uint8]]:
     """The textures of a folder, grey, uint8 (H, W) each."""
-    pictures = [read_image(path) for path in list_pictures(folder)]
-    return [np.asarray(cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY), dtype=np.uint8) for picture in pictures]
+    images = [read_picture(path) for path in list_images(folder)]
+    return [np.asarray(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), dtype=np.uint8) for image in images]

@@ -1,7 +1,7 @@
 """Rain as varied as we can make it: streaks and sheets, soft and hard, even and gusty, four blends.
 
 The paper's generator draws soft streaks of one kernel a layer and adds them evenly to the whole
-picture. A network that has seen only this leaves other rain alone, because something about it
+image. A network that has seen only this leaves other rain alone, because something about it
 never varied in training. Here it does:
 
 - streaks are soft lines or hard bars, thin or wide, and differ from one another in brightness
@@ -24,8 +24,8 @@ from typing import ClassVar
 import cv2
 import numpy as np
 
-from derain.arrays import FloatArray, Image, to_float, to_uint8
-from training.randomness import Purpose, generator
+from derain.arrays import FloatArray, Picture, fraction, quantise
+from training.seeding import Purpose, generator
 
 Range = tuple[float, float]  # lowest, highest
 
@@ -98,7 +98,7 @@ class Sheet:
 
     @property
     def cover(self) -> float:
-        """The share of the picture that is wet."""
+        """The share of the image that is wet."""
         return _normal_tail(self.threshold)
 
     @property
@@ -126,12 +126,12 @@ Layer = Streaks | Sheet
 
 @dataclass(frozen=True)
 class VariedRain:
-    """The ranges that rain is drawn from; shares are of all pictures or layers."""
+    """The ranges that rain is drawn from; shares are of all images or layers."""
 
     name: str
-    layers: int = 3  # at most; half of the pictures have one
+    layers: int = 3  # at most; half of the images have one
     angle_deg: float = 50  # largest tilt from the vertical, to either side
-    tilt_spread_deg: float = 25  # how far a layer may lean away from the picture's own angle
+    tilt_spread_deg: float = 25  # how far a layer may lean away from the image's own angle
     length_px: Range = (6, 120)  # drawn log-uniformly, as the next two
     sigma_px: Range = (0.5, 4.0)
     brightness: Range = (0.2, 0.95)
@@ -140,20 +140,20 @@ class VariedRain:
     hard_share: float = 0.35  # of layers of streaks
     sheet_share: float = 0.2  # of layers
     closed_share: float = 0.0  # of sheets: hardly anywhere dry, so that they are a veil with streaks in it
-    highest_mean: Range = (0.05, 0.35)  # brightness beyond which rain is thinned, drawn for each picture
+    highest_mean: Range = (0.05, 0.35)  # brightness beyond which rain is thinned, drawn for each image
     veil: float = 0.3  # of drops too far away to be told apart, at most; 1 is white
     veil_share: float = 0.1
     veil_cover: float = 1.0  # how many streaks lie over a pixel on average where the veil is whole
     gust_share: float = 0.4
     gust_px: Range = (50, 400)  # how far apart gusts are, drawn log-uniformly
     tint: float = 0.03  # standard deviation of the light's colour; thrice as much one time in three
-    fan_share: float = 0.15  # of pictures whose streaks fan out
-    lit_share: float = 0.25  # of pictures whose rain is as bright as the light around it
+    fan_share: float = 0.15  # of images whose streaks fan out
+    lit_share: float = 0.25  # of images whose rain is as bright as the light around it
     blend_shares: tuple[float, float, float, float] = (0.35, 0.35, 0.15, 0.15)  # of the order of `_BLENDS`
 
     held_out: ClassVar[bool] = False
 
-    def add(self, background: Image, seed: int, index: int) -> Image:
+    def add(self, background: Picture, seed: int, index: int) -> Picture:
         """The background under rain number `index`, uint8 (H, W, 3)."""
         rng = generator(Purpose.VARIED, seed, index)
         rain = self._render(rng, background.shape[0], background.shape[1], seed, index)
@@ -162,7 +162,7 @@ class VariedRain:
         spread = self.tint * (3 if rng.random() < 1 / 3 else 1)
         light = np.clip(1 + rng.normal(0, spread, 3), 0.7, 1.3).astype(np.float32)
         blend = _BLENDS[rng.choice(len(_BLENDS), p=self.blend_shares)]
-        return to_uint8(blend(to_float(background), rain[..., None], light, rng))
+        return quantise(blend(fraction(background), rain[..., None], light, rng))
 
     def layers_of(self, seed: int, index: int) -> list[Layer]:
         """What the rain of `add` consists of, but for its veil, gusts and blend."""
@@ -232,7 +232,7 @@ def _closed_sheet(fall: Fall, brightness: float, rng: np.random.Generator) -> Sh
 
 
 VARIED = VariedRain("varied")
-# Dense and soft, often over the whole picture: what varies in it is wider than a streak.
+# Dense and soft, often over the whole image: what varies in it is wider than a streak.
 CURTAINS = VariedRain(
     name="curtains",
     angle_deg=30,
@@ -330,10 +330,10 @@ def _screened_in_light(
 _BLENDS: tuple[Blend, ...] = (_added, _screened, _hidden, _screened_in_light)
 
 
-def _lit(rain: FloatArray, background: Image, rng: np.random.Generator) -> FloatArray:
+def _lit(rain: FloatArray, background: Picture, rng: np.random.Generator) -> FloatArray:
     """The rain, (H, W), brighter before what shines and fainter before what is dark."""
     height, width = rain.shape
-    luma = to_float(background).mean(axis=2)
+    luma = fraction(background).mean(axis=2)
     small = cv2.resize(luma, (max(2, width // 16), max(2, height // 16)), interpolation=cv2.INTER_AREA)
     around = cv2.GaussianBlur(small, (0, 0), rng.uniform(0.5, 4))
     around = cv2.resize(around, (width, height), interpolation=cv2.INTER_LINEAR)
@@ -341,7 +341,7 @@ def _lit(rain: FloatArray, background: Image, rng: np.random.Generator) -> Float
     return np.asarray(np.clip(rain * gain, 0, 1), dtype=np.float32)
 
 
-_WIDEST_FAN = 1.0  # how much a streak's lean, as a tangent, changes over the picture's width
+_WIDEST_FAN = 1.0  # how much a streak's lean, as a tangent, changes over the image's width
 
 
 def _fanned(rain: FloatArray, rng: np.random.Generator) -> FloatArray:

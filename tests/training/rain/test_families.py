@@ -6,15 +6,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from derain.arrays import Image
+from derain.arrays import Picture
 from derain.errors import DerainError
-from derain.images.formats import PNG, WEBP, ImageFormat
-from derain.images.header import read_header
-from derain.images.plain import encode
-from training.backgrounds import list_pictures, subset
-from training.rain.__main__ import main
+from derain.image import PNG, WEBP, ImageFormat, encode, read_header
+from training.commands.rain import main
+from training.image_folder import list_images, subset
+from training.rain.external import Imgaug, MissingLibraryError
 from training.rain.families import FAMILIES, HELD_OUT, TRAINABLE, Family, family, trainable
-from training.rain.foreign import Imgaug, MissingLibraryError
 from training.rain.rainmix import RainMix
 from training.rain.streaks import LARGE, SMALL
 from training.rain.textures import TextureRain
@@ -24,7 +22,7 @@ AT_HAND = [name for name in FAMILIES if name != "imgaug"]  # whose library canno
 
 @pytest.fixture(scope="module")
 def textures(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Two pictures of rain on black: an upright bar of level 200, and one lying down of level 100."""
+    """Two images of rain on black: an upright bar of level 200, and one lying down of level 100."""
     folder = tmp_path_factory.mktemp("textures")
     upright, lying = np.zeros((2, 40, 60, 3), dtype=np.uint8)
     upright[:, 20:30] = 200
@@ -62,7 +60,7 @@ def test_pictures_of_any_size_and_the_background_stays(any_family: Family, shape
 def test_rain_is_seen_and_lets_see(any_family: Family) -> None:
     black = np.zeros((128, 128, 3), dtype=np.uint8)
     rain = np.stack([any_family.add(black, 0, index) for index in range(8)])
-    assert (rain > 10).any(axis=(1, 2, 3)).mean() >= 0.75, "most pictures are visibly in the rain"
+    assert (rain > 10).any(axis=(1, 2, 3)).mean() >= 0.75, "most images are visibly in the rain"
     assert rain.mean() < 128
     assert len(fields(any_family)) > 1, "its parameters are declared"  # type: ignore[arg-type]
 
@@ -145,8 +143,8 @@ def test_rainmix_bends_streaks() -> None:
 
     def lean(rain: Family) -> float:
         black = np.zeros((128, 128, 3), dtype=np.uint8)
-        pictures = [rain.add(black, 0, index)[..., 0].astype(float) for index in range(12)]
-        down, across = ([np.abs(np.diff(p, axis=axis)).mean() for p in pictures] for axis in (0, 1))
+        images = [rain.add(black, 0, index)[..., 0].astype(float) for index in range(12)]
+        down, across = ([np.abs(np.diff(p, axis=axis)).mean() for p in images] for axis in (0, 1))
         return float(np.mean(down) / np.mean(across))
 
     assert lean(RainMix("mix", SMALL)) > 1.15 * lean(SMALL)
@@ -155,10 +153,10 @@ def test_rainmix_bends_streaks() -> None:
 # The contact sheet
 
 
-def test_contact_sheet_shows_each_family(tmp_path: Path, picture: Image) -> None:
+def test_contact_sheet_shows_each_family(tmp_path: Path, image: Picture) -> None:
     backgrounds = tmp_path / "backgrounds"
     backgrounds.mkdir()
-    (backgrounds / "one.png").write_bytes(encode(picture, PNG))
+    (backgrounds / "one.png").write_bytes(encode(image, PNG))
     sheet = tmp_path / "sheet.jpg"
     options = ["--backgrounds", str(backgrounds), "-o", str(sheet), "--cell", "64"]
     assert main(["small", "squall", *options]) == 0
@@ -174,14 +172,14 @@ def test_contact_sheet_is_in_the_format_of_its_name(
     assert read_header(sheet.read_bytes()).format == format_
 
 
-def test_contact_sheet_reads_no_more_backgrounds_than_it_shows(tmp_path: Path, picture: Image) -> None:
+def test_contact_sheet_reads_no_more_backgrounds_than_it_shows(tmp_path: Path, image: Picture) -> None:
     backgrounds = tmp_path / "backgrounds"
     backgrounds.mkdir()
     for name in "abc":
-        (backgrounds / f"{name}.png").write_bytes(encode(picture, PNG))
-    _first, *others = subset(list_pictures(backgrounds), None, seed=0)
+        (backgrounds / f"{name}.png").write_bytes(encode(image, PNG))
+    _first, *others = subset(list_images(backgrounds), None, seed=0)
     for path in others:
-        path.write_bytes(b"no picture")
+        path.write_bytes(b"no image")
     options = ["--backgrounds", str(backgrounds), "-o", str(tmp_path / "sheet.png"), "--cell", "32"]
     assert main(["small", *options, "--columns", "1"]) == 0
     assert main(["small", *options, "--columns", "2"]) == 1

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from derain.arrays import FloatArray, Image
+from derain.arrays import FloatArray, Picture
 from training.rain.streaks import (
     HIGHEST_MEAN,
     LARGE,
@@ -138,10 +138,10 @@ def test_rain_is_even_up_to_the_border() -> None:
 # Drawing
 
 
-def test_seed_and_index_decide_the_picture(picture: Image) -> None:
+def test_seed_and_index_decide_the_picture(image: Picture) -> None:
     numbers = [(seed, index) for seed in range(3) for index in range(4)]
-    first = [LARGE.add(picture, *pair) for pair in numbers]
-    again = [LARGE.add(picture, *pair) for pair in reversed(numbers)][::-1]
+    first = [LARGE.add(image, *pair) for pair in numbers]
+    again = [LARGE.add(image, *pair) for pair in reversed(numbers)][::-1]
     np.testing.assert_array_equal(first, again)
     assert len({rainy.tobytes() for rainy in first}) == len(numbers)
     assert len({draw_rain(LARGE, *pair) for pair in numbers}) == len(numbers)

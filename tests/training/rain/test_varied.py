@@ -87,7 +87,7 @@ def test_gusts_are_smooth_and_go_from_nothing_to_all(cell_px: float) -> None:
 
 
 def test_rain_stays_below_its_highest_mean() -> None:
-    """But for what the veil adds; most pictures are far below."""
+    """But for what the veil adds; most images are far below."""
     dense = replace(VARIED, highest_mean=(0.1, 0.1), density=(0.1, 0.2), layers=1)
     dense = replace(dense, hard_share=0, veil_share=0, gust_share=0)
     means = [float(dense.layer(200, 200, 0, index).mean()) for index in range(40)]
@@ -115,7 +115,7 @@ def test_sheets_that_are_closed_are_a_veil_with_streaks_in_it() -> None:
 
 
 def test_accumulated_rain_is_more_here_than_there() -> None:
-    """In gusts as wide as a picture: its sides differ by far more than chance allows."""
+    """In gusts as wide as an image: its sides differ by far more than chance allows."""
     gusty = replace(ACCUMULATED, gust_share=1, sheet_share=1, closed_share=1)
     still = replace(gusty, gust_share=0)
 

@@ -1,0 +1,1 @@
+"""What looks like rain and is none: lines, façades and documents."""

@@ -1,0 +1,1 @@
+"""Networks scored on images with and without ground truth; nothing here trains."""

@@ -1,0 +1,1 @@
+"""The residual-rain monitor of `derain/slacking.py`: its weights are fitted here, and measured."""

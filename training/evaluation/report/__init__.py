@@ -1,0 +1,1 @@
+"""What was measured: summaries, tables and a page."""

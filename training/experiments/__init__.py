@@ -1,0 +1,1 @@
+"""Many small trainings, and models side by side: what decisions were made by."""

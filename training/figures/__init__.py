@@ -1,0 +1,1 @@
+"""How our figures look, and images put beside one another."""

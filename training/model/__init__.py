@@ -1,0 +1,1 @@
+"""The networks: a rain estimator, and derainers conditioned on what it finds."""

@@ -1,0 +1,286 @@
+"""The training loop."""
+
+import math
+import os
+import shutil
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, ExitStack, closing, contextmanager, nullcontext
+from copy import deepcopy
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from torch._dynamo.exc import TorchDynamoException
+
+from derain.errors import DerainError
+from training.model.derain_model import Batch, DerainModel
+from training.recipes import Recipe, describe
+from training.trainer.checkpoint import Checkpoint, CheckpointError, load_checkpoint, save_checkpoint
+from training.trainer.distributed import Processes, alone_in, current
+from training.trainer.loader import batches, default_workers
+from training.trainer.optimizer import Optimizer
+from training.trainer.run_log import Averages, Pace, Row, RunLog
+from training.trainer.samples import Samples
+from training.trainer.signals import Interrupted, requests_to_stop
+
+CHECKPOINT = "checkpoint.pt"
+_BFLOAT16_INSTRUCTIONS = ("avx512_bf16", "amx_bf16", "bf16")  # the last is ARM's
+
+Validate = Callable[[DerainModel], Mapping[str, float | None]]
+Show = Callable[[DerainModel], list[Row]]
+
+
+@dataclass(frozen=True)
+class Execution:
+    """How a recipe is carried out on the machines at hand: changes no more than float rounding."""
+
+    workers: int | None = None  # processes that make samples, beside each that trains; None: enough
+    threads: int | None = None  # of each process that trains, on a CPU; None: the cores that workers leave
+    micro_batch: int | None = None  # the most samples that a process takes at once; None: all its share
+    compile: bool = False  # the networks, by torch.compile, which needs a C++ compiler
+
+
+class DivergedError(DerainError):
+    """The loss is no longer a number."""
+
+
+def no_images(_model: DerainModel) -> list[Row]:
+    return []
+
+
+def train(
+    recipe: Recipe,
+    run_folder: Path,
+    validate: Validate,
+    show: Show = no_images,
+    execution: Execution = Execution(),
+) -> DerainModel:
+    """The trained model: the running mean of the weights, on the CPU, in eval mode.
+
+    Goes on from the run folder's checkpoint where there is one, and writes there `checkpoint.pt`,
+    `stats.jsonl`, TensorBoard's files and what `show` gives.
+    Raises DivergedError when the loss is not finite, DiskError when something cannot be written,
+    ProcessError when another process trains in the folder, Interrupted when asked to stop.
+    """
+    processes = current()
+    with ExitStack() as held:
+        with processes.together():
+            if processes.is_main:
+                held.enter_context(alone_in(run_folder))
+        return _train(recipe, run_folder, validate, show, execution, processes)
+
+
+def _train(
+    recipe: Recipe,
+    run_folder: Path,
+    validate: Validate,
+    show: Show,
+    execution: Execution,
+    processes: Processes,
+) -> DerainModel:
+    course, learning = recipe.course, recipe.optimization
+    share = len(processes.share_of(course.batch))
+    workers = default_workers(processes) if execution.workers is None else execution.workers
+    # More threads than cores wait for one another in a spin: a step can take ten times as long.
+    torch.set_num_threads(execution.threads or max(1, processes.cores - workers))
+    device = processes.device
+    torch.manual_seed(recipe.seed)  # decides the initial weights, nothing else
+    model = DerainModel(recipe.model).to(device)
+    model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # its types lack this one
+    average = deepcopy(model)
+    average.requires_grad_(False).eval()
+    optimizer = Optimizer(model, learning.learning_rate, learning.weight_decay, learning.optimizer)
+
+    # Go on from where an earlier run of the same recipe stopped, on however many processes.
+    described, checkpoint_path = describe(recipe), run_folder / CHECKPOINT
+    checkpoint, first_step, unlogged = None, 0, list[Averages]()
+    with processes.together():
+        if processes.is_main and checkpoint_path.exists():
+            checkpoint = load_checkpoint(checkpoint_path, described)
+    checkpoint = processes.broadcast(checkpoint)
+    if checkpoint is not None:
+        model.load_state_dict(checkpoint.model)
+        average.load_state_dict(checkpoint.average)
+        optimizer.load_state_dict(checkpoint.optimizer)
+        first_step, unlogged = checkpoint.step, checkpoint.unlogged
+    if first_step == course.steps:
+        return average.to("cpu")
+
+    # The same images as before, and as everywhere.
+    with processes.together():
+        samples = Samples(recipe)
+    images = processes.broadcast(checkpoint.images if checkpoint else samples.digest)
+    with processes.together():
+        _check_images(samples, images, run_folder)
+
+    steps = range(first_step, course.steps)
+    made = batches(samples, course.batch, steps, processes, workers)
+    micro_batch = execution.micro_batch or share
+    if execution.compile:
+        _compile(model, device)
+
+    def errors(batch: Batch) -> Tensor:
+        return model.errors(batch, learning.loss)
+
+    with (
+        requests_to_stop() as request,
+        _run_log(processes, run_folder, steps) as log,
+        closing(made) as coming,
+    ):
+        pace = Pace()
+        for step in steps:
+            # Fetch a batch, and note how long the networks had to wait for it.
+            asked = time.monotonic()
+            batch = next(coming)
+            fetched = time.monotonic()
+
+            # The gradient of the whole batch, from all processes.
+            model.zero_grad(set_to_none=True)
+            losses = add_gradients(errors, batch, micro_batch, course.batch, device)
+            gradients: list[Tensor] = [p.grad for p in model.parameters() if p.grad is not None]
+            stops = torch.tensor(float(request.number > 0), device=device)
+            processes.add_up([*gradients, losses, stops])
+            if not torch.isfinite(losses).all():
+                raise processes.alike(_diverged("loss", losses, step))
+            # Each network's own: that of the estimator is far the largest.
+            norms = [nn.utils.clip_grad_norm_(p.parameters(), learning.gradient_clip) for p in model.parts]
+            if not torch.isfinite(torch.stack(norms)).all():
+                raise processes.alike(_diverged("gradient", torch.stack(norms), step))
+
+            optimizer.step(learning_rate(recipe, step))
+            _average(average, model, min(learning.average_decay, (1 + step) / (10 + step)))
+            unlogged.append(_averages(model, losses, norms))
+            ended = time.monotonic()
+            pace.add(asked, fetched, ended)
+
+            # The main process writes down how it goes, and what it takes to go on.
+            done = step + 1
+            is_last = done == course.steps
+            if log is not None:
+                log.stepped(ended - asked)
+            if done % recipe.every.log == 0:
+                if log is not None:
+                    log.trained(done, learning_rate(recipe, step), unlogged, pace, course.batch)
+                unlogged, pace = [], Pace()
+            if log is not None and (done % recipe.every.validate == 0 or is_last):
+                log.validated(done, validate(average), show(average))
+            is_asked_to_stop = stops.item() > 0
+            if log is not None and (done % recipe.every.checkpoint == 0 or is_last or is_asked_to_stop):
+                log.settle()
+                state = (model.state_dict(), average.state_dict(), optimizer.state_dict())
+                reached = Checkpoint(done, described, images, *state, unlogged)
+                save_checkpoint(reached, checkpoint_path)
+            if is_asked_to_stop and not is_last:
+                processes.barrier()  # lest torchrun take the main one down as it saves
+                text = f"stopped after step {done} and saved a checkpoint; the same command goes on from it"
+                raise Interrupted(request.number, text)
+    return average.to("cpu")
+
+
+def add_gradients(
+    errors: Callable[[Batch], Tensor],
+    batch: Batch,
+    micro_batch: int,
+    whole_batch: int,
+    device: torch.device,
+) -> Tensor:
+    """Adds to the parameters' gradients this share's part of the whole batch's; its part of the losses.
+
+    `errors` gives those of each sample, (N, losses). A loss is a mean over samples, so a share's part is its
+    sum over the size of the whole batch, (losses,).
+    """
+    parts: list[Tensor] = []
+    precision = convolving(device)
+    for part in zip(*(each.split(micro_batch) for each in batch), strict=True):
+        on_device = tuple(each.to(device, non_blocking=True) for each in part)
+        with precision, _compiling():
+            losses = errors(on_device).sum(dim=0) / whole_batch
+        losses.sum().backward()
+        parts.append(losses.detach())
+    return torch.stack(parts).sum(dim=0)
+
+
+def _diverged(what: str, values: Tensor, step: int) -> DivergedError:
+    value = next(value for value in values.tolist() if not math.isfinite(value))
+    return DivergedError(f"the {what} is {value} at step {step}; try a lower learning rate")
+
+
+def _averages(model: DerainModel, losses: Tensor, norms: list[Tensor]) -> Averages:
+    """What is logged of a step: the mean over the derainers, and the estimator's own."""
+    first = 0 if model.estimator is None else 1
+    found = {
+        "loss": losses[first:].mean().item(),
+        "gradient_norm": torch.stack(norms[first:]).mean().item(),
+    }
+    if first:
+        found |= {"estimator_loss": losses[0].item(), "estimator_gradient_norm": norms[0].item()}
+    return found
+
+
+def convolving(device: torch.device) -> torch.autocast:
+    """Convolutions in bfloat16 where the device has instructions for it, the loss in float32.
+
+    They are about three times faster with them; without, bfloat16 is done by converting back and
+    forth, and a training step took six times as long as in float32 on an AMD EPYC with AVX2.
+    """
+    return torch.autocast(device.type, torch.bfloat16, enabled=_has_bfloat16(device))
+
+
+def _has_bfloat16(device: torch.device) -> bool:
+    if device.type == "cuda":
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    can = torch.cpu.get_capabilities()
+    return any(can.get(name, False) for name in _BFLOAT16_INSTRUCTIONS)
+
+
+def learning_rate(recipe: Recipe, step: int) -> float:
+    """Linear warm-up, a plateau, and a linear decay to zero at the end.
+
+    With a plateau the first steps of a longer run are those of a shorter one.
+    """
+    steps, learning = recipe.course.steps, recipe.optimization
+    warmup = (step + 1) / learning.warmup_steps
+    decay = (steps - step) / (learning.decay_share * steps)
+    return learning.learning_rate * min(1.0, warmup, decay)
+
+
+def _check_images(samples: Samples, images: str, run_folder: Path) -> None:
+    if samples.digest != images:
+        folders = " or ".join(map(str, samples.folders))
+        raise CheckpointError(
+            f"the images in {folders} are not those that the run in {run_folder} began with: "
+            f"bring those back, or begin anew with these in another folder (another --name)"
+        )
+
+
+def _run_log(processes: Processes, run_folder: Path, steps: range) -> AbstractContextManager[RunLog | None]:
+    if not processes.is_main:
+        return nullcontext()
+    run_folder.mkdir(parents=True, exist_ok=True)
+    return RunLog(run_folder, steps.start, steps.stop)
+
+
+def _compile(model: DerainModel, device: torch.device) -> None:
+    """In place; what is computed, and checkpoints, are the same."""
+    compiler = os.environ.get("CXX", "g++")
+    if device.type == "cpu" and shutil.which(compiler) is None:
+        raise DerainError(f"--compile needs a C++ compiler, and there is no {compiler}")
+    for part in model.parts:
+        part.compile()
+
+
+@contextmanager
+def _compiling() -> Iterator[None]:
+    try:
+        yield
+    except TorchDynamoException as error:
+        reason = str(error).strip().splitlines()[0]
+        raise DerainError(f"torch.compile failed, so do without --compile: {reason}") from error
+
+
+@torch.no_grad()
+def _average(average: nn.Module, network: nn.Module, decay: float) -> None:
+    for mean, weight in zip(average.parameters(), network.parameters(), strict=True):
+        mean.lerp_(weight, 1 - decay)
