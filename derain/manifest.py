@@ -85,7 +85,7 @@ class CleanBack(_Part):
 
 
 class Evaluation(_Part):
-    """Mean scores over one set of pictures; see training/evaluation/metrics.py. None: not measurable there."""
+    """Mean scores over one set of images, of training/evaluation/metrics.py. None: not measurable there."""
 
     name: str
     role: Literal["validation", "test"]

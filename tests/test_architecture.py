@@ -42,7 +42,7 @@ def test_only_those_who_run_networks_import_onnxruntime() -> None:
     }
     assert users == {
         "benchmarks/engine.py",
-        "derain/engine.py",
+        "derain/inference/sessions.py",
         "training/export/onnx.py",
         "training/evaluation/external_onnx.py",
     }
@@ -79,7 +79,7 @@ def test_the_shipped_model_is_small_enough_to_ship() -> None:
 
 
 @pytest.mark.parametrize(
-    "module", ["derain.engine", pytest.param("training.export.onnx", marks=pytest.mark.slow)]
+    "module", ["derain.inference.engine", pytest.param("training.export.onnx", marks=pytest.mark.slow)]
 )
 def test_nothing_is_reported_to_anyone(module: str, tmp_path: Path) -> None:
     """onnxruntime's reports leave an identifier in the home folder, as soon as a model is loaded."""

@@ -15,7 +15,7 @@ from derain.models.__main__ import main as models_command
 from derain.models.registry import Registry
 from derain.pointer import promoted_model
 from tests.conftest import ROOT, noise, write_model
-from training.sheet import main as sheet_command
+from training.commands.sheet import main as sheet_command
 
 RAINY = noise(32, 48)
 

@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 
 from derain.errors import DerainError
-from derain.image import PICTURE_SUFFIXES, is_picture
+from derain.images.formats import IMAGE_SUFFIXES
+from derain.images.plain import is_image
 
 
 class BackgroundError(DerainError):
@@ -29,9 +30,9 @@ def list_images(folder: Path) -> list[Path]:
     """The images of a folder, sorted, not those of its subfolders; raises BackgroundError for none."""
     if not folder.is_dir():
         raise BackgroundError(f"{folder} is not a folder")
-    paths = sorted(path for path in folder.iterdir() if is_picture(path))
+    paths = sorted(path for path in folder.iterdir() if is_image(path))
     if not paths:
-        raise BackgroundError(f"no images in {folder} (known: {', '.join(sorted(PICTURE_SUFFIXES))})")
+        raise BackgroundError(f"no images in {folder} (known: {', '.join(sorted(IMAGE_SUFFIXES))})")
     return paths
 
 

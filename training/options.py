@@ -6,7 +6,7 @@ from operator import attrgetter
 from pathlib import Path
 from typing import TypeVar
 
-from derain.cli import at_least
+from derain.arguments import at_least
 from training.arguments import model_name, number, share
 from training.image_folder import BackgroundError
 from training.model.derain_model import ModelShape

@@ -16,7 +16,7 @@ from pathlib import Path
 import cv2
 
 from derain.errors import DerainError
-from derain.image import write_atomically
+from derain.files import write_atomically
 from training.evaluation.held_out import HELD_OUT, HeldOut, rained_on
 from training.evaluation.pairs import Pair
 from training.evaluation.scoring import evaluate

@@ -1,10 +1,10 @@
 """A large image is derained at several scales: a telephone's streaks are wider than any that a network knows.
 
-At a half, a quarter and so on of its size the same streaks are thin again. Each scale is derained by itself, as
-the image is there, and the results are put together as in a Laplacian pyramid (Burt and Adelson, IEEE Trans.
-Comm. 1983): what is wide is as the coarser scale has it, what is fine as the finer one. So no scale sees what
-another one made, and a sharp thin streak leaves no blurred trace. A scale costs a quarter of the next finer one, so
-all of them a third more than the image alone.
+At a half, a quarter and so on of its size the same streaks are thin again. Each scale is derained by itself,
+and the results are put together as in a Laplacian pyramid (Burt and Adelson, IEEE Trans. Comm., 1983): the
+coarser scale decides what is wide, the finer one what is fine. So no scale sees what another one made, and a
+sharp thin streak leaves no blurred trace. A scale costs a quarter of the next finer one, so all of them a
+third more than the image alone.
 """
 
 from typing import cast
@@ -43,7 +43,8 @@ def reduced(image: SameImage, scale: int) -> SameImage:
 
 
 def with_coarser(image: SameImage, coarser: AnyImage) -> SameImage:
-    """The image, (height, width, 3), whose means of 2 x 2 pixels are as in `coarser`, of half its sides rounded up.
+    """The image, (height, width, 3), whose means of 2 x 2 pixels are as in `coarser`, of half its sides,
+    rounded up.
 
     The difference is enlarged by linear interpolation and added. Clipped to the image's range.
     """

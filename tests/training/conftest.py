@@ -12,8 +12,9 @@ import pytest
 import torch
 from torch import nn
 
-from derain.arrays import Picture
-from derain.image import PNG, encode
+from derain.arrays import Image
+from derain.images.formats import PNG
+from derain.images.plain import encode
 from derain.manifest import Manifest
 from tests.conftest import scene
 from training.data.dead_leaves import Leaves
@@ -74,7 +75,7 @@ def one_core() -> Iterator[None]:
 
 
 @pytest.fixture
-def image() -> Picture:
+def image() -> Image:
     """Noise, 40 x 56."""
     return np.random.default_rng(0).integers(0, 256, (40, 56, 3), dtype=np.uint8)
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from derain.engine import Engine
+from derain.inference.engine import Engine
 from derain.manifest import load_manifest
 from tests.conftest import files_in, noise
 from tests.training.conftest import changed
@@ -81,7 +81,7 @@ def test_a_hundredth_of_the_shipped_training_runs_whole(tmp_path: Path, few: Hel
     assert entries[-1].keys() >= {"clean_worst_psnr"}, "the worst, which no mean hides"
     engine = Engine(folder, threads=1)
     image = noise(300, 1400)  # at two scales
-    assert not np.array_equal(engine.examine(image, force=True).picture, image)
+    assert not np.array_equal(engine.examine(image, force=True).image, image)
     engine.close()
 
 

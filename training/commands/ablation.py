@@ -16,7 +16,7 @@ import sys
 from functools import partial
 from pathlib import Path
 
-from derain.cli import at_least
+from derain.arguments import at_least
 from training.arguments import add_clean_option, add_pairs_option, check_pairs_option
 from training.evaluation.sets import check_distinct, clean_set, paired_set
 from training.experiments.ablation.cells import (

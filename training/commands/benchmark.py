@@ -7,7 +7,7 @@ Times are of this machine at this moment: compare what one run prints, not one r
 
 import argparse
 
-from derain.cli import run_command
+from derain.arguments import run_command
 from training.arguments import positive
 from training.trainer.throughput import PATCH_PX, measure, measure_training
 

@@ -9,9 +9,9 @@ draws the images of the card, and writes it anew. Remarks of one's own on what t
 import argparse
 from pathlib import Path
 
-from derain.cli import run_command
-from derain.engine import Engine
-from derain.image import write_atomically
+from derain.arguments import run_command
+from derain.files import write_atomically
+from derain.inference.engine import Engine
 from training.export.card import CLEAN_IMAGE, RAIN_IMAGE, write_model_texts
 from training.export.showcase import LARGEST_BYTES, clean_sheet, encode_below, rain_sheet
 

@@ -14,8 +14,8 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from derain.arrays import Picture
-from derain.cli import at_least, check_output, run_command
+from derain.arguments import at_least, check_output, run_command
+from derain.arrays import Image
 from training.arguments import share
 from training.data import complexity
 from training.data.backgrounds import load_folder
@@ -53,7 +53,7 @@ def _compare(options: argparse.Namespace) -> int:
     return 0
 
 
-def _backgrounds(options: argparse.Namespace) -> tuple[str, list[Picture]]:
+def _backgrounds(options: argparse.Namespace) -> tuple[str, list[Image]]:
     """What they are called, and the images themselves."""
     if options.backgrounds == "leaves":
         world = Leaves(1.0 if options.leaves_complexity is None else options.leaves_complexity)

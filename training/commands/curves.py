@@ -12,8 +12,8 @@ Hours are those of training steps: validation, and the time that an interrupted 
 import argparse
 from pathlib import Path
 
-from derain.cli import check_output, run_command
-from derain.image import write_atomically
+from derain.arguments import check_output, run_command
+from derain.files import write_atomically
 from training.figures.style import FIGURE_SUFFIXES
 from training.trainer.curves import COLUMNS, CurvesError, draw, read_runs, table
 

@@ -20,10 +20,10 @@ the rest has options, and a guess that cannot be right is an error that names th
 import argparse
 from pathlib import Path
 
-from derain.cli import at_least, check_output, run_command
-from derain.engine import Provider
+from derain.arguments import at_least, check_output, run_command
 from derain.errors import ModelError
-from derain.image import write_atomically
+from derain.files import write_atomically
+from derain.inference.sessions import Provider
 from training.arguments import add_clean_option, add_pairs_option, check_pairs_option, first_repeated, number
 from training.evaluation.external_onnx import RANGES, Convention, ConventionError
 from training.evaluation.held_out import HELD_OUT, OWN_KIND

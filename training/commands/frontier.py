@@ -13,7 +13,7 @@ come from, and how far seconds of different machines compare.
 import argparse
 from pathlib import Path
 
-from derain.cli import check_output, run_command
+from derain.arguments import check_output, run_command
 from training.experiments.frontier import COSTS, draw, read_models
 from training.experiments.peers import PEERS, read_peers
 from training.figures.style import FIGURE_SUFFIXES

@@ -29,11 +29,11 @@ import sys
 from dataclasses import fields
 from pathlib import Path
 
-from derain.cli import INTERRUPTED, check_output
+from derain.arguments import INTERRUPTED, check_output
 from derain.errors import DerainError
-from derain.image import write_atomically
-from derain.registry import Registry
-from derain.trial import check_model
+from derain.files import write_atomically
+from derain.models.registry import Registry
+from derain.models.self_test import check_model
 from training.arguments import (
     add_clean_option,
     add_pairs_option,

@@ -1,6 +1,6 @@
-"""Fits the weights of derain/slacking.py, and measures how well its score tells failures.
+"""Fits the weights of derain/monitor.py, and measures how well its score tells failures.
 
-    python -m training monitor fit models/base -o derain/slacking.json
+    python -m training monitor fit models/base -o derain/monitor.json
     python -m training monitor report models/base --pairs rain100l rain/ clean/ --clean kodak24 kodak24/ \
         --rain textures:streaks/ clean/ --other models/narrow -o docs/monitoring/
 """
@@ -10,9 +10,9 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
-from derain.cli import at_least, check_output, run_command
-from derain.engine import Engine
-from derain.image import write_atomically
+from derain.arguments import at_least, check_output, run_command
+from derain.files import write_atomically
+from derain.inference.engine import Engine
 from training.arguments import add_clean_option, add_pairs_option, check_pairs_option
 from training.evaluation.monitor import calibration
 from training.evaluation.monitor.calibration import (

@@ -7,8 +7,10 @@ python -m training rain textures:streaks/ --backgrounds photographs/
 import argparse
 from pathlib import Path
 
-from derain.cli import at_least, check_output, run_command
-from derain.image import FORMAT_OF, encode, write_atomically
+from derain.arguments import at_least, check_output, run_command
+from derain.files import write_atomically
+from derain.images.formats import FORMAT_OF
+from derain.images.plain import encode
 from training.data.backgrounds import load_folder
 from training.evaluation.contact_sheets import contact_sheet
 from training.image_folder import list_images

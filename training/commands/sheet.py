@@ -14,9 +14,11 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from derain.cli import at_least, check_output, run_command
-from derain.engine import DEFAULT_MODEL, Engine
-from derain.image import FORMAT_OF, encode, write_atomically
+from derain.arguments import at_least, check_output, run_command
+from derain.files import write_atomically
+from derain.images.formats import FORMAT_OF
+from derain.images.plain import encode
+from derain.inference.engine import Engine
 from training.evaluation.contact_sheets import draw_pair, draw_sheet, find_photographs, sheet_path
 
 
@@ -50,7 +52,7 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.add_argument("folders", type=Path, nargs="+", metavar="FOLDER")
     parser.add_argument(
-        "-m", "--model", type=Path, default=DEFAULT_MODEL, metavar="FOLDER", help="default: %(default)s"
+        "-m", "--model", type=Path, metavar="FOLDER", help="default: the one that was promoted"
     )
     parser.add_argument(
         "-o",

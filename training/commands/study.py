@@ -14,7 +14,7 @@ import argparse
 from functools import partial
 from pathlib import Path
 
-from derain.cli import at_least
+from derain.arguments import at_least
 from training.arguments import first_repeated, share
 from training.experiments.grid import Job, of_steps, run_jobs
 from training.experiments.study.cells import (

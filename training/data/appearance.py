@@ -21,7 +21,7 @@ from collections.abc import Sequence
 import cv2
 import numpy as np
 
-from derain.arrays import FloatArray, Picture, fraction, quantise
+from derain.arrays import FloatArray, Image, to_float, to_uint8
 from training.rain.varied import draw_gusts
 from training.seeding import Purpose, generator
 
@@ -34,12 +34,12 @@ _NIGHT_SHARE = 0.2  # of the images: dark, with lamps
 _BANK_PX = (150, 900)  # the others are thicker here than there, over so many pixels
 
 
-def tone(background: Picture, seed: int, index: int) -> Picture:
+def tone(background: Image, seed: int, index: int) -> Image:
     """The background in light and mist number `index`, uint8 (H, W, 3)."""
     rng = generator(Purpose.TONE, seed, index)
     if rng.random() < _NIGHT_SHARE:
-        return quantise(_night(fraction(background), rng))
-    scene = fraction(background) ** np.float32(_GAMMA ** rng.uniform(-1, 1))
+        return to_uint8(_night(to_float(background), rng))
+    scene = to_float(background) ** np.float32(_GAMMA ** rng.uniform(-1, 1))
     if rng.random() < _MIST_SHARE:
         height, width = background.shape[:2]
         hidden = np.full((height, width), rng.uniform(0, _MIST), dtype=np.float32)
@@ -47,7 +47,7 @@ def tone(background: Picture, seed: int, index: int) -> Picture:
             hidden *= draw_gusts(height, width, rng.uniform(*_BANK_PX), rng)
         mist = (rng.uniform(*_MIST_LEVEL) + rng.normal(0, 0.02, 3)).astype(np.float32)
         scene = scene * (1 - hidden[..., None]) + mist * hidden[..., None]
-    return quantise(scene)
+    return to_uint8(scene)
 
 
 def _night(scene: FloatArray, rng: np.random.Generator) -> FloatArray:
@@ -74,21 +74,21 @@ JPEG_SHARE = 0.7  # of the images; noise has the same share, so most have one or
 NOISE_SHARE = 0.5
 
 
-def photograph(scenes: Sequence[Picture], seed: int, index: int) -> list[Picture]:
+def photograph(scenes: Sequence[Image], seed: int, index: int) -> list[Image]:
     """Each scene as camera number `index` takes it, uint8 (H, W, 3), all with the same noise."""
     rng = generator(Purpose.CAMERA, seed, index)
     noise = np.zeros(1, dtype=np.float32)
     if rng.random() < NOISE_SHARE:
         deviation = rng.uniform(0, NOISE)
         noise = rng.standard_normal(scenes[0].shape, dtype=np.float32) * np.float32(deviation)
-    taken = [quantise(fraction(scene) + noise) for scene in scenes]
+    taken = [to_uint8(to_float(scene) + noise) for scene in scenes]
     if rng.random() < JPEG_SHARE:
         quality = int(rng.integers(JPEG_QUALITY[0], JPEG_QUALITY[1] + 1))
         taken = [through_jpeg(image, quality) for image in taken]
     return taken
 
 
-def through_jpeg(image: Picture, quality: int) -> Picture:
+def through_jpeg(image: Image, quality: int) -> Image:
     """Saved at a quality of 1 to 100, and read again."""
     # As BGR: OpenCV's order decides what it takes for luma.
     done, coded = cv2.imencode(".jpg", image[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, quality])
@@ -112,7 +112,7 @@ def draw_scale(share_enlarged: float, share_reduced: float, seed: int, index: in
     return 1.0
 
 
-def resized(image: Picture, side_px: int) -> Picture:
+def resized(image: Image, side_px: int) -> Image:
     """A square of that side, uint8 (side, side, 3)."""
     if image.shape[0] == side_px:
         return image

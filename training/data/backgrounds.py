@@ -8,8 +8,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from derain.arrays import Picture
-from derain.image import read_picture
+from derain.arrays import Image
+from derain.images.plain import read_image
 from training.data.resize import shrink
 from training.image_folder import BackgroundError, list_images, subset
 
@@ -19,14 +19,14 @@ from training.image_folder import BackgroundError, list_images, subset
 LONGEST_PX = 1024
 
 
-def load_folder(folder: Path, count: int | None, seed: int, smallest_px: int = 1) -> list[Picture]:
+def load_folder(folder: Path, count: int | None, seed: int, smallest_px: int = 1) -> list[Image]:
     """Images of a folder, not of its subfolders; `count` and `seed` choose, as in `subset`.
 
     Their longest side is LONGEST_PX at most. Raises BackgroundError for an image with a side
     below `smallest_px`.
     """
     chosen = subset(list_images(folder), count, seed)
-    images = {path: shrink(read_picture(path), LONGEST_PX) for path in chosen}
+    images = {path: shrink(read_image(path), LONGEST_PX) for path in chosen}
     for path, image in images.items():
         height, width = image.shape[:2]
         if min(height, width) < smallest_px:
@@ -37,7 +37,7 @@ def load_folder(folder: Path, count: int | None, seed: int, smallest_px: int = 1
     return list(images.values())
 
 
-def cut_patch(image: Picture, size_px: int, rng: np.random.Generator) -> Picture:
+def cut_patch(image: Image, size_px: int, rng: np.random.Generator) -> Image:
     """A square patch, seen from a random distance, turned, mirrored and relit.
 
     The distance matters: large photographs are smooth at their own resolution, and the
@@ -58,7 +58,7 @@ def cut_patch(image: Picture, size_px: int, rng: np.random.Generator) -> Picture
     return relight(window, rng)
 
 
-def relight(image: Picture, rng: np.random.Generator) -> Picture:
+def relight(image: Image, rng: np.random.Generator) -> Image:
     """Another exposure, contrast and white balance, one time in two."""
     if rng.random() < 0.5:
         return np.ascontiguousarray(image)

@@ -54,7 +54,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from derain.arrays import Picture
+from derain.arrays import Image
 from training.data.backgrounds import cut_patch
 from training.rain.families import HELD_OUT, Family
 from training.seeding import Purpose, generator
@@ -100,7 +100,7 @@ class Kinds:
     weights: NDArray[np.float64]  # what each counts, 1 where no other is like it
 
 
-def image_complexity(image: Picture) -> PatchComplexity:
+def image_complexity(image: Image) -> PatchComplexity:
     """Of the image as it is, uint8 (H, W, 3), not of patches cut from it."""
     grey = _grey(image)
     rounded = ((grey.astype(np.uint16) + _STEP // 2) // _STEP).astype(np.uint8)
@@ -112,7 +112,7 @@ def image_complexity(image: Picture) -> PatchComplexity:
     return PatchComplexity(8 * data.size / grey.size, energy)
 
 
-def set_complexity(images: Sequence[Picture], patches: int = PATCHES, seed: int = 0) -> Complexity:
+def set_complexity(images: Sequence[Image], patches: int = PATCHES, seed: int = 0) -> Complexity:
     """Of backgrounds, uint8 (H, W, 3) of any size. Of more images than patches, the first are cut."""
     cut = [
         cut_patch(images[index % len(images)], PATCH_PX, generator(Purpose.SAMPLE, seed, index))
@@ -131,7 +131,7 @@ def rain_complexity(rain: Family, patches: int = PATCHES, seed: int = 0) -> Comp
     return _complexity(fallen, kinds, distinct=kinds)
 
 
-def _complexity(patches: Sequence[Picture], kinds: Kinds, distinct: Kinds) -> Complexity:
+def _complexity(patches: Sequence[Image], kinds: Kinds, distinct: Kinds) -> Complexity:
     measured = [image_complexity(patch) for patch in patches]
     bits_per_pixel = [one.bits_per_pixel for one in measured]
     return Complexity(
@@ -143,7 +143,7 @@ def _complexity(patches: Sequence[Picture], kinds: Kinds, distinct: Kinds) -> Co
     )
 
 
-def looks(patches: Sequence[Picture]) -> Kinds:
+def looks(patches: Sequence[Image]) -> Kinds:
     """The textures among the patches, wherever in a patch things are."""
     # In units of the noise, which is in every look: what is far below it does not count.
     power = np.stack([1 + _spectrum(patch) / _NOISE**2 for patch in patches])
@@ -162,7 +162,7 @@ def looks(patches: Sequence[Picture]) -> Kinds:
     return _kinds(np.stack(overlaps))
 
 
-def distinct_images(images: Sequence[Picture]) -> Kinds:
+def distinct_images(images: Sequence[Image]) -> Kinds:
     """The images without near copies of another, by thumbnails of 8 x 8."""
     size = (_WINDOW_PX, _WINDOW_PX)
     thumbnails = np.stack(
@@ -174,7 +174,7 @@ def distinct_images(images: Sequence[Picture]) -> Kinds:
     return _kinds(np.stack(overlaps))
 
 
-def _spectrum(patch: Picture) -> NDArray[np.float64]:
+def _spectrum(patch: Image) -> NDArray[np.float64]:
     """The mean power of 8 x 8 windows, (8, 5), in squared levels: of white noise, its variance."""
     windows = np.lib.stride_tricks.sliding_window_view(_grey(patch).astype(np.float32), (_WINDOW_PX,) * 2)
     windows = windows[::3, ::3]  # their neighbours are nearly the same
@@ -194,7 +194,7 @@ def _kinds(overlaps: NDArray[np.float64]) -> Kinds:
     return Kinds(float(np.exp(-np.sum(shares * np.log(shares)))), 1 / overlaps.sum(axis=1))
 
 
-def _grey(image: Picture) -> NDArray[np.uint8]:
+def _grey(image: Image) -> NDArray[np.uint8]:
     return np.asarray(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), dtype=np.uint8)
 
 

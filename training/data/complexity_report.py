@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import StrMethodFormatter
 
-from derain.arrays import Picture
+from derain.arrays import Image
 from training.data.complexity import Complexity, advise, carried, distinct_images
 from training.figures.style import BLUE, GREY, VERMILION, write_figure
 
@@ -65,7 +65,7 @@ def _spread(values: Sequence[float], decimals: int) -> str:
 
 
 def draw(
-    path: Path, title: str, images: Sequence[Picture], backgrounds: Complexity, asked: str, rain: Complexity
+    path: Path, title: str, images: Sequence[Image], backgrounds: Complexity, asked: str, rain: Complexity
 ) -> None:
     """Both distributions, and how the backgrounds' complexity grows with their number; SVG or PNG."""
 
@@ -91,7 +91,7 @@ def _histograms(axes: Axes, sides: dict[str, Sequence[float]]) -> None:
         axes.axvline(float(np.median(values)), color=colour, linestyle=dash, linewidth=1)
 
 
-def _growth(axes: Axes, images: Sequence[Picture], backgrounds: Complexity, rain: Complexity) -> None:
+def _growth(axes: Axes, images: Sequence[Image], backgrounds: Complexity, rain: Complexity) -> None:
     counts = sorted({*(2**power for power in range(len(images).bit_length())), len(images)})
     of_one = backgrounds.kilobytes / backgrounds.distinct
     known = [of_one * distinct_images(images[:count]).number for count in counts]

@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from derain.arrays import FloatArray, Picture, quantise
+from derain.arrays import FloatArray, Image, to_uint8
 from training.seeding import Purpose, generator
 
 
@@ -47,7 +47,7 @@ _FINER = 2  # leaves are drawn this much larger and then shrunk, for soft edges
 _PLAIN_PX = 8 * _FINER  # leaves below this size are of one colour
 
 
-def draw_leaves(world: Leaves, seed: int, index: int) -> Picture:
+def draw_leaves(world: Leaves, seed: int, index: int) -> Image:
     """Picture `index` of the world, uint8 (size, size, 3), a function of (seed, index)."""
     rng = generator(Purpose.LEAVES, seed, index)
     side_px = world.size_px * _FINER
@@ -70,7 +70,7 @@ def draw_leaves(world: Leaves, seed: int, index: int) -> Picture:
         textured = not is_line and rng.random() < world.textured_share
         covered += _paint(canvas, outline, _draw_colour(palette, rng), textured, rng)
     small = cv2.resize(canvas, (world.size_px, world.size_px), interpolation=cv2.INTER_AREA)
-    return quantise(_defocus(np.asarray(small, dtype=np.float32), rng))
+    return to_uint8(_defocus(np.asarray(small, dtype=np.float32), rng))
 
 
 def _draw_palette(rng: np.random.Generator) -> FloatArray:

@@ -3,11 +3,10 @@
 import cv2
 import numpy as np
 
-from derain.arrays import Picture
-from derain.tiling import middle
+from derain.arrays import Image, middle
 
 
-def square(image: Picture, side_px: int) -> Picture:
+def square(image: Image, side_px: int) -> Image:
     """The largest square in the middle, brought to a size."""
     window_px = min(image.shape[:2])
     method = cv2.INTER_AREA if window_px > side_px else cv2.INTER_CUBIC
@@ -15,7 +14,7 @@ def square(image: Picture, side_px: int) -> Picture:
     return np.asarray(cv2.resize(window, (side_px, side_px), interpolation=method), dtype=np.uint8)
 
 
-def shrink(image: Picture, longest_px: int) -> Picture:
+def shrink(image: Image, longest_px: int) -> Image:
     """With a longest side of `longest_px`; a smaller image stays as it is."""
     scale = longest_px / max(image.shape[:2])
     if scale >= 1:

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import numpy as np
 
-from derain.arrays import Picture
+from derain.arrays import Image, middle
 from derain.errors import DerainError
-from derain.image import FORMAT_OF, is_picture, read_picture
-from derain.tiling import middle
+from derain.images.formats import FORMAT_OF
+from derain.images.plain import is_image, read_image
 from training.data.resize import shrink, square
 from training.evaluation.pairs import read_size
 from training.evaluation.scoring import Derain
@@ -19,7 +19,7 @@ from training.rain.families import Family
 _GAP_PX = 4
 
 
-def contact_sheet(families: list[Family], backgrounds: list[Picture], cell_px: int, seed: int) -> Picture:
+def contact_sheet(families: list[Family], backgrounds: list[Image], cell_px: int, seed: int) -> Image:
     """A row a family, uint8 (H, W, 3): rain on black, then on a middle cut of each background."""
     # At twice the distance.
     cuts = [square(middle(image, 2 * cell_px, 2 * cell_px), cell_px) for image in backgrounds]
@@ -31,12 +31,12 @@ def contact_sheet(families: list[Family], backgrounds: list[Picture], cell_px: i
     return np.concatenate(rows)
 
 
-def _row(rain: Family, scenes: list[Picture], seed: int) -> Picture:
+def _row(rain: Family, scenes: list[Image], seed: int) -> Image:
     cells = [rain.add(scene, seed, index) for index, scene in enumerate(scenes)]
     return np.concatenate([_framed(cell) for cell in cells], axis=1)
 
 
-def _framed(cell: Picture) -> Picture:
+def _framed(cell: Image) -> Image:
     return np.pad(cell, [(0, _GAP_PX), (0, _GAP_PX), (0, 0)], constant_values=255)
 
 
@@ -60,7 +60,7 @@ def find_photographs(folders: Sequence[Path]) -> list[Photograph]:
     for folder in folders:
         if not folder.is_dir():
             raise SheetError(f"{folder} is not a folder")
-        paths = [path for path in sorted(folder.rglob("*")) if is_picture(path)]
+        paths = [path for path in sorted(folder.rglob("*")) if is_image(path)]
         if not paths:
             raise SheetError(f"no images in {folder} (known: {', '.join(FORMAT_OF)})")
         named = "" if len(folders) == 1 else folder.resolve().name
@@ -70,9 +70,9 @@ def find_photographs(folders: Sequence[Path]) -> list[Photograph]:
     return found
 
 
-def draw_pair(photograph: Photograph, derain: Derain, cell_px: int) -> Picture:
+def draw_pair(photograph: Photograph, derain: Derain, cell_px: int) -> Image:
     """Rainy and derained, in cells as wide as `cell_px` and as high as need be, under the label."""
-    rainy = read_picture(photograph.path)
+    rainy = read_image(photograph.path)
     # Small after it was derained: what is shown is what the network does at the image's own size.
     cells = [shrink(image, cell_px) for image in (rainy, derain(rainy))]
     width = 2 * cell_px + _GAP_PX
@@ -80,7 +80,7 @@ def draw_pair(photograph: Photograph, derain: Derain, cell_px: int) -> Picture:
     return np.concatenate([caption(width, _end(photograph.label, width)), pair])
 
 
-def draw_sheet(pairs: Sequence[Picture], columns: int) -> Picture:
+def draw_sheet(pairs: Sequence[Image], columns: int) -> Image:
     """Pairs in rows, from left to right."""
     rows = [beside(pairs[first : first + columns], _GAP_PX) for first in range(0, len(pairs), columns)]
     width = max(row.shape[1] for row in rows)

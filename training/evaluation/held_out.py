@@ -4,9 +4,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from derain.arrays import Picture
-from derain.engine import Engine
-from derain.image import read_picture
+from derain.arrays import Image
+from derain.images.plain import read_image
+from derain.inference.engine import Engine
 from derain.manifest import Evaluation
 from training.data.dead_leaves import Leaves, draw_leaves
 from training.data.resize import shrink
@@ -28,9 +28,9 @@ class HeldOut:
     leaves: int = 2
     longest_px: int = 480
 
-    def backgrounds(self) -> dict[str, Picture]:
+    def backgrounds(self) -> dict[str, Image]:
         """Clean images by name, uint8 (H, W, 3)."""
-        photographs = {path.stem: read_picture(path) for path in sorted(self.photographs.iterdir())}
+        photographs = {path.stem: read_image(path) for path in sorted(self.photographs.iterdir())}
         leaves = {f"leaves-{i}": draw_leaves(Leaves(), HELD_OUT_SEED, i) for i in range(self.leaves)}
         return {name: shrink(image, self.longest_px) for name, image in (photographs | leaves).items()}
 
@@ -55,6 +55,6 @@ class HeldOut:
 HELD_OUT = HeldOut()
 
 
-def rained_on(family: Family, index: int, named: tuple[str, Picture]) -> Pair:
+def rained_on(family: Family, index: int, named: tuple[str, Image]) -> Pair:
     name, clean = named
     return Pair(name, family.add(clean, HELD_OUT_SEED, index), clean)

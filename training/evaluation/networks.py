@@ -6,9 +6,10 @@ from typing import Protocol
 
 from tqdm import tqdm
 
-from derain.arrays import Picture
-from derain.engine import Engine, Provider
+from derain.arrays import Image
 from derain.errors import ModelError
+from derain.inference.engine import Engine
+from derain.inference.sessions import Provider
 from derain.manifest import MANIFEST_NAME, Evaluation
 from training.evaluation.external_onnx import Convention, ForeignNetwork
 from training.evaluation.scoring import (
@@ -37,7 +38,7 @@ class Network(Protocol):
     @property
     def threads(self) -> int: ...
 
-    def derain(self, image: Picture) -> Picture: ...
+    def derain(self, image: Image) -> Image: ...
 
 
 def check_network(model: Path, is_recorded: bool) -> None:

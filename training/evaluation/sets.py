@@ -8,8 +8,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from derain.arrays import Picture
-from derain.tiling import middle
+from derain.arrays import Image, middle
 from training.arguments import first_repeated
 from training.data.appearance import through_jpeg
 from training.evaluation.held_out import OWN_KIND, rained_on
@@ -100,7 +99,7 @@ class Enlarged:
         return Pair(pair.name, rainy, clean)
 
 
-def _enlarge(image: Picture, times: float) -> Picture:
+def _enlarge(image: Image, times: float) -> Image:
     height, width = (round(side * times) for side in image.shape[:2])
     return np.asarray(cv2.resize(image, (width, height), interpolation=cv2.INTER_CUBIC), dtype=np.uint8)
 

@@ -20,7 +20,7 @@ import cv2
 from tqdm import tqdm
 
 from derain.errors import DerainError
-from derain.image import write_atomically
+from derain.files import write_atomically
 from training.recipes import Recipe
 
 Found = TypeVar("Found")

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from derain.errors import DerainError, ModelError
-from derain.image import write_atomically
+from derain.files import write_atomically
 from derain.manifest import MANIFEST_NAME, Evaluation, Manifest, load_manifest
 from training.evaluation.report.summary import KindSummary, summarise_kinds
 from training.evaluation.report.tables import TONE_MARK, clean_cells, gain_cells, summary_cells

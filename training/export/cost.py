@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from derain.context import context_windows
+from derain.inference.context import context_windows
 from training.model.derain_model import DerainModel
 from training.rain.descriptor import DESCRIPTOR
 

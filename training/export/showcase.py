@@ -12,8 +12,9 @@ import numpy as np
 from PIL import Image as PillowImage
 from PIL import ImageDraw, ImageFont
 
-from derain.arrays import Picture
-from derain.image import JPEG, encode, read_picture
+from derain.arrays import Image
+from derain.images.formats import JPEG
+from derain.images.plain import encode, read_image
 from training.data.distractors.lines import polyline
 from training.data.resize import shrink
 from training.evaluation.metrics import psnr
@@ -67,15 +68,15 @@ CREDITS = {
 }
 
 
-def clean_sheet(derain: Derain) -> Picture:
+def clean_sheet(derain: Derain) -> Image:
     """A row each: as given, as it comes back, and the difference enlarged around grey."""
     return np.concatenate(list(_clean_rows(derain)))
 
 
-def _clean_rows(derain: Derain) -> Iterator[Picture]:
+def _clean_rows(derain: Derain) -> Iterator[Image]:
     enlarged = f"difference x {ERROR_GAIN}"
     for cut in CUTS:
-        given = read_picture(HELD_OUT_PHOTOGRAPHS / cut.photograph)
+        given = read_image(HELD_OUT_PHOTOGRAPHS / cut.photograph)
         back = derain(given)
         part, part_back = (
             whole[cut.top : cut.top + _HEIGHT_PX, cut.left : cut.left + _WIDTH_PX] for whole in (given, back)
@@ -89,11 +90,11 @@ def _clean_rows(derain: Derain) -> Iterator[Picture]:
         yield _row([given, back, error], title, _decibels(back, given), enlarged)
 
 
-def rain_sheet(derain: Derain) -> Picture:
+def rain_sheet(derain: Derain) -> Image:
     """A row each: a photograph in the rain, derained, and as it was."""
     rows = []
     for index, (rain, photograph) in enumerate(RAINED):
-        clean = shrink(read_picture(HELD_OUT_PHOTOGRAPHS / photograph), _RAIN_LONGEST_PX)
+        clean = shrink(read_image(HELD_OUT_PHOTOGRAPHS / photograph), _RAIN_LONGEST_PX)
         rainy = rain.add(clean, 0, index)
         derained = derain(rainy)
         before, after = _decibels(rainy, clean), _decibels(derained, clean)
@@ -102,11 +103,11 @@ def rain_sheet(derain: Derain) -> Picture:
     return np.concatenate([on_white(row, row.shape[0], width) for row in rows])
 
 
-def _decibels(image: Picture, reference: Picture) -> str:
+def _decibels(image: Image, reference: Image) -> str:
     return f"{min(PERFECT_PSNR, psnr(image, reference)):.1f} dB"
 
 
-def _row(images: list[Picture], *texts: str) -> Picture:
+def _row(images: list[Image], *texts: str) -> Image:
     """Images of one size, each with a text under it."""
     return beside(
         [
@@ -117,7 +118,7 @@ def _row(images: list[Picture], *texts: str) -> Picture:
     )
 
 
-def draw_page() -> Picture:
+def draw_page() -> Image:
     """Writing in several sizes, dark on light and light on dark."""
     page = PillowImage.new("RGB", (_WIDTH_PX, _HEIGHT_PX), (250, 248, 243))
     draw = ImageDraw.Draw(page)
@@ -136,7 +137,7 @@ def draw_page() -> Picture:
     return np.asarray(page, dtype=np.uint8)
 
 
-def draw_wires() -> Picture:
+def draw_wires() -> Image:
     """Wires before a sky that pales towards the horizon: slack across it, taut and steep from poles."""
     height, width = _HEIGHT_PX * _FINER, _WIDTH_PX * _FINER
     down = np.linspace(0, 1, height)[:, None, None]
@@ -160,7 +161,7 @@ def draw_wires() -> Picture:
     return np.asarray(shrunk, dtype=np.uint8)
 
 
-def encode_below(image: Picture, most_bytes: int) -> bytes:
+def encode_below(image: Image, most_bytes: int) -> bytes:
     """As JPEG, of the highest quality that is no larger."""
     for quality in range(95, 0, -5):
         data = encode(image, JPEG, quality)

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from derain.arrays import FloatArray, Picture
+from derain.arrays import FloatArray, Image
 from training.rain.varied import Layer, Sheet, Streaks
 
 ANGLES_DEG = np.linspace(-78, 78, 14)  # of the directions of fall whose shares are estimated
@@ -27,7 +27,7 @@ LOG_SIGMAS = slice(MEANS.stop, MEANS.stop + _MEASURES)
 BRIGHTER = _MEASURES - 1  # the measure that every pair of images shows
 
 
-def facts(layers: Sequence[Layer] | None, rainy: Picture, clean: Picture, scale: float = 1.0) -> FloatArray:
+def facts(layers: Sequence[Layer] | None, rainy: Image, clean: Image, scale: float = 1.0) -> FloatArray:
     """What is to be estimated, float32 (FACTS,): of layers of rain, weighed by how much is seen of them.
 
     `scale` is what the image was enlarged by after the rain. Of rain that does not say what it was drawn

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from derain.arrays import Picture
+from derain.arrays import Image
 from training.data.appearance import draw_scale, photograph, resized, tone
 from training.data.backgrounds import cut_patch, load_folder
 from training.data.dead_leaves import draw_leaves
@@ -38,7 +38,7 @@ class Samples(Dataset[Tensors]):
 
     def __init__(self, recipe: Recipe) -> None:
         self.recipe = recipe
-        self.photographs: list[Picture] = []
+        self.photographs: list[Image] = []
         backgrounds = recipe.backgrounds
         if backgrounds.photographs is not None:
             # What is smaller than what is cut is enlarged; beyond four times nothing is left to learn from.
@@ -48,7 +48,7 @@ class Samples(Dataset[Tensors]):
                 recipe.seed,
                 smallest_px=self._side_px(recipe.course.patch_px) // 4,
             )
-        self._drawn_leaves: dict[int, Picture] = {}
+        self._drawn_leaves: dict[int, Image] = {}
         if not self.photographs and not backgrounds.leaves_count:
             raise BackgroundError(f"recipe {recipe.name} has neither photographs nor leaves to train on")
         # Tells the images that samples are made of: names, contents and order.
@@ -91,7 +91,7 @@ class Samples(Dataset[Tensors]):
         model = self.recipe.model
         return patch_px if model.estimator is None else max(model.context_px, patch_px)
 
-    def _background(self, side_px: int, rng: np.random.Generator, index: int) -> tuple[Picture, bool]:
+    def _background(self, side_px: int, rng: np.random.Generator, index: int) -> tuple[Image, bool]:
         """A square without rain, and whether something in it looks like some."""
         backgrounds, scenes, seed = self.recipe.backgrounds, self.recipe.scenes, self.recipe.seed
         from_leaves = not self.photographs or (
@@ -112,7 +112,7 @@ class Samples(Dataset[Tensors]):
             scene = tone(scene, seed, index)
         return scene, looks_like_rain
 
-    def _leaves(self, number: int) -> Picture:
+    def _leaves(self, number: int) -> Image:
         """Drawn when they are first asked for: a short training needs few of them."""
         if number not in self._drawn_leaves:
             self._drawn_leaves[number] = draw_leaves(self.recipe.backgrounds.leaves, self.recipe.seed, number)
@@ -143,5 +143,5 @@ def _folder(rain: Family) -> Path | None:
     return layers.folder if isinstance(layers, TextureRain) else None
 
 
-def _channels_first(image: Picture) -> Tensor:
+def _channels_first(image: Image) -> Tensor:
     return torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1)))

@@ -14,9 +14,10 @@ from onnx import helper
 from skimage.color import rgb2ycbcr
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
-from derain.arrays import Picture
-from derain.engine import Engine
-from derain.image import PNG, encode, read_picture
+from derain.arrays import Image
+from derain.images.formats import PNG
+from derain.images.plain import encode, read_image
+from derain.inference.engine import Engine
 from derain.manifest import load_manifest
 from tests.conftest import scene
 from tests.training.conftest import ExportedModel
@@ -32,7 +33,7 @@ from training.rain.drawn import DOWNPOUR
 from training.stats import interval_of_mean
 
 
-def write(folder: Path, **images: Picture) -> Path:
+def write(folder: Path, **images: Image) -> Path:
     folder.mkdir(exist_ok=True)
     for name, image in images.items():
         (folder / f"{name}.png").write_bytes(encode(image, PNG))
@@ -40,7 +41,7 @@ def write(folder: Path, **images: Picture) -> Path:
 
 
 @pytest.fixture
-def pair(image: Picture) -> Pair:
+def pair(image: Image) -> Pair:
     return Pair("one", DOWNPOUR.add(image, 0, 0), image)
 
 
@@ -67,7 +68,7 @@ def test_doing_nothing_scores_what_the_input_scores(pair: Pair) -> None:
 def test_one_perfect_picture_does_not_blank_the_mean(pair: Pair) -> None:
     other = Pair("two", DOWNPOUR.add(pair.clean, 0, 1), pair.clean)
 
-    def derain(image: Picture) -> Picture:
+    def derain(image: Image) -> Image:
         return pair.clean if np.array_equal(image, pair.rainy) else image
 
     scores = evaluate(derain, "set", "test", [pair, other])
@@ -82,7 +83,7 @@ def test_clean_set_has_clean_scores_alone(pair: Pair) -> None:
     assert scores.psnr is scores.ssim is scores.removal is scores.background_error is None
 
 
-def test_jpeg_is_what_the_network_sees_and_not_what_is_wanted(image: Picture, tmp_path: Path) -> None:
+def test_jpeg_is_what_the_network_sees_and_not_what_is_wanted(image: Image, tmp_path: Path) -> None:
     """Doing nothing to clean images is right; to rainy ones it scores what JPEG leaves of them."""
     idle = save(tmp_path / "idle.onnx", one("Identity"))
     clean = scene(64, 96)
@@ -96,7 +97,7 @@ def test_jpeg_is_what_the_network_sees_and_not_what_is_wanted(image: Picture, tm
     rainy, dry = json.loads(table.read_text())["sets"]
     assert (rainy["name"], dry["name"]) == ("set as JPEG 20", "dry as JPEG 20")
     _, coded = cv2.imencode(
-        ".jpg", read_picture(folders[0] / "one.png")[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 20]
+        ".jpg", read_image(folders[0] / "one.png")[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 20]
     )
     seen = cv2.imdecode(coded, cv2.IMREAD_COLOR)
     assert seen is not None
@@ -121,7 +122,7 @@ def test_clean_pictures_do_not_weigh_on_the_rainy_scores(pair: Pair) -> None:
 def test_one_scene_under_several_rains_goes_through_clean_once(pair: Pair) -> None:
     clean_runs = []
 
-    def derain(image: Picture) -> Picture:
+    def derain(image: Image) -> Image:
         clean_runs.append(np.array_equal(image, pair.clean))
         return image
 
@@ -216,7 +217,7 @@ def test_rain_that_was_trained_on_is_not_recorded(
     assert (folder / "manifest.json").read_bytes() == before
 
 
-def skimage_scores(derained: Picture, clean: Picture, of_luma: bool) -> tuple[float, float]:
+def skimage_scores(derained: Image, clean: Image, of_luma: bool) -> tuple[float, float]:
     a, b = (rgb2ycbcr(p)[..., 0] if of_luma else p for p in (derained, clean))
     channel_axis = None if of_luma else -1
     return (
@@ -233,7 +234,7 @@ def skimage_scores(derained: Picture, clean: Picture, of_luma: bool) -> tuple[fl
     )
 
 
-def rained_set(folder: Path, clean: list[Picture]) -> Path:
+def rained_set(folder: Path, clean: list[Image]) -> Path:
     for i, image in enumerate(clean):
         rainy = {f"rain-{i}": DOWNPOUR.add(image, 0, i), f"norain-{i}": image}
         write(folder, **rainy)
@@ -248,7 +249,7 @@ def test_the_command_agrees_with_scikit_image(exported: ExportedModel, tmp_path:
     engine = Engine(exported.folder, threads=1)
     expected = []
     for i, each in enumerate(mine["each"]):
-        rainy, clean = (read_picture(folder / f"{kind}-{i}.png") for kind in ("rain", "norain"))
+        rainy, clean = (read_image(folder / f"{kind}-{i}.png") for kind in ("rain", "norain"))
         derained = engine.derain(rainy)
         expected.append(
             [*skimage_scores(derained, clean, of_luma=False), *skimage_scores(derained, clean, of_luma=True)]
@@ -321,7 +322,7 @@ def test_the_page_has_all_it_shows_beside_it(exported: ExportedModel, tmp_path: 
     assert "&lt;mine&gt;" in page
     assert "<mine>" not in page
     (before,) = (name for name in on_disk if name.startswith("images/real-0-0-before"))
-    assert read_picture(tmp_path / "page" / before).shape == (960, 19, 3)
+    assert read_image(tmp_path / "page" / before).shape == (960, 19, 3)
 
 
 def test_real_photographs_need_no_truth(
@@ -350,7 +351,7 @@ def darker(path: Path, levels: int) -> Path:
     return save(path, [node], constants={"levels": levels / 255})
 
 
-def darkened(image: Picture, levels: int) -> Picture:
+def darkened(image: Image, levels: int) -> Image:
     """What `darker` makes of it."""
     return image - np.minimum(image, np.uint8(levels))
 
@@ -372,7 +373,7 @@ def scores_of(arguments: list[str], result: Path) -> Any:
     return json.loads(result.read_text())
 
 
-def enlarged(image: Picture, times: int) -> Picture:
+def enlarged(image: Image, times: int) -> Image:
     larger = cv2.resize(image, None, fx=times, fy=times, interpolation=cv2.INTER_CUBIC)
     return np.asarray(larger, dtype=np.uint8)
 
@@ -560,8 +561,8 @@ def test_models_are_compared_with_the_first_on_the_same_images(
     files = [link.rpartition("/")[2] for link in links.found if link.startswith("images/0-0-")]
     in_a_row = [f"0-0-{kind}.jpg" for kind in ("before", "model-0", "model-1", "model-2", "clean")]
     assert list(dict.fromkeys(files)) == in_a_row
-    derained = read_picture(page / "images" / "0-0-model-2.jpg").astype(int)
-    before = read_picture(page / "images" / "0-0-before.jpg").astype(int)
+    derained = read_image(page / "images" / "0-0-model-2.jpg").astype(int)
+    before = read_image(page / "images" / "0-0-before.jpg").astype(int)
     assert (before - derained).mean() == pytest.approx(20, abs=1.5)
 
 

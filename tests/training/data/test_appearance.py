@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from derain.arrays import Picture, fraction
+from derain.arrays import Image, to_float
 from tests.conftest import noise
 from training.data import appearance
 from training.data.appearance import LARGEST, SMALLEST, _night, draw_scale, photograph, resized, tone
@@ -47,7 +47,7 @@ def test_a_fifth_are_nights() -> None:
 
 
 def test_a_night_is_darker_than_its_day_but_for_its_lamps() -> None:
-    day = fraction(GREY)
+    day = to_float(GREY)
     nights = [_night(day, np.random.default_rng(seed)) for seed in range(40)]
     assert all(night.dtype == np.float32 and night.min() >= 0 and night.max() <= 1 for night in nights)
     darkest = np.array([night.min() for night in nights])
@@ -75,7 +75,7 @@ def test_lamps_light_what_is_near_and_some_are_mirrored_downwards() -> None:
 GREY = np.full((48, 64, 3), 128, dtype=np.uint8)
 
 
-def test_index_decides(image: Picture) -> None:
+def test_index_decides(image: Image) -> None:
     first, again, other = (photograph((image,), 0, index)[0] for index in (1, 1, 2))
     assert np.array_equal(first, again)
     assert not np.array_equal(first, other)

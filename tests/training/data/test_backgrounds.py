@@ -7,9 +7,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from derain.arrays import Picture
+from derain.arrays import Image
 from derain.errors import ImageError
-from derain.image import PNG, encode, read_picture
+from derain.images.formats import PNG
+from derain.images.plain import encode, read_image
 from training.data.backgrounds import LONGEST_PX, cut_patch, load_folder, relight
 from training.data.dead_leaves import Leaves, draw_leaves
 from training.image_folder import BackgroundError, subset
@@ -79,7 +80,7 @@ def test_large_photographs_are_shrunk_when_they_are_read(tmp_path: Path) -> None
 def test_the_repository_s_photographs_are_used_as_they_are() -> None:
     paths = sorted(PHOTOGRAPHS.glob("*.jpg"))[:2]
     loaded = {image.tobytes() for image in load_folder(PHOTOGRAPHS, None, seed=0)}
-    assert all(read_picture(path).tobytes() in loaded for path in paths)
+    assert all(read_image(path).tobytes() in loaded for path in paths)
 
 
 # Dead leaves
@@ -132,7 +133,7 @@ def test_picture_of_the_patch_size_is_turned_but_not_resampled(size_px: int) -> 
     assert len({patch.tobytes() for patch in patches} & turned) == 8
 
 
-def test_relighting_maps_the_levels_of_each_channel(image: Picture) -> None:
+def test_relighting_maps_the_levels_of_each_channel(image: Image) -> None:
     ramp = np.repeat(np.arange(256, dtype=np.uint8), 3).reshape(1, 256, 3)
     tints = set()
     for seed in range(20):

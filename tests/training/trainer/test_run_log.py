@@ -12,7 +12,7 @@ from tensorboard.backend.event_processing.event_accumulator import (  # type: ig
     EventAccumulator,
 )
 
-from derain.image import read_picture
+from derain.images.plain import read_image
 from training.trainer.checkpoint import DiskError
 from training.trainer.run_log import Pace, Row, RunLog, StepTimes, side_by_side
 
@@ -74,7 +74,7 @@ def test_a_validation_leaves_its_scores_and_a_picture(tmp_path: Path) -> None:
     (entry,) = entries(tmp_path)
     assert entry == {"step": 4, "time": entry["time"], "psnr": 12.5, "removal": None}
     assert points(tmp_path, "validation/psnr") == [(4, 12.5)]
-    sheet = read_picture(tmp_path / "samples" / "step-0000004.jpg")
+    sheet = read_image(tmp_path / "samples" / "step-0000004.jpg")
     assert sheet.shape == (60, 180, 3)
     assert abs(int(sheet[40, 30, 0]) - 50) < 3
     assert abs(int(sheet[40, 90, 0]) - 200) < 3

@@ -10,7 +10,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from derain.image import PNG, encode
+from derain.images.formats import PNG
+from derain.images.plain import encode
 from tests.training.conftest import RAIN, TOLD_RAIN, changed
 from training.data.appearance import draw_scale
 from training.image_folder import BackgroundError

@@ -13,8 +13,9 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from derain.arrays import Picture
-from derain.engine import Engine, Provider
+from derain.arrays import Image
+from derain.inference.engine import Engine
+from derain.inference.sessions import Provider
 from derain.manifest import Manifest
 from training.evaluation.gate.scenes import SceneSet
 from training.evaluation.metrics import mean_known
@@ -228,12 +229,12 @@ def _speed(candidate: Engine, current: Engine, tolerances: Tolerances) -> Row:
     return Row("speed", SPEED, ours, theirs, percent, TURNS, tolerances.slower)
 
 
-def _runs_a_turn(engine: Engine, image: Picture) -> int:
+def _runs_a_turn(engine: Engine, image: Image) -> int:
     engine.derain(image)  # the first run is slower than all that follow
     return max(1, math.ceil(_TURN_S / max(_processor_time(engine, image, 1), 1e-6)))
 
 
-def _processor_time(engine: Engine, image: Picture, runs: int) -> float:
+def _processor_time(engine: Engine, image: Image, runs: int) -> float:
     """Seconds a run, of this process: it bears a busy machine better than the clock on the wall."""
     start = process_time()
     for _ in range(runs):

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from derain.manifest import Manifest
-from derain.registry import Registry
+from derain.models.registry import Registry
 from training.evaluation.gate.scenes import GateError
 
 

@@ -6,11 +6,10 @@ from pathlib import Path
 
 import numpy as np
 
-from derain.arrays import Picture
+from derain.arrays import Image, middle
 from derain.errors import DerainError
-from derain.image import read_picture
+from derain.images.plain import read_image
 from derain.manifest import Manifest
-from derain.tiling import middle
 from training.data.dead_leaves import Leaves, draw_leaves
 from training.evaluation.held_out import HELD_OUT_SEED, rained_on
 from training.evaluation.pairs import PairFiles
@@ -51,7 +50,7 @@ def held_out_scenes() -> Iterator[Scene]:
     pieces = [
         (f"{path.stem} {number}", piece, path)
         for path in sorted(HELD_OUT_PHOTOGRAPHS.iterdir())
-        for number, piece in enumerate(cut_pieces(read_picture(path), PIECE_PX))
+        for number, piece in enumerate(cut_pieces(read_image(path), PIECE_PX))
     ]
     leaves = [(f"leaves {i}", draw_leaves(Leaves(), HELD_OUT_SEED, i), None) for i in range(LEAVES)]
     for index, (name, clean, path) in enumerate([*pieces, *leaves]):
@@ -59,7 +58,7 @@ def held_out_scenes() -> Iterator[Scene]:
         yield Scene(name, [rained_on(drawn, index, (name, piece)) for drawn in DRAWN], path)
 
 
-def cut_pieces(image: Picture, side_px: int) -> list[Picture]:
+def cut_pieces(image: Image, side_px: int) -> list[Image]:
     """As many as fit side by side, none upon another, evenly spread."""
     height, width = image.shape[:2]
     rows, columns = max(1, height // side_px), max(1, width // side_px)

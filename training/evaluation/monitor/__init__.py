@@ -1,1 +1,1 @@
-"""The residual-rain monitor of `derain/slacking.py`: its weights are fitted here, and measured."""
+"""The residual-rain monitor of `derain/monitor.py`: its weights are fitted here, and measured."""

@@ -21,10 +21,9 @@ import cv2
 import numpy as np
 from tqdm import tqdm
 
-from derain.arrays import Picture
-from derain.image import read_picture
-from derain.slacking import Signs, probability, read_signs
-from derain.tiling import middle
+from derain.arrays import Image, middle
+from derain.images.plain import read_image
+from derain.monitor import Features, probability, read_features
 from training.data.resize import shrink
 from training.evaluation.metrics import psnr, rain_mask, removal
 from training.evaluation.pairs import Pair
@@ -53,7 +52,7 @@ class Judged:
 
     image: str
     network: str
-    signs: Signs
+    signs: Features
     has_rain: bool
     failed: bool
 
@@ -67,11 +66,11 @@ class Treated:
     """What a network made of an image, and the network, for its second look."""
 
     network: str
-    derained: Picture
+    derained: Image
     derain: Derain
 
 
-def failed(derained: Picture, pair: Pair) -> bool:
+def failed(derained: Image, pair: Pair) -> bool:
     """Whether rain that was worth removing was left."""
     mask = rain_mask(pair.rainy, pair.clean)
     if not mask.any() or psnr(pair.rainy, pair.clean) >= WORTH_REMOVING_DB:
@@ -96,21 +95,21 @@ def judge(pair: Pair, treated: Iterable[Treated]) -> Iterator[Judged]:
         yield Judged(
             image=pair.name,
             network=each.network,
-            signs=read_signs(pair.rainy, each.derained, each.derain)[0],
+            signs=read_features(pair.rainy, each.derained, each.derain)[0],
             has_rain=not np.array_equal(pair.rainy, pair.clean),
             failed=failed(each.derained, pair),
         )
 
 
-def _keep(image: Picture) -> Picture:
+def _keep(image: Image) -> Image:
     return image
 
 
-def _weaken(model: Derain, image: Picture) -> Picture:
+def _weaken(model: Derain, image: Image) -> Image:
     return _blend(image, model(image), 0.3)
 
 
-def _blend(image: Picture, other: Picture, share: float) -> Picture:
+def _blend(image: Image, other: Image, share: float) -> Image:
     return np.asarray(cv2.addWeighted(image, 1 - share, other, share, 0), dtype=np.uint8)
 
 
@@ -119,7 +118,7 @@ def fitting_pairs(folders: Sequence[Path]) -> Iterator[Pair]:
     paths = [path for folder in folders for path in list_images(folder)]
     for i, path in enumerate(tqdm(paths, unit="photograph", disable=None)):
         longest_px = int(np.random.default_rng([FITTING_SEED, i]).integers(*_SIDES_PX))
-        clean = np.ascontiguousarray(middle(shrink(read_picture(path), longest_px), *_CUT_PX))
+        clean = np.ascontiguousarray(middle(shrink(read_image(path), longest_px), *_CUT_PX))
         yield Pair(path.stem, clean, clean)
         for j in range(_RAINS_A_PHOTOGRAPH * i, _RAINS_A_PHOTOGRAPH * (i + 1)):
             rain = FAMILIES[FITTED_TO[j % len(FITTED_TO)]]

@@ -9,8 +9,8 @@ import numpy as np
 from matplotlib.figure import Figure
 from tqdm import tqdm
 
-from derain.image import read_picture
-from derain.slacking import look
+from derain.images.plain import read_image
+from derain.monitor import monitor
 from training.evaluation.monitor.calibration import FITTING_SEED, Judged, Treated, judge, treatments
 from training.evaluation.scoring import Derain
 from training.evaluation.sets import ImageSet
@@ -103,7 +103,7 @@ def draw_roc(path: Path, results: dict[str, list[Judged]]) -> None:
 
 def cost(model: Derain) -> str:
     """What the monitor takes of the processor, beside the network: the best of five."""
-    photograph = cv2.resize(read_picture(list_images(PHOTOGRAPHS)[0]), (1280, 720)).astype(np.uint8)
+    photograph = cv2.resize(read_image(list_images(PHOTOGRAPHS)[0]), (1280, 720)).astype(np.uint8)
     rainy = FAMILIES["varied"].add(photograph, FITTING_SEED, 0)
     derained = model(rainy)
 
@@ -116,7 +116,7 @@ def cost(model: Derain) -> str:
         return min(times)
 
     network_ms = least_ms(lambda: model(rainy))
-    monitor_ms = least_ms(lambda: look(rainy, derained, model))
+    monitor_ms = least_ms(lambda: monitor(rainy, derained, model))
     height, width = rainy.shape[:2]
     share = monitor_ms / network_ms
     return (

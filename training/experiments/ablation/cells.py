@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 import torch
 
-from derain.arrays import Picture
+from derain.arrays import Image
 from derain.manifest import Evaluation
 from training.evaluation.held_out import HeldOut
 from training.evaluation.pairs import PairFiles
@@ -128,7 +128,7 @@ def read_done(cells: Iterable[Cell], sets: Sequence[OwnSet], folder: Path) -> di
     return done
 
 
-def measure_sets(derain: Callable[[Picture], Picture], sets: Sequence[OwnSet]) -> list[Evaluation]:
+def measure_sets(derain: Callable[[Image], Image], sets: Sequence[OwnSet]) -> list[Evaluation]:
     """On rain of another make than any trained on, and on the user's own sets; all is validation."""
     named: list[tuple[str, Sequence[Case]]] = [*HeldOut(longest_px=DRAWN_PX).sets()]
     named += [(own.name, own.cases) for own in sets]

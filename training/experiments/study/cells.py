@@ -9,9 +9,11 @@ from typing import Any
 
 import numpy as np
 
-from derain.arrays import Picture
+from derain.arrays import Image
 from derain.errors import DerainError
-from derain.image import PNG, encode, read_picture, write_atomically
+from derain.files import write_atomically
+from derain.images.formats import PNG
+from derain.images.plain import encode, read_image
 from training.data.backgrounds import load_folder
 from training.data.complexity import set_complexity
 from training.data.dead_leaves import Leaves, draw_leaves
@@ -177,10 +179,10 @@ def read_results(folder: Path) -> list[Result]:
 
 
 def measure(
-    cell: Cell, derain: Callable[[Picture], Picture], held_out: HeldOut, backgrounds: Sequence[Picture]
+    cell: Cell, derain: Callable[[Image], Image], held_out: HeldOut, backgrounds: Sequence[Image]
 ) -> list[Row]:
     """A row for its own rain and for each other; `backgrounds` are those that the cell was trained on."""
-    clean = [square(read_picture(path), TEST_PX) for path in held_out.images]
+    clean = [square(read_image(path), TEST_PX) for path in held_out.images]
     returned = float(np.mean([min(PERFECT_PSNR, psnr(derain(image), image)) for image in clean]))
     complexity = set_complexity(backgrounds)
     rows = []
@@ -233,11 +235,11 @@ def prepare(category: Category, held_out: HeldOut, folder: Path) -> None:
         if target in targets:
             raise StudyError(f"{targets[target]} and {source} would both become {target}: rename one")
         targets[target] = source
-        image = square(read_picture(source), BACKGROUND_PX)
+        image = square(read_image(source), BACKGROUND_PX)
         if not target.exists():
             target.parent.mkdir(parents=True, exist_ok=True)
             write_atomically(target, encode(image, PNG))
-        elif not np.array_equal(image, read_picture(target)):
+        elif not np.array_equal(image, read_image(target)):
             raise StudyError(_other_images(category, target))
     for target in list_images(_prepared(category, folder)):
         if target not in targets:
@@ -264,7 +266,7 @@ def _of_cell(cell: Cell, recipe: Recipe, folder: Path) -> Recipe:
     return replace(recipe, backgrounds=given)
 
 
-def _backgrounds(cell: Cell, folder: Path) -> list[Picture]:
+def _backgrounds(cell: Cell, folder: Path) -> list[Image]:
     """Those that the cell is trained on."""
     if cell.category.folder is not None:
         return load_folder(_prepared(cell.category, folder), cell.count, cell.seed)

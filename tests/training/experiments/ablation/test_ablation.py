@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from derain.image import PNG, encode
+from derain.images.formats import PNG
+from derain.images.plain import encode
 from tests.training.conftest import changed
 from training.commands import ablation as command
 from training.evaluation.held_out import HeldOut

@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from derain.image import PNG, encode
+from derain.images.formats import PNG
+from derain.images.plain import encode
 from training.experiments.ablation.cells import list_cells
 from training.experiments.ablation.variants import AblationError, list_variants
 from training.export.cost import kmac_per_pixel
