@@ -1,7 +1,7 @@
 // The page: a queue of pictures, one of which is shown.
 
 import { Problem, convert, derain, example, models, useKey } from './service.js';
-import { Viewer } from './viewer.js';
+import { Viewer, close, opened } from './viewer.js';
 import { bytes, distinct, duration, megapixels, resultName } from './words.js';
 import { zip } from './zip.js';
 
@@ -22,13 +22,39 @@ class Job {
   strength = 1;
   parameters = ui.model.value ? { model: ui.model.value } : {};
   atStrength = new Map(); // results of other strengths
-  visible = new Map(); // for what this browser cannot show, what is shown instead
+  images = new Map(); // of the picture and its result, promised, as long as it is on the stage
+  converted = new Map(); // for what this browser cannot show, what is shown instead, promised
   controller = new AbortController();
 
   constructor(name, get) {
     this.name = name;
     this.get = get;
     this.row = rowOf(this);
+  }
+
+  /** An image of the picture or its result; null where this browser cannot show it, nor the service convert it. */
+  async imageOf(blob) {
+    if (!this.images.has(blob)) this.images.set(blob, this.#open(blob));
+    const image = await this.images.get(blob);
+    if (!image) this.images.delete(blob); // next time it may go better
+    return image;
+  }
+
+  async #open(blob) {
+    const image = this.converted.has(blob) ? null : await opened(blob);
+    if (image || this.state === 'failed') return image; // what was refused would be again
+    if (!this.converted.has(blob)) this.converted.set(blob, convert(blob, this.controller.signal));
+    try {
+      return await opened(await this.converted.get(blob));
+    } catch {
+      this.converted.delete(blob);
+      return null; // why, the derained picture's own request will tell
+    }
+  }
+
+  leaveStage() {
+    this.images.forEach((promised) => promised.then((image) => image && close(image)));
+    this.images.clear();
   }
 
   get isDry() {
@@ -42,6 +68,7 @@ class Job {
 
 let jobs = [];
 let shown = null; // the job on the stage
+let presented = 0; // how often one was put there
 let isRunning = false;
 let pace = 0; // milliseconds that a tile took, the last time
 
@@ -111,13 +138,11 @@ async function check({ file }) {
 }
 
 /** 0 where the browser cannot tell. */
-function countPixels(file) {
-  const image = new Image();
-  image.src = URL.createObjectURL(file);
-  return new Promise((resolve) => {
-    image.onload = () => resolve(image.naturalWidth * image.naturalHeight);
-    image.onerror = () => resolve(0);
-  }).finally(() => URL.revokeObjectURL(image.src));
+async function countPixels(file) {
+  const image = await opened(file);
+  if (!image) return 0;
+  close(image);
+  return image.naturalWidth * image.naturalHeight;
 }
 
 /** A busy service is asked again when it said, for as long as the user waits. */
@@ -167,36 +192,27 @@ function remove(job) {
 
 // --- The picture on the stage ---
 
-/** Shows the job: its picture, its result beside it where there is one. */
+/** Shows the job: its picture, its result beside it where there is one. What is shown next ends this. */
 async function present(job) {
-  const isOther = job !== shown;
+  const turn = presented += 1;
+  if (job !== shown) {
+    shown?.leaveStage();
+    viewer.clear();
+  }
   shown = job;
   draw();
-  if (isOther || !job?.file) viewer.clear();
-  if (!job?.file) {
-    if (!job) ui.files.focus({ preventScroll: true });
-    return;
-  }
-  const { result } = job;
-  const current = () => shown === job && job.result === result;
-  const isThere = await showSomehow(job, job.file, (blob) => viewer.show(blob), current);
-  const compares = isThere && result && !job.isDry && current();
-  if (compares) await showSomehow(job, result.blob, (blob) => viewer.compare(blob), current);
-  if (!current()) return;
-  job.isVisible = isThere;
+  if (!job) ui.files.focus({ preventScroll: true });
+  if (!job?.file) return;
+  const { file, result } = job;
+  const before = await job.imageOf(file);
+  if (turn !== presented) return;
+  if (before) viewer.show(before);
+  else viewer.fold();
+  job.isVisible = Boolean(before);
   draw();
-}
-
-/** As it is, or else as the service converts it. */
-async function showSomehow(job, blob, show, current) {
-  if (await show(job.visible.get(blob) ?? blob)) return true;
-  if (!current() || job.state === 'failed') return false;
-  try {
-    job.visible.set(blob, await convert(blob, job.controller.signal));
-  } catch {
-    return false; // why, the derained picture's own request will tell
-  }
-  return current() && show(job.visible.get(blob));
+  if (!before || !result || job.isDry) return;
+  const after = await job.imageOf(result.blob);
+  if (turn === presented) viewer.show(before, after);
 }
 
 // --- What is drawn ---
@@ -315,7 +331,7 @@ function details({ file, result: { headers, blob } }) {
   const stages = [...(headers.get('Server-Timing') ?? '').matchAll(/(\w+);dur=([\d.]+)/g)];
   const left = headers.get('X-Derain-Slacking');
   return [
-    ['Size', ui.before.naturalWidth ? `${viewer.size} pixels` : 'not known here'],
+    ['Size', shown.isVisible ? `${viewer.size} pixels` : 'not known here'],
     ['File', `${bytes(blob.size)}, ${bytes(file.size)} before`],
     ...stages.map(([, stage, ms]) => [STAGES[stage] ?? stage, duration(Number(ms))]),
     ...(left === null ? [] : [['Rain left', `${likelihood(Number(left))} (${Math.round(100 * left)} %)`]]),

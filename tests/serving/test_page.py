@@ -390,6 +390,62 @@ def test_one_of_the_queue_is_cancelled(browser: "Browser", server: Server, tmp_p
         page.wait_for_selector(".queue li:nth-child(1) .state.done")
 
 
+# Runs what follows as soon as the page draws what the selector names: no picture is loaded by then.
+AS_SOON_AS = """([selector, act]) => {
+  const seen = new MutationObserver(() => {
+    if (!document.querySelector(selector)) return;
+    seen.disconnect();
+    document.querySelector(act).click();
+  });
+  seen.observe(document.body, { subtree: true, childList: true, attributes: true });
+}"""
+
+
+def test_a_retry_at_once_goes_ahead(browser: "Browser", server: Server, tmp_path: Path) -> None:
+    """Before the picture that failed is on the stage again."""
+    tries: list[str] = []
+
+    def fail_at_first(route: "Route") -> None:
+        tries.append(route.request.url)
+        if len(tries) > 1:
+            route.continue_()
+        else:
+            route.abort()
+
+    with opened(browser, server) as page:
+        page.route("**/v1/derain/progress*", fail_at_first)
+        page.evaluate(AS_SOON_AS, ["#failed:not([hidden])", "#retry"])
+        send(page, picture(tmp_path, "rain.jpg"))
+        page.wait_for_selector("#done:not([hidden])")
+
+
+def test_the_queue_goes_on_whatever_is_looked_at(browser: "Browser", server: Server, tmp_path: Path) -> None:
+    """Another picture is picked before the first one's result is on the stage."""
+    with opened(browser, server) as page:
+        page.evaluate(AS_SOON_AS, [".queue li:nth-child(1) .done", ".queue li:nth-child(2) .pick"])
+        send(page, *(picture(tmp_path, f"{name}.jpg") for name in ("one", "two", "three")))
+        page.wait_for_selector(".queue li:nth-child(3) .state.done")
+        assert states(page) == ["Ready"] * 3
+
+
+def test_what_is_clicked_stays_where_it_is(browser: "Browser", server: Server, tmp_path: Path) -> None:
+    """A picture that loads moves no button from under the pointer."""
+    with opened(browser, server) as page:
+        derained(page, picture(tmp_path, "one.jpg"))
+        send(page, picture(tmp_path, "two.jpg"))
+        page.wait_for_selector(".queue li:nth-child(2) .state.done")
+        page.wait_for_selector(".stage.compares")
+        tops = """() => {
+          const top = () => document.querySelector('#bar').getBoundingClientRect().top;
+          const before = top();
+          return [1, 2, 2, 1].map((row) => {
+            document.querySelector(`.queue li:nth-child(${row}) .pick`).click();
+            return top() - before;
+          });
+        }"""
+        assert page.evaluate(tops) == [0, 0, 0, 0]
+
+
 def test_limits_are_told_before_and_kept(browser: "Browser", server: Server, tmp_path: Path) -> None:
     Image.new("1", (6000, 5000)).save(tmp_path / "huge.png")
     (tmp_path / "heavy.jpg").write_bytes(bytes(MAX_BYTES + 1))
