@@ -2,7 +2,7 @@
 
 import { Problem, convert, derain, example, models, useKey } from './service.js';
 import { Viewer, close, opened } from './viewer.js';
-import { bytes, distinct, duration, megapixels, resultName } from './words.js';
+import { amount, bytes, distinct, duration, megapixels, resultName } from './words.js';
 import { zip } from './zip.js';
 
 const ui = Object.fromEntries([...document.querySelectorAll('[id]')].map((element) => [element.id, element]));
@@ -10,6 +10,7 @@ const limits = { pixels: Number(document.documentElement.dataset.maxPixels), byt
 const viewer = new Viewer(ui);
 
 const MOST_TRIES = 30; // at a service that is busy
+const MOVES = { send: 'sending', receive: 'receiving' }; // in bytes
 const STAGES = { queue: 'Waiting', decode: 'Reading', infer: 'Network', look: 'Looking for rain left', encode: 'Writing' };
 
 /** One picture, from the file to the result. */
@@ -43,7 +44,9 @@ class Job {
   async #open(blob) {
     const image = this.converted.has(blob) ? null : await opened(blob);
     if (image || this.state === 'failed') return image; // what was refused would be again
-    if (!this.converted.has(blob)) this.converted.set(blob, convert(blob, this.controller.signal));
+    if (!this.converted.has(blob)) this.converted.set(blob, convert(blob, {
+      signal: this.controller.signal, note: (word) => { if (this.state === 'working') note(this, word); },
+    }));
     try {
       return await opened(await this.converted.get(blob));
     } catch {
@@ -166,11 +169,12 @@ const pause = (ms, signal) => new Promise((resolve, reject) => {
   signal.addEventListener('abort', () => { clearTimeout(timer); reject(signal.reason); }, { once: true });
 });
 
-function note(job, word) {
+/** Of { stage, done, of }, or with `tiles` in place of `of`. */
+function note(job, { tiles, of = tiles, ...word }) {
   const { stage, since } = job.progress;
   const now = Date.now();
-  job.progress = { ...word, since: word.stage === stage ? since : now, at: now };
-  if (word.done) pace = (now - job.progress.since) / word.done;
+  job.progress = { ...word, of, since: word.stage === stage ? since : now, at: now };
+  if (tiles && word.done) pace = (now - job.progress.since) / word.done;
   draw();
 }
 
@@ -269,7 +273,7 @@ function cancelOrRemove(job) {
 function drawProgress() {
   const working = jobs.find(({ state }) => state === 'working');
   if (working) drawRow(working);
-  document.title = working ? `${Math.round(100 * shareDone(working.progress))} % – Derain` : 'Derain';
+  document.title = working ? `${titleOf(working.progress)} – Derain` : 'Derain';
   if (!shown || ui.doing.hidden) return;
   const share = shareDone(shown.progress);
   if (share === null) ui.progress.removeAttribute('value');
@@ -277,26 +281,31 @@ function drawProgress() {
   ui['doing-words'].textContent = shown.state === 'waiting' ? `${shown.name} waits for the others` : `${shown.name}: ${progressWords(shown)}`;
 }
 
+const titleOf = (progress) => `${MOVES[progress.stage] ?? ''} ${Math.round(100 * shareDone(progress))} %`.trim().replace(/^./, (letter) => letter.toUpperCase());
+
 /** Between two tiles the bar creeps on at the pace of those before, and waits at the next one. Null: not known yet. */
-function shareDone({ stage, done, tiles, at, since }) {
+function shareDone({ stage, done, of, at, since }) {
   if (stage === 'encode' || stage === 'look') return 1;
-  if (stage !== 'infer' || !tiles || (!done && !pace)) return null;
-  const tileMs = done ? (at - since) / done : pace;
-  return (done + (done < tiles && Math.min((Date.now() - at) / tileMs, 0.9))) / tiles;
+  if (MOVES[stage]) return done / of;
+  if (stage !== 'infer' || !of || (!done && !pace)) return null;
+  const tileMs = (done ? (at - since) / done : pace) || 1; // several reports may come at once
+  return (done + (done < of && Math.min((Date.now() - at) / tileMs, 0.9))) / of;
 }
 
 function progressWords({ progress }) {
-  const { stage, done, tiles, since, at, until } = progress;
+  const { stage, done, of, since, at, until } = progress;
   const seconds = Math.floor((Date.now() - since) / 1000);
   const spent = seconds > 1 ? ` · ${seconds} s` : '';
+  const left = done ? ((at - since) / done) * of - (Date.now() - since) : 0;
+  const rest = left > 2000 ? `, about ${duration(left).replace(/\.\d/, '')} left` : spent;
   if (stage === 'busy') return `the service is busy, next try in ${Math.max(0, Math.ceil((until - Date.now()) / 1000))} s`;
   if (stage === 'queue') return `waiting for its turn${spent}`;
   if (stage === 'decode') return 'reading';
   if (stage === 'encode' || stage === 'look') return 'writing the result';
+  if (MOVES[stage]) return `${MOVES[stage]} ${amount(done, of)}${rest}`;
   if (stage !== 'infer') return `sending${spent}`;
-  if (!tiles) return 'taking the rain out';
-  const left = done ? ((at - since) / done) * tiles - (Date.now() - since) : 0;
-  return `${done} of ${tiles} ${tiles > 1 ? 'tiles' : 'tile'}${left > 2000 ? `, about ${duration(left).replace(/\.\d/, '')} left` : spent}`;
+  if (!of) return 'taking the rain out';
+  return `${done} of ${of} ${of > 1 ? 'tiles' : 'tile'}${rest}`;
 }
 
 function drawNote() {

@@ -3,9 +3,13 @@
 import io
 import re
 import shutil
+import socket
+import socketserver
+import threading
 import zipfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -371,6 +375,100 @@ def test_24_megapixels_show_progress_and_can_be_cancelled(
         assert 'derain_rejected_total{reason="HungUpError"} 1.0' in metrics
         assert 'derain_pixels_total{model="tiny"} 2.4e+07' not in metrics
         # The page is as good as before.
+        derained(page, picture(tmp_path, "small.jpg"))
+
+
+class Line(socketserver.ThreadingTCPServer):
+    """A slow line to a server: of each connection so many bytes pass either way, and the rest when it may."""
+
+    daemon_threads = False  # all have ended when it is closed
+    most_bytes = 1_000_000
+
+    def __init__(self, server: Server) -> None:
+        super().__init__(("127.0.0.1", 0), _Connection)
+        self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 16)
+        self.server_port = server.port
+        self.sending_goes_on, self.receiving_goes_on = threading.Event(), threading.Event()
+        self.ends: list[socket.socket] = []
+
+    def hang_up(self) -> None:
+        self.shutdown()
+        self.sending_goes_on.set()
+        self.receiving_goes_on.set()
+        for end in self.ends:
+            _shut(end)
+
+
+class _Connection(socketserver.BaseRequestHandler):
+    def handle(self) -> None:
+        line = self.server
+        assert isinstance(line, Line)
+        with socket.create_connection(("127.0.0.1", line.server_port)) as called:
+            line.ends += (self.request, called)
+            back = (line.most_bytes, called, self.request, line.receiving_goes_on)
+            receiving = threading.Thread(target=_pass_on, args=back)
+            receiving.start()
+            _pass_on(line.most_bytes, self.request, called, line.sending_goes_on)
+            receiving.join()
+
+
+def _pass_on(most_bytes: int, source: socket.socket, target: socket.socket, goes_on: threading.Event) -> None:
+    passed = 0
+    with suppress(OSError):  # either may hang up
+        while data := source.recv(1 << 16):
+            target.sendall(data)
+            passed += len(data)
+            if passed > most_bytes:
+                goes_on.wait()
+    for end in (source, target):
+        _shut(end)
+
+
+def _shut(end: socket.socket) -> None:
+    with suppress(OSError):  # it is shut
+        end.shutdown(socket.SHUT_RDWR)
+
+
+@contextmanager
+def slow_line(server: Server) -> Iterator[tuple[Line, Server]]:
+    """And the server as it is at the other end."""
+    with Line(server) as line:
+        threading.Thread(target=line.serve_forever, daemon=True).start()
+        try:
+            yield line, replace(server, port=line.server_address[1])
+        finally:
+            line.hang_up()
+
+
+def test_a_slow_line_is_shown_both_ways(browser: "Browser", server: Server, tmp_path: Path) -> None:
+    heavy = picture(tmp_path, "heavy.bmp", size=(1400, 2000))  # 8.4 MB
+    with slow_line(server) as (line, far), opened(browser, far) as page:
+        send(page, heavy)
+        page.get_by_text(re.compile(r"heavy\.bmp: sending [1-7]\.\d of 8\.4 MB")).wait_for()
+        sent = page.locator("#progress").evaluate("bar => bar.value")
+        assert 0.1 < sent < 0.9
+        assert re.fullmatch(r"Sending \d+ % – Derain", page.title())
+        line.sending_goes_on.set()
+        page.get_by_text(re.compile(r"heavy\.bmp: receiving [01]\.\d of 8\.4 MB")).wait_for()
+        assert 0 < page.locator("#progress").evaluate("bar => bar.value") < 0.3
+        line.receiving_goes_on.set()
+        page.wait_for_selector(".stage.compares")
+        with page.expect_download() as saved:
+            page.click("#download")
+        saved.value.save_as(tmp_path / "saved.bmp")
+    with server.client() as client:
+        assert (tmp_path / "saved.bmp").read_bytes() == client.post(
+            "/v1/derain", content=heavy.read_bytes()
+        ).content
+
+
+def test_sending_can_be_cancelled(browser: "Browser", server: Server, tmp_path: Path) -> None:
+    heavy = picture(tmp_path, "heavy.bmp", size=(1400, 2000))
+    with slow_line(server) as (_, far), opened(browser, far) as page:
+        send(page, heavy)
+        page.get_by_text(re.compile("heavy.bmp: sending [1-7]")).wait_for()
+        page.click("#cancel")
+        page.wait_for_selector("#start:not([hidden])")
         derained(page, picture(tmp_path, "small.jpg"))
 
 
