@@ -2,7 +2,7 @@
 
 import { Problem, convert, derain, example, models, useKey } from './service.js';
 import { Viewer, close, opened } from './viewer.js';
-import { amount, bytes, distinct, duration, megapixels, resultName } from './words.js';
+import { amount, bytes, distinct, duration, megapixels, resultName, short } from './words.js';
 import { zip } from './zip.js';
 
 const ui = Object.fromEntries([...document.querySelectorAll('[id]')].map((element) => [element.id, element]));
@@ -18,6 +18,7 @@ class Job {
   state = 'waiting'; // then `working`, then `done`, `failed` or `cancelled`
   file = null;
   words = ''; // what went wrong
+  mayPass = false; // whether that was the line's or the service's fault, not the picture's
   progress = {}; // the service's last word, and when it came
   result = null; // { blob, headers, ms }
   strength = 1;
@@ -108,7 +109,7 @@ async function work(job) {
     if (job === shown) await present(job);
     job.result = await derainPatiently(job, job.parameters);
     job.state = 'done';
-    say(job.isDry ? `No rain found in ${job.name}.` : `${job.name} is ready.`);
+    say(job.isDry ? `No rain found in ${short(job.name)}.` : `${short(job.name)} is ready.`);
   } catch (error) {
     fail(job, error, signal);
   }
@@ -121,6 +122,7 @@ async function work(job) {
 function fail(job, error, signal) {
   job.state = signal.aborted ? 'cancelled' : 'failed';
   job.words = signal.aborted ? 'cancelled.' : inWords(error);
+  job.mayPass = Boolean(error.mayPass);
   if (error.status === 401) ui.keyed.hidden = false;
   if (job !== shown || signal.aborted) say(about(job, job.words));
   if (signal.aborted && jobs.length === 1) remove(job);
@@ -129,7 +131,7 @@ function fail(job, error, signal) {
 const inWords = (error) => (error instanceof Problem ? error.message : `something went wrong on this page (${error.message}).`);
 
 /** "a.jpg is empty.", "a.jpg: the service is busy." */
-const about = ({ name }, words) => `${name}${/^(is|has|cannot) /.test(words) ? '' : ':'} ${words}`;
+const about = ({ name }, words) => `${short(name)}${/^(is|has|cannot) /.test(words) ? '' : ':'} ${words}`;
 
 /** What the service would refuse is not sent. Throws Problem. */
 async function check({ file }) {
@@ -181,9 +183,12 @@ function note(job, { tiles, of = tiles, ...word }) {
 function again(job, parameters = job.parameters) {
   Object.assign(job, { parameters, state: 'waiting', result: null, words: '', progress: {}, strength: 1 });
   job.atStrength.clear();
-  present(job);
+  if (job === shown) present(job);
+  else draw();
   run();
 }
+
+const isRetryable = ({ state, mayPass }) => state === 'failed' && mayPass;
 
 function remove(job) {
   job.controller.abort();
@@ -233,6 +238,9 @@ function draw() {
   ui.doing.hidden = !['waiting', 'working'].includes(shown.state);
   ui.done.hidden = shown.state !== 'done';
   ui.failed.hidden = !['failed', 'cancelled'].includes(shown.state);
+  const retryable = jobs.filter(isRetryable);
+  ui['retry-all'].hidden = !isRetryable(shown) || retryable.length < 2;
+  ui['retry-all'].textContent = `Try all ${retryable.length} again`;
   ui.error.textContent = shown.words && about(shown, shown.words);
   ui.controls.hidden = shown.state !== 'done' || shown.isDry;
   ui.telemetry.hidden = shown.state !== 'done';
@@ -255,7 +263,7 @@ function drawRow(job) {
 function rowOf(job) {
   const item = document.createElement('li');
   const pick = Object.assign(document.createElement('button'), { type: 'button', className: 'pick' });
-  const name = Object.assign(document.createElement('span'), { className: 'name', textContent: job.name });
+  const name = Object.assign(document.createElement('span'), { className: 'name', textContent: short(job.name), title: job.name });
   const state = document.createElement('span');
   const act = Object.assign(document.createElement('button'), { type: 'button' });
   pick.append(name, state);
@@ -278,7 +286,7 @@ function drawProgress() {
   const share = shareDone(shown.progress);
   if (share === null) ui.progress.removeAttribute('value');
   else ui.progress.value = share;
-  ui['doing-words'].textContent = shown.state === 'waiting' ? `${shown.name} waits for the others` : `${shown.name}: ${progressWords(shown)}`;
+  ui['doing-words'].textContent = shown.state === 'waiting' ? `${short(shown.name)} waits for the others` : `${short(shown.name)}: ${progressWords(shown)}`;
 }
 
 const titleOf = (progress) => `${MOVES[progress.stage] ?? ''} ${Math.round(100 * shareDone(progress))} %`.trim().replace(/^./, (letter) => letter.toUpperCase());
@@ -311,7 +319,7 @@ function progressWords({ progress }) {
 function drawNote() {
   const isUnseen = shown.state === 'done' && shown.isVisible === false;
   const words = shown.complaint ? [shown.complaint] : [];
-  if (shown.isDry) words.push(`No rain found: ${shown.name} came back as it was.`);
+  if (shown.isDry) words.push(`No rain found: ${short(shown.name)} came back as it was.`);
   if (isUnseen) words.push('This picture cannot be shown here. The result is ready to download.');
   ui['note-words'].textContent = words.join(' ');
   ui.note.hidden = !words.length;
@@ -425,6 +433,7 @@ for (const button of document.querySelectorAll('[data-example]')) {
 }
 ui.cancel.addEventListener('click', () => cancelOrRemove(shown));
 ui.retry.addEventListener('click', () => again(shown));
+ui['retry-all'].addEventListener('click', () => jobs.filter(isRetryable).forEach((job) => again(job)));
 ui.anyway.addEventListener('click', () => again(shown, { ...shown.parameters, force: true }));
 ui.download.addEventListener('click', download);
 ui.zip.addEventListener('click', downloadAll);

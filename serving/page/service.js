@@ -2,8 +2,9 @@
 
 /** A failure that can be told to the user as it stands. */
 export class Problem extends Error {
-  constructor(words, { retryAfter = 0, status = 0 } = {}) {
+  constructor(words, { retryAfter = 0, status = 0, mayPass = false } = {}) {
     super(words);
+    this.mayPass = mayPass; // whether the same picture may go through later
     this.retryAfter = retryAfter; // seconds, where it is worth while to try again
     this.status = status;
   }
@@ -11,6 +12,8 @@ export class Problem extends Error {
 
 const UNREACHABLE = 'there is no answer from the service. Is this machine online? Try again in a moment.';
 const CUT_SHORT = 'the answer was cut short. Try again in a moment.';
+
+const MAY_PASS = [401, 429, 502, 503, 504];
 
 // For what stands between this page and the service, and answers in its place.
 const BY_STATUS = {
@@ -30,16 +33,25 @@ async function ask(url, options = {}) {
     response = await fetch(url, { ...options, headers: { ...(key && { 'X-API-Key': key }) } });
   } catch (error) {
     options.signal?.throwIfAborted();
-    throw new Problem(UNREACHABLE);
+    throw new Problem(UNREACHABLE, { mayPass: true });
   }
-  if (!response.ok) throw problemOf(response.status, (name) => response.headers.get(name), await response.text());
+  if (!response.ok) throw problemOf(response.status, (name) => response.headers.get(name), await response.text().catch(() => ''));
   return response;
 }
 
 function problemOf(status, header, text) {
-  const { detail } = (header('Content-Type') ?? '').includes('problem+json') ? JSON.parse(text) : {};
-  const words = detail ?? BY_STATUS[status] ?? 'the service could not do this.';
-  return new Problem(words, { status, retryAfter: status === 429 ? Number(header('Retry-After')) || 2 : 0 });
+  const isProblem = (header('Content-Type') ?? '').includes('problem+json');
+  const words = (isProblem && detailOf(text)) || BY_STATUS[status] || 'the service could not do this.';
+  return new Problem(words, { status, mayPass: MAY_PASS.includes(status), retryAfter: status === 429 ? Number(header('Retry-After')) || 2 : 0 });
+}
+
+/** Undefined where what came is no problem after all. */
+function detailOf(text) {
+  try {
+    return JSON.parse(text).detail;
+  } catch {
+    return undefined;
+  }
 }
 
 /**
@@ -65,7 +77,7 @@ export async function derain(file, parameters, { signal, note = () => {} }) {
   if (request.status !== 200) throw problemOf(request.status, (name) => request.getResponseHeader(name), utf8(request.responseText));
   if (!isMultipart(request)) throw new Problem('something between this page and the service replied in its place.');
   read(request, request.responseText.length);
-  if (!last) throw new Problem(CUT_SHORT);
+  if (!last) throw new Problem(CUT_SHORT, { mayPass: true });
   const { headers, text } = last;
   const type = headers.get('Content-Type') ?? '';
   if (!type.startsWith('image/')) throw problemOf(JSON.parse(utf8(text)).status, (name) => headers.get(name), utf8(text));
@@ -87,7 +99,7 @@ function post(url, body, { signal, sent, came }) {
   signal.addEventListener('abort', abort);
   return new Promise((resolve, reject) => {
     request.onload = () => resolve(request);
-    request.onerror = () => reject(new Problem(isAnswered ? CUT_SHORT : UNREACHABLE));
+    request.onerror = () => reject(new Problem(isAnswered ? CUT_SHORT : UNREACHABLE, { mayPass: true }));
     request.onabort = () => reject(signal.reason);
     signal.throwIfAborted();
     request.send(body);

@@ -675,6 +675,40 @@ def test_errors_are_words_with_the_files_name(
         page.wait_for_selector("#done:not([hidden])")
 
 
+def test_all_are_tried_again_once_the_service_is_back(
+    browser: "Browser", server: Server, tmp_path: Path
+) -> None:
+    """But not what is wrong itself."""
+    (tmp_path / "empty.jpg").write_bytes(b"")
+    with opened(browser, server) as page:
+        page.context.set_offline(True)
+        send(page, *(picture(tmp_path, f"{name}.jpg") for name in ("one", "two")), tmp_path / "empty.jpg")
+        page.wait_for_selector(".queue li:nth-child(3) .state.failed")
+        assert "there is no answer from the service" in page.inner_text("#error")
+        page.context.set_offline(False)
+        page.click("text=Try all 2 again")
+        page.wait_for_selector(".queue li:nth-child(2) .state.done")
+        assert states(page) == ["Ready", "Ready", "Is empty."]
+        page.click(".queue li:nth-child(3) .pick")
+        assert page.is_hidden("#retry-all")
+
+
+def test_a_huge_name_leaves_room_for_what_is_said(browser: "Browser", server: Server, tmp_path: Path) -> None:
+    """And the result has it whole; the same file twice is two pictures."""
+    name = "w" * 240
+    source = picture(tmp_path, f"{name}.png")
+    with opened(browser, server, **PHONE) as page:
+        derained(page, source, source)
+        page.wait_for_selector(".queue li:nth-child(2) .state.done")
+        rows = page.locator(".queue .name")
+        assert rows.all_inner_texts() == ["w" * 30 + "…" + "w" * 11 + ".png"] * 2
+        assert rows.first.get_attribute("title") == source.name
+        assert page.evaluate("document.documentElement.scrollWidth") == 390
+        with page.expect_download() as saved:
+            page.click("#download")
+        assert saved.value.suggested_filename.startswith(name)
+
+
 def test_pictures_are_dropped_and_pasted(browser: "Browser", server: Server, tmp_path: Path) -> None:
     source = picture(tmp_path, "rain.jpg").read_bytes()
     with opened(browser, server) as page:
