@@ -50,10 +50,11 @@ def main(meadow: Path) -> None:
 
 def rained_on(example: Example) -> Picture:
     """The photograph in the rain, uint8 (H, W, 3)."""
-    with Image.open(example.photograph) as image:
-        if example.width_px is not None:
-            image = ImageOps.contain(image, (example.width_px, image.height), Image.Resampling.LANCZOS)
-        clean = np.asarray(image.convert("RGB"))
+    with Image.open(example.photograph) as file:
+        image = file.convert("RGB")
+    if example.width_px is not None:
+        image = ImageOps.contain(image, (example.width_px, image.height), Image.Resampling.LANCZOS)
+    clean = np.asarray(image)
     size = (-(-clean.shape[0] // example.rain_scale), -(-clean.shape[1] // example.rain_scale), 3)
     # Rain on black and on white says what it adds and what it lets through.
     dark, bright = (
@@ -64,7 +65,8 @@ def rained_on(example: Example) -> Picture:
         ).astype(np.float32)
         for level in (0, 255)
     )
-    return np.clip(clean * (bright - dark) / 255 + dark + 0.5, 0, 255).astype(np.uint8)
+    rainy: Picture = np.clip(clean * (bright - dark) / 255 + dark + 0.5, 0, 255).astype(np.uint8)
+    return rainy
 
 
 def jpeg(image: Image.Image) -> bytes:
