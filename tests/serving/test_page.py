@@ -473,17 +473,19 @@ def test_sending_can_be_cancelled(browser: "Browser", server: Server, tmp_path: 
 
 
 def test_one_of_the_queue_is_cancelled(browser: "Browser", server: Server, tmp_path: Path) -> None:
-    photograph = tmp_path / "large.jpg"
-    Image.fromarray(scene(2000, 3000)).save(photograph)
-    with opened(browser, server) as page:
-        send(page, photograph, picture(tmp_path, "small.jpg"), picture(tmp_path, "unwanted.jpg"))
-        page.wait_for_selector(".queue li:nth-child(1) .state.working")
+    """The first is still on its way, however slow this test is: the line holds it."""
+    heavy = picture(tmp_path, "heavy.bmp", size=(1400, 2000))
+    with slow_line(server) as (line, far), opened(browser, far) as page:
+        send(page, heavy, picture(tmp_path, "small.jpg"), picture(tmp_path, "unwanted.jpg"))
+        page.get_by_text(re.compile("heavy.bmp: sending [1-7]")).wait_for()
         assert states(page)[1:] == ["Waiting", "Waiting"]
         page.click("text=Cancel >> nth=-1")  # of the last one, before its turn
         page.click(".queue li:nth-child(1) >> text=Cancel")
         page.wait_for_selector(".queue li:nth-child(2) .state.done")
         assert states(page) == ["Cancelled.", "Ready"]
         page.click(".queue li:nth-child(1) .pick")
+        line.sending_goes_on.set()
+        line.receiving_goes_on.set()
         page.click("#retry")
         page.wait_for_selector(".queue li:nth-child(1) .state.done")
 
