@@ -1,8 +1,8 @@
 // The page: a queue of pictures, one of which is shown.
 
 import { Problem, convert, derain, example, models, useKey } from './service.js';
-import { Viewer } from './viewer.js';
-import { bytes, distinct, duration, megapixels, resultName } from './words.js';
+import { Viewer, close, opened } from './viewer.js';
+import { amount, bytes, distinct, duration, megapixels, resultName, short } from './words.js';
 import { zip } from './zip.js';
 
 const ui = Object.fromEntries([...document.querySelectorAll('[id]')].map((element) => [element.id, element]));
@@ -10,25 +10,55 @@ const limits = { pixels: Number(document.documentElement.dataset.maxPixels), byt
 const viewer = new Viewer(ui);
 
 const MOST_TRIES = 30; // at a service that is busy
-const STAGES = { queue: 'Waiting', decode: 'Reading', infer: 'Network', monitor: 'Looking for rain left', encode: 'Writing' };
+const MOVES = { send: 'sending', receive: 'receiving' }; // in bytes
+const STAGES = { queue: 'Waiting', decode: 'Reading', infer: 'Network', look: 'Looking for rain left', encode: 'Writing' };
 
 /** One picture, from the file to the result. */
 class Job {
   state = 'waiting'; // then `working`, then `done`, `failed` or `cancelled`
   file = null;
   words = ''; // what went wrong
+  mayPass = false; // whether that was the line's or the service's fault, not the picture's
   progress = {}; // the service's last word, and when it came
   result = null; // { blob, headers, ms }
   strength = 1;
   parameters = ui.model.value ? { model: ui.model.value } : {};
   atStrength = new Map(); // results of other strengths
-  visible = new Map(); // for what this browser cannot show, what is shown instead
+  images = new Map(); // of the picture and its result, promised, as long as it is on the stage
+  converted = new Map(); // for what this browser cannot show, what is shown instead, promised
   controller = new AbortController();
 
   constructor(name, get) {
     this.name = name;
     this.get = get;
     this.row = rowOf(this);
+  }
+
+  /** An image of the picture or its result; null where this browser cannot show it, nor the service convert it. */
+  async imageOf(blob) {
+    if (!this.images.has(blob)) this.images.set(blob, this.#open(blob));
+    const image = await this.images.get(blob);
+    if (!image) this.images.delete(blob); // next time it may go better
+    return image;
+  }
+
+  async #open(blob) {
+    const image = this.converted.has(blob) ? null : await opened(blob);
+    if (image || this.state === 'failed') return image; // what was refused would be again
+    if (!this.converted.has(blob)) this.converted.set(blob, convert(blob, {
+      signal: this.controller.signal, note: (word) => { if (this.state === 'working') note(this, word); },
+    }));
+    try {
+      return await opened(await this.converted.get(blob));
+    } catch {
+      this.converted.delete(blob);
+      return null; // why, the derained picture's own request will tell
+    }
+  }
+
+  leaveStage() {
+    this.images.forEach((promised) => promised.then((image) => image && close(image)));
+    this.images.clear();
   }
 
   get isDry() {
@@ -42,6 +72,7 @@ class Job {
 
 let jobs = [];
 let shown = null; // the job on the stage
+let presented = 0; // how often one was put there
 let isRunning = false;
 let pace = 0; // milliseconds that a tile took, the last time
 
@@ -78,7 +109,7 @@ async function work(job) {
     if (job === shown) await present(job);
     job.result = await derainPatiently(job, job.parameters);
     job.state = 'done';
-    say(job.isDry ? `No rain found in ${job.name}.` : `${job.name} is ready.`);
+    say(job.isDry ? `No rain found in ${short(job.name)}.` : `${short(job.name)} is ready.`);
   } catch (error) {
     fail(job, error, signal);
   }
@@ -91,6 +122,7 @@ async function work(job) {
 function fail(job, error, signal) {
   job.state = signal.aborted ? 'cancelled' : 'failed';
   job.words = signal.aborted ? 'cancelled.' : inWords(error);
+  job.mayPass = Boolean(error.mayPass);
   if (error.status === 401) ui.keyed.hidden = false;
   if (job !== shown || signal.aborted) say(about(job, job.words));
   if (signal.aborted && jobs.length === 1) remove(job);
@@ -99,7 +131,7 @@ function fail(job, error, signal) {
 const inWords = (error) => (error instanceof Problem ? error.message : `something went wrong on this page (${error.message}).`);
 
 /** "a.jpg is empty.", "a.jpg: the service is busy." */
-const about = ({ name }, words) => `${name}${/^(is|has|cannot) /.test(words) ? '' : ':'} ${words}`;
+const about = ({ name }, words) => `${short(name)}${/^(is|has|cannot) /.test(words) ? '' : ':'} ${words}`;
 
 /** What the service would refuse is not sent. Throws Problem. */
 async function check({ file }) {
@@ -111,13 +143,11 @@ async function check({ file }) {
 }
 
 /** 0 where the browser cannot tell. */
-function countPixels(file) {
-  const image = new Image();
-  image.src = URL.createObjectURL(file);
-  return new Promise((resolve) => {
-    image.onload = () => resolve(image.naturalWidth * image.naturalHeight);
-    image.onerror = () => resolve(0);
-  }).finally(() => URL.revokeObjectURL(image.src));
+async function countPixels(file) {
+  const image = await opened(file);
+  if (!image) return 0;
+  close(image);
+  return image.naturalWidth * image.naturalHeight;
 }
 
 /** A busy service is asked again when it said, for as long as the user waits. */
@@ -141,20 +171,24 @@ const pause = (ms, signal) => new Promise((resolve, reject) => {
   signal.addEventListener('abort', () => { clearTimeout(timer); reject(signal.reason); }, { once: true });
 });
 
-function note(job, word) {
+/** Of { stage, done, of }, or with `tiles` in place of `of`. */
+function note(job, { tiles, of = tiles, ...word }) {
   const { stage, since } = job.progress;
   const now = Date.now();
-  job.progress = { ...word, since: word.stage === stage ? since : now, at: now };
-  if (word.done) pace = (now - job.progress.since) / word.done;
+  job.progress = { ...word, of, since: word.stage === stage ? since : now, at: now };
+  if (tiles && word.done) pace = (now - job.progress.since) / word.done;
   draw();
 }
 
 function again(job, parameters = job.parameters) {
   Object.assign(job, { parameters, state: 'waiting', result: null, words: '', progress: {}, strength: 1 });
   job.atStrength.clear();
-  present(job);
+  if (job === shown) present(job);
+  else draw();
   run();
 }
+
+const isRetryable = ({ state, mayPass }) => state === 'failed' && mayPass;
 
 function remove(job) {
   job.controller.abort();
@@ -167,36 +201,27 @@ function remove(job) {
 
 // --- The picture on the stage ---
 
-/** Shows the job: its picture, its result beside it where there is one. */
+/** Shows the job: its picture, its result beside it where there is one. What is shown next ends this. */
 async function present(job) {
-  const isOther = job !== shown;
+  const turn = presented += 1;
+  if (job !== shown) {
+    shown?.leaveStage();
+    viewer.clear();
+  }
   shown = job;
   draw();
-  if (isOther || !job?.file) viewer.clear();
-  if (!job?.file) {
-    if (!job) ui.files.focus({ preventScroll: true });
-    return;
-  }
-  const { result } = job;
-  const current = () => shown === job && job.result === result;
-  const isThere = await showSomehow(job, job.file, (blob) => viewer.show(blob), current);
-  const compares = isThere && result && !job.isDry && current();
-  if (compares) await showSomehow(job, result.blob, (blob) => viewer.compare(blob), current);
-  if (!current()) return;
-  job.isVisible = isThere;
+  if (!job) ui.files.focus({ preventScroll: true });
+  if (!job?.file) return;
+  const { file, result } = job;
+  const before = await job.imageOf(file);
+  if (turn !== presented) return;
+  if (before) viewer.show(before);
+  else viewer.fold();
+  job.isVisible = Boolean(before);
   draw();
-}
-
-/** As it is, or else as the service converts it. */
-async function showSomehow(job, blob, show, current) {
-  if (await show(job.visible.get(blob) ?? blob)) return true;
-  if (!current() || job.state === 'failed') return false;
-  try {
-    job.visible.set(blob, await convert(blob, job.controller.signal));
-  } catch {
-    return false; // why, the derained picture's own request will tell
-  }
-  return current() && show(job.visible.get(blob));
+  if (!before || !result || job.isDry) return;
+  const after = await job.imageOf(result.blob);
+  if (turn === presented) viewer.show(before, after);
 }
 
 // --- What is drawn ---
@@ -213,6 +238,9 @@ function draw() {
   ui.doing.hidden = !['waiting', 'working'].includes(shown.state);
   ui.done.hidden = shown.state !== 'done';
   ui.failed.hidden = !['failed', 'cancelled'].includes(shown.state);
+  const retryable = jobs.filter(isRetryable);
+  ui['retry-all'].hidden = !isRetryable(shown) || retryable.length < 2;
+  ui['retry-all'].textContent = `Try all ${retryable.length} again`;
   ui.error.textContent = shown.words && about(shown, shown.words);
   ui.controls.hidden = shown.state !== 'done' || shown.isDry;
   ui.telemetry.hidden = shown.state !== 'done';
@@ -235,7 +263,7 @@ function drawRow(job) {
 function rowOf(job) {
   const item = document.createElement('li');
   const pick = Object.assign(document.createElement('button'), { type: 'button', className: 'pick' });
-  const name = Object.assign(document.createElement('span'), { className: 'name', textContent: job.name });
+  const name = Object.assign(document.createElement('span'), { className: 'name', textContent: short(job.name), title: job.name });
   const state = document.createElement('span');
   const act = Object.assign(document.createElement('button'), { type: 'button' });
   pick.append(name, state);
@@ -253,40 +281,45 @@ function cancelOrRemove(job) {
 function drawProgress() {
   const working = jobs.find(({ state }) => state === 'working');
   if (working) drawRow(working);
-  document.title = working ? `${Math.round(100 * shareDone(working.progress))} % – Derain` : 'Derain';
+  document.title = working ? `${titleOf(working.progress)} – Derain` : 'Derain';
   if (!shown || ui.doing.hidden) return;
   const share = shareDone(shown.progress);
   if (share === null) ui.progress.removeAttribute('value');
   else ui.progress.value = share;
-  ui['doing-words'].textContent = shown.state === 'waiting' ? `${shown.name} waits for the others` : `${shown.name}: ${progressWords(shown)}`;
+  ui['doing-words'].textContent = shown.state === 'waiting' ? `${short(shown.name)} waits for the others` : `${short(shown.name)}: ${progressWords(shown)}`;
 }
 
+const titleOf = (progress) => `${MOVES[progress.stage] ?? ''} ${Math.round(100 * shareDone(progress))} %`.trim().replace(/^./, (letter) => letter.toUpperCase());
+
 /** Between two tiles the bar creeps on at the pace of those before, and waits at the next one. Null: not known yet. */
-function shareDone({ stage, done, tiles, at, since }) {
-  if (stage === 'encode' || stage === 'monitor') return 1;
-  if (stage !== 'infer' || !tiles || (!done && !pace)) return null;
-  const tileMs = done ? (at - since) / done : pace;
-  return (done + (done < tiles && Math.min((Date.now() - at) / tileMs, 0.9))) / tiles;
+function shareDone({ stage, done, of, at, since }) {
+  if (stage === 'encode' || stage === 'look') return 1;
+  if (MOVES[stage]) return done / of;
+  if (stage !== 'infer' || !of || (!done && !pace)) return null;
+  const tileMs = (done ? (at - since) / done : pace) || 1; // several reports may come at once
+  return (done + (done < of && Math.min((Date.now() - at) / tileMs, 0.9))) / of;
 }
 
 function progressWords({ progress }) {
-  const { stage, done, tiles, since, at, until } = progress;
+  const { stage, done, of, since, at, until } = progress;
   const seconds = Math.floor((Date.now() - since) / 1000);
   const spent = seconds > 1 ? ` · ${seconds} s` : '';
+  const left = done ? ((at - since) / done) * of - (Date.now() - since) : 0;
+  const rest = left > 2000 ? `, about ${duration(left).replace(/\.\d/, '')} left` : spent;
   if (stage === 'busy') return `the service is busy, next try in ${Math.max(0, Math.ceil((until - Date.now()) / 1000))} s`;
   if (stage === 'queue') return `waiting for its turn${spent}`;
   if (stage === 'decode') return 'reading';
-  if (stage === 'encode' || stage === 'monitor') return 'writing the result';
+  if (stage === 'encode' || stage === 'look') return 'writing the result';
+  if (MOVES[stage]) return `${MOVES[stage]} ${amount(done, of)}${rest}`;
   if (stage !== 'infer') return `sending${spent}`;
-  if (!tiles) return 'taking the rain out';
-  const left = done ? ((at - since) / done) * tiles - (Date.now() - since) : 0;
-  return `${done} of ${tiles} ${tiles > 1 ? 'tiles' : 'tile'}${left > 2000 ? `, about ${duration(left).replace(/\.\d/, '')} left` : spent}`;
+  if (!of) return 'taking the rain out';
+  return `${done} of ${of} ${of > 1 ? 'tiles' : 'tile'}${rest}`;
 }
 
 function drawNote() {
   const isUnseen = shown.state === 'done' && shown.isVisible === false;
   const words = shown.complaint ? [shown.complaint] : [];
-  if (shown.isDry) words.push(`No rain found: ${shown.name} came back as it was.`);
+  if (shown.isDry) words.push(`No rain found: ${short(shown.name)} came back as it was.`);
   if (isUnseen) words.push('This picture cannot be shown here. The result is ready to download.');
   ui['note-words'].textContent = words.join(' ');
   ui.note.hidden = !words.length;
@@ -315,7 +348,7 @@ function details({ file, result: { headers, blob } }) {
   const stages = [...(headers.get('Server-Timing') ?? '').matchAll(/(\w+);dur=([\d.]+)/g)];
   const left = headers.get('X-Derain-Residual-Rain');
   return [
-    ['Size', ui.before.naturalWidth ? `${viewer.size} pixels` : 'not known here'],
+    ['Size', shown.isVisible ? `${viewer.size} pixels` : 'not known here'],
     ['File', `${bytes(blob.size)}, ${bytes(file.size)} before`],
     ...stages.map(([, stage, ms]) => [STAGES[stage] ?? stage, duration(Number(ms))]),
     ...(left === null ? [] : [['Rain left', `${likelihood(Number(left))} (${Math.round(100 * left)} %)`]]),
@@ -400,6 +433,7 @@ for (const button of document.querySelectorAll('[data-example]')) {
 }
 ui.cancel.addEventListener('click', () => cancelOrRemove(shown));
 ui.retry.addEventListener('click', () => again(shown));
+ui['retry-all'].addEventListener('click', () => jobs.filter(isRetryable).forEach((job) => again(job)));
 ui.anyway.addEventListener('click', () => again(shown, { ...shown.parameters, force: true }));
 ui.download.addEventListener('click', download);
 ui.zip.addEventListener('click', downloadAll);

@@ -2,8 +2,9 @@
 
 /** A failure that can be told to the user as it stands. */
 export class Problem extends Error {
-  constructor(words, { retryAfter = 0, status = 0 } = {}) {
+  constructor(words, { retryAfter = 0, status = 0, mayPass = false } = {}) {
     super(words);
+    this.mayPass = mayPass; // whether the same picture may go through later
     this.retryAfter = retryAfter; // seconds, where it is worth while to try again
     this.status = status;
   }
@@ -11,6 +12,8 @@ export class Problem extends Error {
 
 const UNREACHABLE = 'there is no answer from the service. Is this machine online? Try again in a moment.';
 const CUT_SHORT = 'the answer was cut short. Try again in a moment.';
+
+const MAY_PASS = [401, 429, 502, 503, 504];
 
 // For what stands between this page and the service, and answers in its place.
 const BY_STATUS = {
@@ -27,107 +30,127 @@ export const useKey = (value) => { key = value; };
 async function ask(url, options = {}) {
   let response;
   try {
-    response = await fetch(url, { ...options, headers: { ...options.headers, ...(key && { 'X-API-Key': key }) } });
+    response = await fetch(url, { ...options, headers: { ...(key && { 'X-API-Key': key }) } });
   } catch (error) {
     options.signal?.throwIfAborted();
-    throw new Problem(UNREACHABLE);
+    throw new Problem(UNREACHABLE, { mayPass: true });
   }
-  if (!response.ok) throw await problemOf(response.status, response.headers, () => response.json());
+  if (!response.ok) throw problemOf(response.status, (name) => response.headers.get(name), await response.text().catch(() => ''));
   return response;
 }
 
-async function problemOf(status, headers, json) {
-  const isProblem = (headers.get('Content-Type') ?? '').includes('problem+json');
-  const { detail } = (isProblem && await json().catch(() => null)) || {};
-  const words = detail ?? BY_STATUS[status] ?? 'the service could not do this.';
-  return new Problem(words, { status, retryAfter: status === 429 ? Number(headers.get('Retry-After')) || 2 : 0 });
+function problemOf(status, header, text) {
+  const isProblem = (header('Content-Type') ?? '').includes('problem+json');
+  const words = (isProblem && detailOf(text)) || BY_STATUS[status] || 'the service could not do this.';
+  return new Problem(words, { status, mayPass: MAY_PASS.includes(status), retryAfter: status === 429 ? Number(header('Retry-After')) || 2 : 0 });
+}
+
+/** Undefined where what came is no problem after all. */
+function detailOf(text) {
+  try {
+    return JSON.parse(text).detail;
+  } catch {
+    return undefined;
+  }
 }
 
 /**
- * Sends a picture. `note` is called with { stage, done, tiles } as the work goes on. Returns the blob and
- * the headers of the answer. Aborting the signal makes the service stop.
+ * Sends a picture. `note` is called as the work goes on: with { stage: 'send' or 'receive', done, of } in bytes,
+ * and with the service's own { stage, done, tiles }. Returns the blob and the headers of the answer. Aborting
+ * the signal makes the service stop.
  */
 export async function derain(file, parameters, { signal, note = () => {} }) {
-  const query = new URLSearchParams(parameters);
-  const response = await ask(`v1/derain/progress?${query}`, {
-    method: 'POST', body: file, headers: { 'Content-Type': 'application/octet-stream' }, signal,
-  });
-  if (!(response.headers.get('Content-Type') ?? '').startsWith('multipart/mixed')) {
-    throw new Problem('something between this page and the service replied in its place.');
-  }
-  try {
-    for await (const { headers, blob } of partsOf(response.body.getReader())) {
-      const type = headers.get('Content-Type') ?? '';
-      if (type.startsWith('image/')) return { headers, blob };
-      const said = JSON.parse(await blob.text());
-      if (type.includes('problem+json')) throw await problemOf(said.status, headers, async () => said);
-      note(said);
+  const parts = new Parts();
+  let last = null; // but for reports
+  const read = (request, loaded) => {
+    for (const part of parts.arrived(request, loaded)) {
+      if (part.headers.get('Content-Type') === 'application/json') note(JSON.parse(part.text));
+      else last = part;
     }
-  } catch (error) {
-    if (error instanceof Problem) throw error;
-    signal.throwIfAborted();
-  }
-  throw new Problem(CUT_SHORT);
-}
-
-/** The parts of a multipart answer as they arrive; each says its length. */
-async function* partsOf(reader) {
-  let held = new Uint8Array();
-  const read = async () => {
-    const { done, value } = await reader.read();
-    if (done) throw new Problem(CUT_SHORT);
-    return value;
+    if (parts.coming?.length) note({ stage: 'receive', done: loaded - parts.coming.start, of: parts.coming.length });
   };
-  for (;;) {
-    let end;
-    while ((end = endOfHead(held)) < 0) {
-      if (isLast(held)) return;
-      held = joined(held, await read());
+  const request = await post(`v1/derain/progress?${new URLSearchParams(parameters)}`, file, {
+    signal,
+    sent: (done, of) => note({ stage: 'send', done, of }),
+    came: (asked, loaded) => { if (isMultipart(asked)) read(asked, loaded); },
+  });
+  if (request.status !== 200) throw problemOf(request.status, (name) => request.getResponseHeader(name), utf8(request.responseText));
+  if (!isMultipart(request)) throw new Problem('something between this page and the service replied in its place.');
+  read(request, request.responseText.length);
+  if (!last) throw new Problem(CUT_SHORT, { mayPass: true });
+  const { headers, text } = last;
+  const type = headers.get('Content-Type') ?? '';
+  if (!type.startsWith('image/')) throw problemOf(JSON.parse(utf8(text)).status, (name) => headers.get(name), utf8(text));
+  return { headers, blob: new Blob([bytesOf(text)], { type }) };
+}
+
+/** An XMLHttpRequest, for a fetch tells nobody how much of its body was sent. Its text has a character for each byte. */
+function post(url, body, { signal, sent, came }) {
+  const request = new XMLHttpRequest();
+  request.open('POST', url);
+  request.overrideMimeType('text/plain; charset=x-user-defined');
+  request.setRequestHeader('Content-Type', 'application/octet-stream');
+  if (key) request.setRequestHeader('X-API-Key', key);
+  let isAnswered = false;
+  request.onreadystatechange = () => { isAnswered ||= request.readyState === XMLHttpRequest.HEADERS_RECEIVED; };
+  request.upload.onprogress = ({ loaded, total }) => { if (total) sent(loaded, total); };
+  request.onprogress = ({ loaded }) => came(request, loaded);
+  const abort = () => request.abort();
+  signal.addEventListener('abort', abort);
+  return new Promise((resolve, reject) => {
+    request.onload = () => resolve(request);
+    request.onerror = () => reject(new Problem(isAnswered ? CUT_SHORT : UNREACHABLE, { mayPass: true }));
+    request.onabort = () => reject(signal.reason);
+    signal.throwIfAborted();
+    request.send(body);
+  }).finally(() => signal.removeEventListener('abort', abort));
+}
+
+const isMultipart = (request) => (request.getResponseHeader('Content-Type') ?? '').startsWith('multipart/mixed');
+
+/** Takes a multipart answer apart as it arrives; each part says its length. */
+class Parts {
+  coming = null; // the head of the part that is not whole yet: { headers, start, length }
+  #next = 0; // where that part begins
+
+  /** Those that have become whole, as { headers, text }. */
+  * arrived(request, loaded) {
+    // The text is looked at no more often than needed: a browser makes it anew each time.
+    while ((this.coming ??= headAt(request.responseText, this.#next))) {
+      const { headers, start, length } = this.coming;
+      const end = start + length;
+      if (loaded < end) return;
+      this.coming = null;
+      this.#next = end + 2; // and a line's end
+      yield { headers, text: request.responseText.slice(start, end) };
     }
-    const headers = headersIn(new TextDecoder().decode(held.subarray(0, end)));
-    const length = Number(headers.get('Content-Length'));
-    const pieces = [];
-    let left = length + 2; // and a line's end
-    held = held.subarray(end + 4);
-    while (left > held.length) {
-      pieces.push(held);
-      left -= held.length;
-      held = await read();
-    }
-    pieces.push(held.subarray(0, left));
-    held = held.subarray(left);
-    yield { headers, blob: new Blob(pieces, { type: headers.get('Content-Type') ?? '' }).slice(0, length, headers.get('Content-Type') ?? '') };
   }
 }
 
-function endOfHead(data) {
-  for (let at = 0; at + 3 < data.length; at += 1) {
-    if (data[at] === 13 && data[at + 1] === 10 && data[at + 2] === 13 && data[at + 3] === 10) return at;
-  }
-  return -1;
+/** Null where it has not arrived, and behind the last part. */
+function headAt(text, at) {
+  const end = text.indexOf('\r\n\r\n', at);
+  if (end < 0) return null;
+  const lines = text.slice(at, end).split('\r\n').slice(1); // after the boundary
+  const headers = new Headers(lines.map((line) => [line.slice(0, line.indexOf(':')), line.slice(line.indexOf(':') + 1).trim()]));
+  return { headers, start: end + 4, length: Number(headers.get('Content-Length')) };
 }
 
-const isLast = (data) => new TextDecoder().decode(data.subarray(0, 200)).trimEnd().endsWith('--');
-
-function joined(first, second) {
-  const both = new Uint8Array(first.length + second.length);
-  both.set(first);
-  both.set(second, first.length);
-  return both;
+function bytesOf(text) {
+  const bytes = new Uint8Array(text.length);
+  for (let at = 0; at < text.length; at += 1) bytes[at] = text.charCodeAt(at); // its lower byte
+  return bytes;
 }
 
-function headersIn(text) {
-  const lines = text.split('\r\n').slice(1); // after the boundary
-  return new Headers(lines.map((line) => [line.slice(0, line.indexOf(':')), line.slice(line.indexOf(':') + 1).trim()]));
-}
+const utf8 = (text) => new TextDecoder().decode(bytesOf(text));
 
 /** The picture as it is, in a format that every browser shows. */
-export async function convert(blob, signal) {
+export async function convert(blob, options) {
   try {
-    return (await derain(blob, { strength: 0, format: 'webp', quality: 90 }, { signal })).blob;
+    return (await derain(blob, { strength: 0, format: 'webp', quality: 90 }, options)).blob;
   } catch (error) {
     if (!(error instanceof Problem) || error.status !== 413) throw error;
-    return (await derain(blob, { strength: 0, format: 'jpeg', quality: 90 }, { signal })).blob; // WebP ends at 16383 pixels
+    return (await derain(blob, { strength: 0, format: 'jpeg', quality: 90 }, options)).blob; // WebP ends at 16383 pixels
   }
 }
 

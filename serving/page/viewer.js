@@ -6,16 +6,27 @@ const MOST_FIT = 2; // a small picture is not blown up beyond
 
 const clamp = (value, least, most) => Math.min(Math.max(value, least), most);
 
-/** Resolves to whether the browser can show the picture. */
-const shows = (image, url) => new Promise((resolve) => {
-  image.onload = () => resolve(true);
-  image.onerror = () => resolve(false);
-  image.src = url;
-});
+/**
+ * An image of what is in the blob, or null where the browser cannot show it. It is the caller's to close.
+ * Loading into an image of the page would not always end: whatever else is shown there meanwhile stops it.
+ */
+export function opened(blob) {
+  const image = new Image();
+  image.src = URL.createObjectURL(blob);
+  return new Promise((resolve) => {
+    image.onload = () => resolve(image);
+    image.onerror = () => {
+      close(image);
+      resolve(null);
+    };
+  });
+}
+
+export const close = (image) => URL.revokeObjectURL(image.src);
 
 export class Viewer {
   #ui;
-  #urls = [];
+  #before = new Image(); // what is shown
   #scale = 1; // CSS pixels for one of the picture
   #isFitting = true;
   #x = 0; // where the picture's left top corner is
@@ -27,39 +38,40 @@ export class Viewer {
     this.#wire();
   }
 
-  /** Whether the browser can show this kind of picture. The result, if there is one, comes by `compare`. */
-  async show(blob) {
-    this.clear();
-    const url = this.#url(blob);
-    if (!await shows(this.#ui.before, url)) return false;
-    this.#ui['removed-before'].src = url;
-    const { naturalWidth: width, naturalHeight: height } = this.#ui.before;
-    const style = this.#ui.stage.style;
-    style.setProperty('--ratio', width / height);
-    style.setProperty('--natural-width', width);
-    this.#ui.stage.classList.add('shows');
-    this.#ui.stage.classList.toggle('tall', height > width);
-    this.fit();
-    return true;
+  /** Images as `opened` gives them. Zoom and place stay, unless it is another picture. */
+  show(before, after = null) {
+    if (before.src !== this.#ui.before.src) this.#place(before);
+    if (after && after.src !== this.#ui.after.src) for (const name of ['after', 'removed-after']) this.#ui[name].src = after.src;
+    this.#ui.stage.classList.toggle('compares', Boolean(after));
   }
 
-  async compare(blob) {
-    const url = this.#url(blob);
-    if (!await shows(this.#ui.after, url)) return false;
-    this.#ui['removed-after'].src = url;
-    this.#ui.stage.classList.add('compares');
-    return true;
-  }
-
+  /** Nothing for the moment: the stage stays as large as it is, so that no button moves away from a hand. */
   clear() {
     for (const name of ['before', 'after', 'removed-before', 'removed-after']) this.#ui[name].removeAttribute('src');
-    this.#urls.forEach((url) => URL.revokeObjectURL(url));
-    this.#urls = [];
-    this.#ui.stage.classList.remove('shows', 'compares', 'peeks');
+    this.#ui.stage.classList.remove('shows', 'compares', 'peeks', 'folded');
+  }
+
+  /** Away with the stage: there is nothing to show. */
+  fold() {
+    this.clear();
+    this.#ui.stage.classList.add('folded');
+  }
+
+  #place(before) {
+    this.#before = before;
+    for (const name of ['before', 'removed-before']) this.#ui[name].src = before.src;
+    const { naturalWidth: width, naturalHeight: height } = before;
+    const { style, classList } = this.#ui.stage;
+    style.setProperty('--ratio', width / height);
+    style.setProperty('--natural-width', width);
+    classList.remove('folded');
+    classList.add('shows');
+    classList.toggle('tall', height > width);
+    this.fit();
   }
 
   get size() {
-    return `${this.#ui.before.naturalWidth} × ${this.#ui.before.naturalHeight}`;
+    return `${this.#before.naturalWidth} × ${this.#before.naturalHeight}`;
   }
 
   /** From 0, the picture as it came, to 1. */
@@ -82,7 +94,7 @@ export class Viewer {
   fit() {
     this.#isFitting = true;
     this.#scale = this.#fitting();
-    this.#place(0, 0);
+    this.#moveTo(0, 0);
   }
 
   /** One pixel of the picture is one of the screen; around a point of the stage, or its middle. */
@@ -94,7 +106,7 @@ export class Viewer {
 
   #fitting() {
     const { clientWidth, clientHeight } = this.#ui.stage;
-    const { naturalWidth, naturalHeight } = this.#ui.before;
+    const { naturalWidth, naturalHeight } = this.#before;
     return Math.min(clientWidth / naturalWidth, clientHeight / naturalHeight, MOST_FIT) || 1;
   }
 
@@ -104,7 +116,7 @@ export class Viewer {
     this.#scale = clamp(scale, Math.min(fitting, 1 / devicePixelRatio), MOST_ZOOM / devicePixelRatio);
     this.#isFitting = Math.abs(this.#scale / fitting - 1) < 0.001;
     const grown = this.#scale / before;
-    this.#place(point.x - (point.x - this.#x) * grown, point.y - (point.y - this.#y) * grown);
+    this.#moveTo(point.x - (point.x - this.#x) * grown, point.y - (point.y - this.#y) * grown);
   }
 
   #middle() {
@@ -112,10 +124,10 @@ export class Viewer {
   }
 
   /** The picture does not leave the stage: where it is smaller it is in the middle. */
-  #place(x, y) {
+  #moveTo(x, y) {
     const { clientWidth, clientHeight } = this.#ui.stage;
-    const width = this.#ui.before.naturalWidth * this.#scale;
-    const height = this.#ui.before.naturalHeight * this.#scale;
+    const width = this.#before.naturalWidth * this.#scale;
+    const height = this.#before.naturalHeight * this.#scale;
     this.#x = width <= clientWidth ? (clientWidth - width) / 2 : clamp(x, clientWidth - width, 0);
     this.#y = height <= clientHeight ? (clientHeight - height) / 2 : clamp(y, clientHeight - height, 0);
     const style = this.#ui.stage.style;
@@ -145,7 +157,7 @@ export class Viewer {
     this.#ui['zoom-out'].addEventListener('click', () => this.#zoomTo(this.#scale / 1.5));
     this.#ui['zoom-fit'].addEventListener('click', () => this.fit());
     this.#ui['zoom-full'].addEventListener('click', () => this.full());
-    new ResizeObserver(() => (this.#isFitting ? this.fit() : this.#place(this.#x, this.#y))).observe(stage);
+    new ResizeObserver(() => (this.#isFitting ? this.fit() : this.#moveTo(this.#x, this.#y))).observe(stage);
     this.#wirePeeking();
     document.addEventListener('keydown', (event) => this.#keyDown(event));
     this.#moveSplit(Number(split.value));
@@ -174,7 +186,7 @@ export class Viewer {
       0: () => this.fit(),
       1: () => this.full(),
     }[event.key] ?? (pan && event.target === this.#ui.stage && this.#ui.stage.classList.contains('zoomed')
-      ? () => this.#place(this.#x + pan[0], this.#y + pan[1]) : null);
+      ? () => this.#moveTo(this.#x + pan[0], this.#y + pan[1]) : null);
     if (!act) return;
     event.preventDefault();
     act();
@@ -222,7 +234,7 @@ export class Viewer {
     const now = this.#at(event);
     this.#pointers.set(event.pointerId, now);
     if (this.#pointers.size > 1) this.#pinch(event.pointerId, before, now);
-    else if (this.#isPanned) this.#place(this.#x + now.x - before.x, this.#y + now.y - before.y);
+    else if (this.#isPanned) this.#moveTo(this.#x + now.x - before.x, this.#y + now.y - before.y);
     else this.#splitTo(event);
   }
 
@@ -243,11 +255,5 @@ export class Viewer {
     if (!event.ctrlKey && !event.metaKey) return; // then the page moves, as everywhere
     event.preventDefault();
     this.#zoomTo(this.#scale * Math.exp(-event.deltaY / 200), this.#at(event));
-  }
-
-  #url(blob) {
-    const url = URL.createObjectURL(blob);
-    this.#urls.push(url);
-    return url;
   }
 }

@@ -2,6 +2,12 @@
 
 export const bytes = (count) => (count < 1e6 ? `${Math.ceil(count / 1e3)} kB` : `${(count / 1e6).toFixed(1)} MB`);
 
+/** "0.3 of 12.0 MB", "40 of 800 kB". */
+export const amount = (done, of) => (of < 1e6 ? `${Math.floor(done / 1e3)} of ${bytes(of)}` : `${(done / 1e6).toFixed(1)} of ${bytes(of)}`);
+
+/** A name that fits into a sentence: of a long one its beginning and its end. */
+export const short = (name) => (name.length > 48 ? `${name.slice(0, 30)}…${name.slice(-15)}` : name);
+
 export const megapixels = (pixels) => `${Number((pixels / 1e6).toPrecision(pixels < 1e8 ? 2 : 3))} megapixels`;
 
 export function duration(ms) {

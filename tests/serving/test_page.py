@@ -3,9 +3,13 @@
 import io
 import re
 import shutil
+import socket
+import socketserver
+import threading
 import zipfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -374,20 +378,172 @@ def test_24_megapixels_show_progress_and_can_be_cancelled(
         derained(page, picture(tmp_path, "small.jpg"))
 
 
+class Line(socketserver.ThreadingTCPServer):
+    """A slow line to a server: of each connection so many bytes pass either way, and the rest when it may."""
+
+    daemon_threads = False  # all have ended when it is closed
+    most_bytes = 1_000_000
+
+    def __init__(self, server: Server) -> None:
+        super().__init__(("127.0.0.1", 0), _Connection)
+        self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 16)
+        self.server_port = server.port
+        self.sending_goes_on, self.receiving_goes_on = threading.Event(), threading.Event()
+        self.ends: list[socket.socket] = []
+
+    def hang_up(self) -> None:
+        self.shutdown()
+        self.sending_goes_on.set()
+        self.receiving_goes_on.set()
+        for end in self.ends:
+            _shut(end)
+
+
+class _Connection(socketserver.BaseRequestHandler):
+    def handle(self) -> None:
+        line = self.server
+        assert isinstance(line, Line)
+        with socket.create_connection(("127.0.0.1", line.server_port)) as called:
+            line.ends += (self.request, called)
+            back = (line.most_bytes, called, self.request, line.receiving_goes_on)
+            receiving = threading.Thread(target=_pass_on, args=back)
+            receiving.start()
+            _pass_on(line.most_bytes, self.request, called, line.sending_goes_on)
+            receiving.join()
+
+
+def _pass_on(most_bytes: int, source: socket.socket, target: socket.socket, goes_on: threading.Event) -> None:
+    passed = 0
+    with suppress(OSError):  # either may hang up
+        while data := source.recv(1 << 16):
+            target.sendall(data)
+            passed += len(data)
+            if passed > most_bytes:
+                goes_on.wait()
+    for end in (source, target):
+        _shut(end)
+
+
+def _shut(end: socket.socket) -> None:
+    with suppress(OSError):  # it is shut
+        end.shutdown(socket.SHUT_RDWR)
+
+
+@contextmanager
+def slow_line(server: Server) -> Iterator[tuple[Line, Server]]:
+    """And the server as it is at the other end."""
+    with Line(server) as line:
+        threading.Thread(target=line.serve_forever, daemon=True).start()
+        try:
+            yield line, replace(server, port=line.server_address[1])
+        finally:
+            line.hang_up()
+
+
+def test_a_slow_line_is_shown_both_ways(browser: "Browser", server: Server, tmp_path: Path) -> None:
+    heavy = picture(tmp_path, "heavy.bmp", size=(1400, 2000))  # 8.4 MB
+    with slow_line(server) as (line, far), opened(browser, far) as page:
+        send(page, heavy)
+        page.get_by_text(re.compile(r"heavy\.bmp: sending [1-7]\.\d of 8\.4 MB")).wait_for()
+        sent = page.locator("#progress").evaluate("bar => bar.value")
+        assert 0.1 < sent < 0.9
+        assert re.fullmatch(r"Sending \d+ % – Derain", page.title())
+        line.sending_goes_on.set()
+        page.get_by_text(re.compile(r"heavy\.bmp: receiving [01]\.\d of 8\.4 MB")).wait_for()
+        assert 0 < page.locator("#progress").evaluate("bar => bar.value") < 0.3
+        line.receiving_goes_on.set()
+        page.wait_for_selector(".stage.compares")
+        with page.expect_download() as saved:
+            page.click("#download")
+        saved.value.save_as(tmp_path / "saved.bmp")
+    with server.client() as client:
+        assert (tmp_path / "saved.bmp").read_bytes() == client.post(
+            "/v1/derain", content=heavy.read_bytes()
+        ).content
+
+
+def test_sending_can_be_cancelled(browser: "Browser", server: Server, tmp_path: Path) -> None:
+    heavy = picture(tmp_path, "heavy.bmp", size=(1400, 2000))
+    with slow_line(server) as (_, far), opened(browser, far) as page:
+        send(page, heavy)
+        page.get_by_text(re.compile("heavy.bmp: sending [1-7]")).wait_for()
+        page.click("#cancel")
+        page.wait_for_selector("#start:not([hidden])")
+        derained(page, picture(tmp_path, "small.jpg"))
+
+
 def test_one_of_the_queue_is_cancelled(browser: "Browser", server: Server, tmp_path: Path) -> None:
-    photograph = tmp_path / "large.jpg"
-    PilImage.fromarray(scene(2000, 3000)).save(photograph)
-    with opened(browser, server) as page:
-        send(page, photograph, picture(tmp_path, "small.jpg"), picture(tmp_path, "unwanted.jpg"))
-        page.wait_for_selector(".queue li:nth-child(1) .state.working")
+    """The first is still on its way, however slow this test is: the line holds it."""
+    heavy = picture(tmp_path, "heavy.bmp", size=(1400, 2000))
+    with slow_line(server) as (line, far), opened(browser, far) as page:
+        send(page, heavy, picture(tmp_path, "small.jpg"), picture(tmp_path, "unwanted.jpg"))
+        page.get_by_text(re.compile("heavy.bmp: sending [1-7]")).wait_for()
         assert states(page)[1:] == ["Waiting", "Waiting"]
         page.click("text=Cancel >> nth=-1")  # of the last one, before its turn
         page.click(".queue li:nth-child(1) >> text=Cancel")
         page.wait_for_selector(".queue li:nth-child(2) .state.done")
         assert states(page) == ["Cancelled.", "Ready"]
         page.click(".queue li:nth-child(1) .pick")
+        line.sending_goes_on.set()
+        line.receiving_goes_on.set()
         page.click("#retry")
         page.wait_for_selector(".queue li:nth-child(1) .state.done")
+
+
+# Runs what follows as soon as the page draws what the selector names: no picture is loaded by then.
+AS_SOON_AS = """([selector, act]) => {
+  const seen = new MutationObserver(() => {
+    if (!document.querySelector(selector)) return;
+    seen.disconnect();
+    document.querySelector(act).click();
+  });
+  seen.observe(document.body, { subtree: true, childList: true, attributes: true });
+}"""
+
+
+def test_a_retry_at_once_goes_ahead(browser: "Browser", server: Server, tmp_path: Path) -> None:
+    """Before the picture that failed is on the stage again."""
+    tries: list[str] = []
+
+    def fail_at_first(route: "Route") -> None:
+        tries.append(route.request.url)
+        if len(tries) > 1:
+            route.continue_()
+        else:
+            route.abort()
+
+    with opened(browser, server) as page:
+        page.route("**/v1/derain/progress*", fail_at_first)
+        page.evaluate(AS_SOON_AS, ["#failed:not([hidden])", "#retry"])
+        send(page, picture(tmp_path, "rain.jpg"))
+        page.wait_for_selector("#done:not([hidden])")
+
+
+def test_the_queue_goes_on_whatever_is_looked_at(browser: "Browser", server: Server, tmp_path: Path) -> None:
+    """Another picture is picked before the first one's result is on the stage."""
+    with opened(browser, server) as page:
+        page.evaluate(AS_SOON_AS, [".queue li:nth-child(1) .done", ".queue li:nth-child(2) .pick"])
+        send(page, *(picture(tmp_path, f"{name}.jpg") for name in ("one", "two", "three")))
+        page.wait_for_selector(".queue li:nth-child(3) .state.done")
+        assert states(page) == ["Ready"] * 3
+
+
+def test_what_is_clicked_stays_where_it_is(browser: "Browser", server: Server, tmp_path: Path) -> None:
+    """A picture that loads moves no button from under the pointer."""
+    with opened(browser, server) as page:
+        derained(page, picture(tmp_path, "one.jpg"))
+        send(page, picture(tmp_path, "two.jpg"))
+        page.wait_for_selector(".queue li:nth-child(2) .state.done")
+        page.wait_for_selector(".stage.compares")
+        tops = """() => {
+          const top = () => document.querySelector('#bar').getBoundingClientRect().top;
+          const before = top();
+          return [1, 2, 2, 1].map((row) => {
+            document.querySelector(`.queue li:nth-child(${row}) .pick`).click();
+            return top() - before;
+          });
+        }"""
+        assert page.evaluate(tops) == [0, 0, 0, 0]
 
 
 def test_limits_are_told_before_and_kept(browser: "Browser", server: Server, tmp_path: Path) -> None:
@@ -519,6 +675,40 @@ def test_errors_are_words_with_the_files_name(
         assert not re.search(r"\d{3}|<", said)
         page.click("#retry")
         page.wait_for_selector("#done:not([hidden])")
+
+
+def test_all_are_tried_again_once_the_service_is_back(
+    browser: "Browser", server: Server, tmp_path: Path
+) -> None:
+    """But not what is wrong itself."""
+    (tmp_path / "empty.jpg").write_bytes(b"")
+    with opened(browser, server) as page:
+        page.context.set_offline(True)
+        send(page, *(picture(tmp_path, f"{name}.jpg") for name in ("one", "two")), tmp_path / "empty.jpg")
+        page.wait_for_selector(".queue li:nth-child(3) .state.failed")
+        assert "there is no answer from the service" in page.inner_text("#error")
+        page.context.set_offline(False)
+        page.click("text=Try all 2 again")
+        page.wait_for_selector(".queue li:nth-child(2) .state.done")
+        assert states(page) == ["Ready", "Ready", "Is empty."]
+        page.click(".queue li:nth-child(3) .pick")
+        assert page.is_hidden("#retry-all")
+
+
+def test_a_huge_name_leaves_room_for_what_is_said(browser: "Browser", server: Server, tmp_path: Path) -> None:
+    """And the result has it whole; the same file twice is two pictures."""
+    name = "w" * 240
+    source = picture(tmp_path, f"{name}.png")
+    with opened(browser, server, **PHONE) as page:
+        derained(page, source, source)
+        page.wait_for_selector(".queue li:nth-child(2) .state.done")
+        rows = page.locator(".queue .name")
+        assert rows.all_inner_texts() == ["w" * 30 + "…" + "w" * 11 + ".png"] * 2
+        assert rows.first.get_attribute("title") == source.name
+        assert page.evaluate("document.documentElement.scrollWidth") == 390
+        with page.expect_download() as saved:
+            page.click("#download")
+        assert saved.value.suggested_filename.startswith(name)
 
 
 def test_pictures_are_dropped_and_pasted(browser: "Browser", server: Server, tmp_path: Path) -> None:
