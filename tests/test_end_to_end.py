@@ -60,6 +60,21 @@ def test_make_demo_and_curl_on_a_fresh_clone(clone: Path, tmp_path: Path) -> Non
     assert "torch" not in installed
 
 
+def test_a_demo_without_a_service_ends_in_words(tmp_path: Path) -> None:
+    """Whether the service cannot start or the image cannot be read: nothing hangs."""
+    command = [sys.executable, "scripts/demo.py", str(tmp_path / "rain.jpg"), str(tmp_path / "clean.jpg")]
+    command += ["--port", str(free_port())]
+    for variables, words in (
+        ({"DERAIN_MODEL": str(tmp_path / "none")}, f"no model at {tmp_path / 'none'}"),
+        ({}, "rain.jpg was not derained"),
+    ):
+        environment = os.environ | {"BENTOML_HOME": str(tmp_path / "bentoml")} | variables
+        done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=120)
+        assert done.returncode == 1, done.stderr
+        assert words in done.stdout + done.stderr
+    assert not (tmp_path / "clean.jpg").exists()
+
+
 def _wait_for(words: str, log: Path) -> None:
     deadline = time.monotonic() + 120
     while words not in log.read_text():
