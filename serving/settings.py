@@ -17,7 +17,7 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix="DERAIN_", env_ignore_empty=True, frozen=True)
 
     models: Path = Field(DEFAULT_MODELS, description="folder of model folders; callers may choose among them")
-    model: Path | None = Field(None, description="model folder to serve, whatever `serving.json` names")
+    model: Path | None = Field(None, description="model folder to serve, overriding `serving.json`")
     provider: Provider = Field(Provider.AUTO, description="auto, cpu, cuda or tensorrt")
     threads: int | None = Field(None, ge=1, description="tiles computed at once on the CPU")
     tile_pixels: int | None = Field(None, ge=1, description="largest tile, width times height")
@@ -27,13 +27,13 @@ class Settings(BaseSettings):
     workers: int = Field(1, ge=1, description="processes that serve, each with models and limits of its own")
 
     max_bytes: int = Field(100_000_000, ge=1, description="largest upload")
-    max_pixels: int = Field(65_000_000, ge=1, description="largest picture, width times height")
-    max_files: int = Field(32, ge=1, description="most pictures of one batch")
-    parallel: int | None = Field(None, ge=1, description="pictures in work at once")
+    max_pixels: int = Field(65_000_000, ge=1, description="largest image, width times height")
+    max_files: int = Field(32, ge=1, description="most images of one batch")
+    parallel: int | None = Field(None, ge=1, description="images in work at once")
     parallel_bytes: int | None = Field(
-        None, ge=1, description="memory of pictures in work together; others wait, larger ones get 413"
+        None, ge=1, description="memory of images in work together; others wait, larger ones get 413"
     )
-    queue: int = Field(32, ge=0, description="pictures that may wait; beyond it callers get 429")
+    queue: int = Field(32, ge=0, description="images that may wait; beyond it callers get 429")
     queue_pixels: int = Field(
         200_000_000, ge=0, description="pixels that may wait; beyond it callers get 429"
     )
@@ -54,14 +54,14 @@ class Settings(BaseSettings):
     )
     keys: Path | None = Field(None, description="file of API keys; without one everybody may call")
     rate_per_minute: float | None = Field(
-        None, gt=0, description="pictures a minute for each key that has no rate of its own"
+        None, gt=0, description="images a minute for each key that has no rate of its own"
     )
     private_port: int | None = Field(
         None, ge=1, le=65_535, description="moves metrics, probes and administration to this port"
     )
     private_host: str = Field("127.0.0.1", description="address of the private port")
 
-    look: bool = Field(True, description="look whether rain was left, for the metrics and a header")
+    look: bool = Field(True, description="estimate the rain that was left, for the metrics and a header")
     page: bool = Field(True, description="serve the page at `/`")
     log: Literal["json", "text"] = Field("json", description="json or text: a line for each request")
     trace_endpoint: str | None = Field(
