@@ -17,6 +17,8 @@ ARCHITECTURE = (DOCS / "architecture.md").read_text()
 MODELS = (DOCS / "models.md").read_text()
 JOURNAL = (DOCS / "lab" / "README.md").read_text()
 
+PAGES = ["README.md", *(path.relative_to(ROOT).as_posix() for path in sorted(DOCS.glob("*.md")))]
+
 MOST_LINES_OF_MODELS = 150
 MOST_LINES_OF_AN_ENTRY = 25
 
@@ -80,6 +82,16 @@ def test_the_tree_is_written_from_the_docstrings() -> None:
 def test_each_phrase_of_the_tree_is_needed() -> None:
     phrases = runpy.run_path(str(ROOT / "scripts" / "tree.py"))["PHRASES"]
     assert [path for path in phrases if not (ROOT / path).exists()] == []
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_the_modules_that_a_page_runs_are_there(page: str) -> None:
+    named = re.findall(r"python -m (\w[\w.]*\w)", (ROOT / page).read_text())
+    own = [name for name in named if name.split(".")[0] in ("derain", "serving", "training", "benchmarks")]
+    files = [ROOT / Path(*name.split(".")) for name in own]
+    assert [
+        file for file in files if not (file / "__main__.py").exists() and not file.with_suffix(".py").exists()
+    ] == []
 
 
 def test_the_page_of_the_models_is_short() -> None:
