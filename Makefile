@@ -1,4 +1,5 @@
-# make serve   start the service on http://localhost:3000
+# make demo    start the service on http://localhost:3000 and derain examples/rain.jpg into clean.jpg
+# make serve   start the service alone
 # make test    run every test          make quick   the fast ones
 # make check   style, types, imports   make lock    renew requirements/
 # make develop install what training and tests need
@@ -45,7 +46,10 @@ CANDIDATE ?= candidate-$(shell date +%Y-%m-%d)
 TRAIN ?=# more options for training/run.py
 GATE ?=# and for the gate
 
-.PHONY: serve develop test quick check lock retrain gate promote rollback check-deploy check-page monitoring audit sbom docs package
+.PHONY: demo serve develop test quick check lock retrain gate promote rollback check-deploy check-page monitoring audit sbom docs package
+
+demo: $(SERVE_READY)
+	@$(BIN)/python scripts/demo.py examples/rain.jpg clean.jpg --host $(HOST) --port $(PORT)
 
 serve: $(SERVE_READY)
 	@echo "To try it: curl --data-binary @examples/rain.jpg -o clean.jpg localhost:$(PORT)/v1/derain"

@@ -23,7 +23,7 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix="DERAIN_", env_ignore_empty=True, frozen=True)
 
     models: Path = Field(DEFAULT_MODELS, description="folder of model folders; callers may choose among them")
-    model: Path | None = Field(None, description="model folder to serve, whatever `serving.json` names")
+    model: Path | None = Field(None, description="model folder to serve, overriding `serving.json`")
     provider: Provider = Field(Provider.AUTO, description="auto, cpu, cuda or tensorrt")
     threads: int | None = Field(None, ge=1, description="tiles computed at once on the CPU")
     tile_pixels: int | None = Field(None, ge=1, description="largest tile, width times height")
@@ -67,7 +67,7 @@ class Settings(BaseSettings):
     )
     private_host: str = Field("127.0.0.1", description="address of the private port")
 
-    monitor: bool = Field(True, description="look whether rain was left, for the metrics and a header")
+    look: bool = Field(True, description="estimate the rain that was left, for the metrics and a header")
     page: bool = Field(True, description="serve the page at `/`")
     log: Literal["json", "text"] = Field("json", description="json or text: a line for each request")
     trace_endpoint: str | None = Field(

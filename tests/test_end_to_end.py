@@ -1,9 +1,10 @@
-"""What a newcomer does, as the README says it: clone, make serve, curl; the command; the bento."""
+"""What a newcomer does, as the README says it: clone, make demo, curl; the command; the bento."""
 
 import os
 import re
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -44,15 +45,41 @@ def running(command: list[str], port: int, cwd: Path, home: Path) -> Iterator[st
         server.wait(60)
 
 
-def test_make_serve_and_curl_on_a_fresh_clone(clone: Path, tmp_path: Path) -> None:
-    assert "make serve\n" in blocks("sh")
+def test_make_demo_and_curl_on_a_fresh_clone(clone: Path, tmp_path: Path) -> None:
+    assert blocks("sh")[0].startswith("make demo ")
     (curl,) = (block for block in blocks("sh") if block.startswith("curl --data-binary"))
     port = free_port()
-    with running(["make", "serve", f"PORT={port}"], port, clone, tmp_path / "bentoml"):
+    derained = clone / "clean.jpg"
+    with running(["make", "demo", f"PORT={port}"], port, clone, tmp_path / "bentoml"):
+        _wait_for("examples/rain.jpg is derained: see clean.jpg", tmp_path / "bentoml.log")
+        _is_derained(derained)
+        derained.unlink()
         subprocess.run(curl.replace("localhost:3000", f"localhost:{port}"), shell=True, cwd=clone, check=True)
+    _is_derained(derained)
     installed = {path.name.split("-")[0] for path in clone.glob(".venv/lib/*/site-packages/*.dist-info")}
     assert "torch" not in installed
-    _is_derained(clone / "clean.jpg")
+
+
+def test_a_demo_without_a_service_ends_in_words(tmp_path: Path) -> None:
+    """Whether the service cannot start or the image cannot be read: nothing hangs."""
+    command = [sys.executable, "scripts/demo.py", str(tmp_path / "rain.jpg"), str(tmp_path / "clean.jpg")]
+    command += ["--port", str(free_port())]
+    for variables, words in (
+        ({"DERAIN_MODEL": str(tmp_path / "none")}, f"no model at {tmp_path / 'none'}"),
+        ({}, "rain.jpg was not derained"),
+    ):
+        environment = os.environ | {"BENTOML_HOME": str(tmp_path / "bentoml")} | variables
+        done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=120)
+        assert done.returncode == 1, done.stderr
+        assert words in done.stdout + done.stderr
+    assert not (tmp_path / "clean.jpg").exists()
+
+
+def _wait_for(words: str, log: Path) -> None:
+    deadline = time.monotonic() + 120
+    while words not in log.read_text():
+        assert time.monotonic() < deadline, log.read_text()
+        time.sleep(0.1)
 
 
 def _is_derained(path: Path) -> None:

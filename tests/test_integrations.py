@@ -1,4 +1,4 @@
-"""The examples of docs/integrations.md run, each in its own language, where that is installed."""
+"""The examples of docs/integrations.md and docs/api.md run, each where its language is installed."""
 
 import http.server
 import io
@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 import time
+import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -60,6 +61,28 @@ def write(folder: Path, name: str, code: str, server: Server) -> str:
     assert "localhost:3000" in code
     (folder / name).write_text(code.replace("localhost:3000", f"localhost:{server.port}"))
     return name
+
+
+API = (ROOT / "docs" / "api.md").read_text()
+CALLS = [call for block in re.findall(r"^```sh\n(.*?)^```$", API, re.M | re.S) for call in block.splitlines()]
+
+
+@pytest.mark.parametrize("call", CALLS)
+def test_a_call_of_the_page_of_the_api_is_answered(server: Server, folder: Path, call: str) -> None:
+    program("curl")
+    (folder / "examples").mkdir()
+    for name in ("rain.jpg", "clean.jpg"):
+        (folder / "examples" / name).write_bytes(RAINY)
+    assert "localhost:3000" in call
+    command = call.replace("curl ", "curl --fail ").replace("localhost:3000", f"localhost:{server.port}")
+    done = run(folder, "bash", "-c", command)
+    assert done.returncode == 0, done.stderr
+    (target,) = re.findall(r"-o (\S+)", call)
+    if target.endswith(".zip"):
+        assert {"rain.jpg", "clean.jpg", "results.json"} <= set(zipfile.ZipFile(folder / target).namelist())
+    else:
+        with Image.open(folder / target) as image:
+            assert (image.size, image.format) == ((64, 48), Path(target).suffix[1:].upper())
 
 
 LANGUAGES = {

@@ -11,8 +11,8 @@ from derain import __version__
 from derain.images.formats import IMAGE_SUFFIXES
 from tests.conftest import ROOT, repository_files
 
-# Pictures of what is drawn or written here have the licence of the code.
-_OWN_WORK = ("docs/training/curves.png", "tests/")
+# Images that tests draw have the licence of the code.
+_OWN_WORK = ("tests/",)
 
 
 def test_code_and_weights_have_one() -> None:

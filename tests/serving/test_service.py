@@ -303,6 +303,116 @@ def test_images_sent_at_once_come_back_to_their_senders(client: httpx.Client, en
             assert np.abs(levels).max() <= 1
 
 
+def test_bentoml_s_own_client(server: Server, derained: np.ndarray, tmp_path: Path) -> None:
+    """As docs/api.md calls it: it takes bytes, and a path is nothing that it could send."""
+    (call,) = re.findall(r"`(bentoml\.SyncHTTPClient\(.+\))`", (ROOT / "docs" / "api.md").read_text())
+    (tmp_path / "rain.png").write_bytes(RAINY)
+    call = call.replace("localhost:3000", f"127.0.0.1:{server.port}").replace("examples/rain.jpg", "rain.png")
+    code = f"import bentoml, sys; from pathlib import Path; sys.stdout.buffer.write({call})"
+    # In a process of its own: it does what Python warns of.
+    run = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, stdout=subprocess.PIPE, check=True)
+    assert np.array_equal(decode(run.stdout)[0], derained)
+
+
+JAVA = """
+import java.net.URI;
+import java.net.http.*;
+import java.nio.file.*;
+
+class Post {
+    public static void main(String[] arguments) throws Exception {
+        var client = HttpClient.newHttpClient();  // over plain http it asks for h2c
+        for (int turn = 0; turn < 2; turn++) {
+            var request = HttpRequest.newBuilder(URI.create(arguments[0]))
+                .POST(HttpRequest.BodyPublishers.ofFile(Path.of(arguments[1]))).build();
+            var answer = client.send(request, HttpResponse.BodyHandlers.ofByteArray());
+            if (answer.statusCode() != 200) throw new Exception(new String(answer.body()));
+            Files.write(Path.of(arguments[2]), answer.body());
+        }
+    }
+}
+"""
+
+
+@pytest.mark.skipif(shutil.which("java") is None, reason="there is no Java here")
+def test_java_s_own_client(server: Server, derained: np.ndarray, tmp_path: Path) -> None:
+    (tmp_path / "Post.java").write_text(JAVA)
+    (tmp_path / "rainy.png").write_bytes(RAINY)
+    url = f"http://127.0.0.1:{server.port}/v1/derain"
+    command = ["java", "Post.java", url, "rainy.png", "clean.png"]
+    run = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert run.returncode == 0, run.stderr
+    assert np.array_equal(decode((tmp_path / "clean.png").read_bytes())[0], derained)
+
+
+def test_a_caller_who_sends_no_more(server: Server, derained: np.ndarray) -> None:
+    with socket.create_connection(("127.0.0.1", server.port), timeout=30) as caller:
+        head = f"POST /v1/derain HTTP/1.1\r\nHost: rain\r\nContent-Length: {len(RAINY)}\r\n\r\n"
+        caller.sendall(head.encode() + RAINY)
+        caller.shutdown(socket.SHUT_WR)
+        answer = b"".join(iter(lambda: caller.recv(1 << 16), b""))
+    head, _, picture = answer.decode("latin-1").partition("\r\n\r\n")
+    assert head.startswith("HTTP/1.1 200 OK\r\n")
+    assert np.array_equal(decode(picture.encode("latin-1"))[0], derained)
+
+
+def test_an_idle_connection_is_kept(server: Server) -> None:
+    """For 90 s; uvicorn alone, and BentoML with it, would close it after five."""
+    caller = HTTPConnection("127.0.0.1", server.port, timeout=30)
+    for idle_s in (0, 6):
+        time.sleep(idle_s)
+        caller.request("GET", "/livez")
+        answer = caller.getresponse()
+        assert (answer.status, answer.read()) == (200, b"\n")
+    caller.close()
+
+
+def test_a_full_queue(tmp_path: Path) -> None:
+    model = write_model(tmp_path / "slow", channels=64)
+    picture = encode(scene(1500, 1500), JPEG)
+    with serving(model, tmp_path, parallel=1, queue=0, threads=1) as server, server.client() as client:
+        with ThreadPoolExecutor(6) as callers:
+            answers = list(callers.map(lambda _: client.post("/v1/derain", content=picture), range(6)))
+        assert {answer.status_code for answer in answers} == {200, 429}
+        for answer in answers:
+            if answer.status_code == 429:
+                assert "try again" in assert_problem(answer, 429)
+                assert int(answer.headers["retry-after"]) > 0
+        assert client.post("/v1/derain", content=RAINY).status_code == 200
+        assert "Traceback" not in server.said()
+
+
+def test_a_deadline(tmp_path: Path) -> None:
+    model = write_model(tmp_path / "slow", channels=64)
+    with serving(model, tmp_path, timeout_s=0.2, threads=1) as server, server.client() as client:
+        response = client.post("/v1/derain", content=encode(scene(1500, 1500), JPEG))
+        assert "not done within 0.2 s" in assert_problem(response, 504)
+        assert "Traceback" not in server.said()
+
+
+def test_a_server_ends_when_told_to(model: Path, tmp_path: Path) -> None:
+    with serving(model, tmp_path) as server:
+        # A caller that hangs up in the middle leaves nothing behind that would have to be waited for.
+        with socket.create_connection(("127.0.0.1", server.port)) as caller:
+            caller.sendall(b"POST /v1/derain HTTP/1.1\r\nHost: rain\r\nContent-Length: 1000\r\n\r\nhalf")
+        with server.client() as client:
+            assert client.post("/v1/derain", content=RAINY).status_code == 200
+        server.process.terminate()
+        server.process.wait(END_S / 2)
+        with pytest.raises(OSError, match="refused"), socket.create_connection(("127.0.0.1", server.port)):
+            pass
+
+
+def test_a_model_that_was_tampered_with_is_not_served(model: Path, tmp_path: Path) -> None:
+    copy = shutil.copytree(model, tmp_path / "copy")
+    manifest = json.loads((copy / "manifest.json").read_text())
+    manifest["file"]["sha256"] = "0" * 64
+    (copy / "manifest.json").write_text(json.dumps(manifest))
+    with started(copy, tmp_path) as server:
+        assert server.process.wait(START_S) != 0
+        assert f"{copy}/model.onnx is not the file its manifest describes" in server.said()
+
+
 @pytest.mark.parametrize(
     ("sent", "given"), [("camera-7:0042", True), ("", False), ("two words", False), ("x" * 129, False)]
 )

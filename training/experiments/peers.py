@@ -1,6 +1,6 @@
 """What other people's public deraining networks score and cost: docs/models/peers.csv, read and checked.
 
-Where its figures come from is said in docs/models/README.md.
+Where its figures come from is said in docs/models.md.
 """
 
 import csv

@@ -1,7 +1,7 @@
 """The rain estimator: what rain is on an image, and whether there is any.
 
 Which way rain falls, how long and wide its streaks are and how much brighter it makes a scene cannot be told
-from a few pixels, and a derainer that is conditioned on it removes more of unseen rain (docs/models/README.md
+from a few pixels, and a derainer that is conditioned on it removes more of unseen rain (docs/lab/README.md
 has the figures). Procedural rain is drawn from just these numbers, so an estimator is trained to name them,
 each with its uncertainty, beside the derainers that use them.
 """

@@ -247,7 +247,7 @@ def test_the_committed_table_is_of_the_pictures_of_our_scores() -> None:
 
 @pytest.mark.parametrize("name", ["frontier", "frontier-kmac"])
 def test_the_committed_figures_have_the_shipped_models(name: str) -> None:
-    """Draw them again, as docs/models/README.md says, when a model comes, goes or is scored again."""
+    """Draw them again, as docs/evaluation.md says, when a model comes, goes or is scored again."""
     command = ["git", "ls-files", "models"]
     listed = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
     drawn = figure_texts(ROOT / "docs" / "models" / f"{name}.svg")
