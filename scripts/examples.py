@@ -13,9 +13,10 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image as PilImage
+from PIL import ImageOps
 
-from derain.arrays import Picture
+from derain.arrays import Image
 from training.rain.drawn import DRIZZLE, SHOWER, DrawnRain
 
 ROOT = Path(__file__).parent.parent
@@ -42,18 +43,18 @@ def main(meadow: Path) -> None:
         Example("meadow", meadow, DRIZZLE, seed=4, width_px=4620, rain_scale=3),
         Example("night", PHOTOGRAPHS / "heldout/skimage_rocket.jpg", DRIZZLE, seed=4),
     ):
-        rainy = Image.fromarray(rained_on(example))
+        rainy = PilImage.fromarray(rained_on(example))
         (EXAMPLES / f"{example.name}.jpg").write_bytes(jpeg(rainy))
         ImageOps.fit(rainy, SMALL_PX).save(EXAMPLES / f"{example.name}-small.jpg", quality=85)
         print(f"{example.name}.jpg: {rainy.width} x {rainy.height}")
 
 
-def rained_on(example: Example) -> Picture:
+def rained_on(example: Example) -> Image:
     """The photograph in the rain, uint8 (H, W, 3)."""
-    with Image.open(example.photograph) as file:
+    with PilImage.open(example.photograph) as file:
         image = file.convert("RGB")
     if example.width_px is not None:
-        image = ImageOps.contain(image, (example.width_px, image.height), Image.Resampling.LANCZOS)
+        image = ImageOps.contain(image, (example.width_px, image.height), PilImage.Resampling.LANCZOS)
     clean = np.asarray(image)
     size = (-(-clean.shape[0] // example.rain_scale), -(-clean.shape[1] // example.rain_scale), 3)
     # Rain on black and on white says what it adds and what it lets through.
@@ -65,11 +66,11 @@ def rained_on(example: Example) -> Picture:
         ).astype(np.float32)
         for level in (0, 255)
     )
-    rainy: Picture = np.clip(clean * (bright - dark) / 255 + dark + 0.5, 0, 255).astype(np.uint8)
+    rainy: Image = np.clip(clean * (bright - dark) / 255 + dark + 0.5, 0, 255).astype(np.uint8)
     return rainy
 
 
-def jpeg(image: Image.Image) -> bytes:
+def jpeg(image: PilImage.Image) -> bytes:
     """As good as MAX_BYTES allow."""
     for quality in range(95, 0, -3):
         file = io.BytesIO()

@@ -67,7 +67,7 @@ class Settings(BaseSettings):
     )
     private_host: str = Field("127.0.0.1", description="address of the private port")
 
-    look: bool = Field(True, description="estimate the rain that was left, for the metrics and a header")
+    monitor: bool = Field(True, description="estimate the rain that was left, for the metrics and a header")
     page: bool = Field(True, description="serve the page at `/`")
     log: Literal["json", "text"] = Field("json", description="json or text: a line for each request")
     trace_endpoint: str | None = Field(

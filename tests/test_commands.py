@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-WITHOUT_OPTIONS = ("serving.healthcheck",)
+# Run by a container, and by the core itself.
+WITHOUT_OPTIONS = ("serving.healthcheck", "derain.images.codecs.decoder_program")
 
 
 def _commands() -> list[str]:

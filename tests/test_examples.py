@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image as PilImage
 
 from tests.conftest import ROOT
 
@@ -25,15 +25,15 @@ NIGHT = script.Example("night", ROOT / "training/photographs/heldout/skimage_roc
 
 @pytest.mark.parametrize("example", [STREET, NIGHT], ids=lambda example: str(example.name))
 def test_an_example_is_made_again(example: Any) -> None:
-    made = script.jpeg(Image.fromarray(script.rained_on(example)))
+    made = script.jpeg(PilImage.fromarray(script.rained_on(example)))
     shipped = (ROOT / "examples" / f"{example.name}.jpg").read_bytes()
-    pixels = [np.asarray(Image.open(io.BytesIO(data))).astype(int) for data in (made, shipped)]
+    pixels = [np.asarray(PilImage.open(io.BytesIO(data))).astype(int) for data in (made, shipped)]
     assert np.abs(pixels[0] - pixels[1]).mean() < 0.1  # but for another libjpeg's rounding
 
 
 def test_rain_is_enlarged_with_a_large_image(tmp_path: Path) -> None:
     small = script.rained_on(NIGHT)
-    with Image.open(NIGHT.photograph) as image:
+    with PilImage.open(NIGHT.photograph) as image:
         twice = image.resize((2 * image.width, 2 * image.height))
     twice.save(tmp_path / "twice.png")
     large = script.rained_on(script.Example("large", tmp_path / "twice.png", script.DRIZZLE, 4, rain_scale=2))
@@ -42,4 +42,4 @@ def test_rain_is_enlarged_with_a_large_image(tmp_path: Path) -> None:
 
 def test_it_is_as_good_as_its_size_allows() -> None:
     noise = np.random.default_rng(0).integers(0, 256, (1200, 1600, 3), np.uint8)
-    assert script.MAX_BYTES / 2 < len(script.jpeg(Image.fromarray(noise))) <= script.MAX_BYTES
+    assert script.MAX_BYTES / 2 < len(script.jpeg(PilImage.fromarray(noise))) <= script.MAX_BYTES

@@ -81,7 +81,7 @@ def test_a_call_of_the_page_of_the_api_is_answered(server: Server, folder: Path,
     if target.endswith(".zip"):
         assert {"rain.jpg", "clean.jpg", "results.json"} <= set(zipfile.ZipFile(folder / target).namelist())
     else:
-        with Image.open(folder / target) as image:
+        with PilImage.open(folder / target) as image:
             assert (image.size, image.format) == ((64, 48), Path(target).suffix[1:].upper())
 
 

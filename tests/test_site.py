@@ -66,8 +66,8 @@ def test_pages_outside_of_docs_are_on_it_and_links_lead_there(site: Path) -> Non
 
 @pytest.mark.slow
 def test_links_to_code_lead_to_the_repository(site: Path) -> None:
-    assert f"{REPOSITORY}/derain/slacking.py" in (site / "monitoring.html").read_text()
-    assert f"{REPOSITORY}/training/estimator.py" in (site / "models.html").read_text()
+    assert f"{REPOSITORY}/derain/monitor.py" in (site / "monitoring.html").read_text()
+    assert f"{REPOSITORY}/training/model/rain_estimator.py" in (site / "models.html").read_text()
 
 
 @pytest.mark.slow

@@ -1,0 +1,1 @@
+"""Runs models: the only package that knows onnxruntime."""

@@ -1,0 +1,1 @@
+"""Model folders: the served one, its history, the self-test before it."""

@@ -11,7 +11,7 @@ const viewer = new Viewer(ui);
 
 const MOST_TRIES = 30; // at a service that is busy
 const MOVES = { send: 'sending', receive: 'receiving' }; // in bytes
-const STAGES = { queue: 'Waiting', decode: 'Reading', infer: 'Network', look: 'Looking for rain left', encode: 'Writing' };
+const STAGES = { queue: 'Waiting', decode: 'Reading', infer: 'Network', monitor: 'Looking for rain left', encode: 'Writing' };
 
 /** One picture, from the file to the result. */
 class Job {
@@ -293,7 +293,7 @@ const titleOf = (progress) => `${MOVES[progress.stage] ?? ''} ${Math.round(100 *
 
 /** Between two tiles the bar creeps on at the pace of those before, and waits at the next one. Null: not known yet. */
 function shareDone({ stage, done, of, at, since }) {
-  if (stage === 'encode' || stage === 'look') return 1;
+  if (stage === 'encode' || stage === 'monitor') return 1;
   if (MOVES[stage]) return done / of;
   if (stage !== 'infer' || !of || (!done && !pace)) return null;
   const tileMs = (done ? (at - since) / done : pace) || 1; // several reports may come at once
@@ -309,7 +309,7 @@ function progressWords({ progress }) {
   if (stage === 'busy') return `the service is busy, next try in ${Math.max(0, Math.ceil((until - Date.now()) / 1000))} s`;
   if (stage === 'queue') return `waiting for its turn${spent}`;
   if (stage === 'decode') return 'reading';
-  if (stage === 'encode' || stage === 'look') return 'writing the result';
+  if (stage === 'encode' || stage === 'monitor') return 'writing the result';
   if (MOVES[stage]) return `${MOVES[stage]} ${amount(done, of)}${rest}`;
   if (stage !== 'infer') return `sending${spent}`;
   if (!of) return 'taking the rain out';

@@ -6,7 +6,7 @@
 Every model folder is drawn that was scored on one of the sets; the networks of other people are those of
 docs/models/peers.csv. A panel a set of pairs: the gain in PSNR over the rainy images, so that samples of a
 set compare. The last panel is what becomes of clean images: the mean, and of ours the median of those that
-did not come back identical. docs/models/README.md says where the numbers
+did not come back identical. docs/models.md says where the numbers
 come from, and how far seconds of different machines compare.
 """
 

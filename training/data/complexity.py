@@ -21,7 +21,7 @@ see the range (rain of one length, width and angle 1 to 2, small 3, medium 24, l
 images (faces 19, animals 33, nature 43, city 140), but not their number (8 faces 18, 56 faces 19): what the
 thousandth face adds is no new texture, it is one more image to know. So n enters by counting images.
 
-Held against training: in 82 small trainings on 41 sets of backgrounds (docs/study), removal of unseen rain
+Held against training: in 82 trainings on 41 sets of backgrounds (docs/lab/study), removal of unseen rain
 fell with gradient energy (Spearman's rho -0.68), bits per pixel (-0.61), complexity (-0.54), the number of
 images (-0.43) and looks (-0.36); damage to the background fell with complexity (-0.78) before all others.
 So of two sets of one complexity, the one of fewer bits per pixel is to be preferred. In medium rain, removal

@@ -1,17 +1,5 @@
 """What models gain in rain that they never saw, against what a megapixel costs; theirs beside ours."""
 
-    python -m training.frontier -o docs/models/frontier.svg
-    python -m training.frontier -o docs/models/frontier-kmac.svg --cost kmac
-
-Every model folder is drawn that was scored on one of the sets; the networks of other people are those of
-docs/models/peers.csv. A panel a set of pairs: the gain in PSNR over the rainy pictures, so that samples of a
-set compare. The last panel is what becomes of clean pictures: the mean, and of ours the median of those that
-did not come back identical. docs/models.md says where the numbers
-come from, and how far seconds of different machines compare.
-"""
-
-import argparse
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path

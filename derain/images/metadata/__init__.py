@@ -1,0 +1,1 @@
+"""EXIF, XMP, IPTC and colour profiles, as far as they are kept."""

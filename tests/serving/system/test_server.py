@@ -24,8 +24,8 @@ pytestmark = pytest.mark.slow
 
 
 def test_bentoml_s_own_client(server: Server, derained: Image, tmp_path: Path) -> None:
-    """As the README calls it: it takes bytes, and a path is nothing that it could send."""
-    (call,) = re.findall(r"`(bentoml\.SyncHTTPClient\(.+\))`", (ROOT / "README.md").read_text())
+    """As docs/api.md calls it: it takes bytes, and a path is nothing that it could send."""
+    (call,) = re.findall(r"`(bentoml\.SyncHTTPClient\(.+\))`", (ROOT / "docs" / "api.md").read_text())
     (tmp_path / "rain.png").write_bytes(RAINY)
     call = call.replace("localhost:3000", f"127.0.0.1:{server.port}").replace("examples/rain.jpg", "rain.png")
     code = f"import bentoml, sys; from pathlib import Path; sys.stdout.buffer.write({call})"

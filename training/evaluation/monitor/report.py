@@ -98,7 +98,7 @@ def draw_roc(path: Path, results: dict[str, list[Judged]]) -> None:
             axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.2), fontsize="small", title="AUC")
         figure.axes[0].set_ylabel("failures above")
 
-    write_figure(path, 3 * len(networks), 4.2, paint)
+    write_figure(path, 3 * len(networks), 4.9, paint)
 
 
 def cost(model: Derain) -> str:
