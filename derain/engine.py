@@ -202,6 +202,16 @@ class Engine:
                 derained = clean if scale.factor == 1 else add_change(derained, seen, clean, scale.factor)
         return Derained(derained, rain_found)
 
+    def rain_evidence(self, picture: AnyPicture) -> float | None:
+        """How far the log-odds of rain are above those of a dry image, at the scale where they are highest.
+
+        RGB, uint8 or uint16 (height, width, 3); None for a model that cannot tell.
+        """
+        if self._estimator is None:
+            return None
+        factors = scales(max(picture.shape), self.manifest.longest_px)
+        return max(self._estimator.estimate(reduced(picture, factor)).evidence for factor in factors)
+
     def _tiles(self, picture: AnyPicture, scale: int, threads: int, tile_pixels: int | None) -> list[Tile]:
         alignment_px = self.manifest.input.alignment_px
         rows, columns = (-(-side // (scale * alignment_px)) * alignment_px for side in picture.shape[:2])
@@ -322,7 +332,11 @@ class _Rain:
     """What the estimator finds in a picture."""
 
     descriptor: FloatArray  # (numbers,)
-    is_none: bool
+    evidence: float  # log-odds above those of a dry image
+
+    @property
+    def is_none(self) -> bool:
+        return self.evidence < 0
 
 
 class _RainEstimator:
@@ -349,7 +363,7 @@ class _RainEstimator:
         fed = np.stack([channels_first(padded(window, alignment_px)) for window in windows])
         got = self._session.run(None, {self._name: fed}, self._options)
         descriptors, log_odds = (np.asarray(each) for each in got)
-        return _Rain(descriptors.mean(axis=0), bool(log_odds.mean() < self._contract.dry_below))
+        return _Rain(descriptors.mean(axis=0), float(log_odds.mean()) - self._contract.dry_below)
 
 
 def _run(
