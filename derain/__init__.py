@@ -1,4 +1,4 @@
-"""Takes rain out of photographs: `derain("photo.jpg").save("clean.jpg")`."""
+"""Takes rain out of photographs and videos: `derain("photo.jpg").save("clean.jpg")`."""
 
 import os
 from typing import TYPE_CHECKING
@@ -11,9 +11,9 @@ os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 if TYPE_CHECKING:
     from derain.errors import DerainError
-    from derain.library import DerainedImage, Derainer, derain
+    from derain.library import DerainedImage, DerainedVideo, Derainer, derain, derain_video
 
-__all__ = ["DerainError", "DerainedImage", "Derainer", "derain"]
+__all__ = ["DerainError", "DerainedImage", "DerainedVideo", "Derainer", "derain", "derain_video"]
 
 
 def __getattr__(name: str) -> object:

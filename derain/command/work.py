@@ -12,6 +12,7 @@ from derain.command.plan import Job
 from derain.command.progress import Progress
 from derain.command.report import Outcome, Report, Status
 from derain.command.streams import read_input, write_output
+from derain.command.videos import derain_video
 from derain.engine import Engine
 from derain.errors import DerainError, ImageTooLargeError
 from derain.formats import ImageFormat
@@ -27,6 +28,7 @@ from derain.photo import (
     to_8_bits,
 )
 from derain.slacking import rain_layer
+from derain.video.options import ClipOptions
 
 # After these, the next file would fare no better.
 _DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
@@ -47,6 +49,15 @@ class ResultOptions:
     quality: int | None = None
     is_lossless: bool = False
     keeps_metadata: bool = True
+    codec: str | None = None  # of videos
+    crf: int | None = None
+
+    @property
+    def clip(self) -> ClipOptions:
+        """Of a video."""
+        return ClipOptions(
+            self.max_pixels, self.strength, self.forces, self.codec, self.crf, self.keeps_metadata
+        )
 
 
 def derain_all(
@@ -89,7 +100,8 @@ def derain_file(engine: Engine, job: Job, wanted: ResultOptions, progress: Progr
 def _try(engine: Engine, job: Job, wanted: ResultOptions, progress: Progress) -> tuple[Outcome, bool]:
     """What became of it, and whether there is a disk for the next one."""
     try:
-        return derain_file(engine, job, wanted, progress), True
+        derain = _derain_video if job.is_video else derain_file
+        return derain(engine, job, wanted, progress), True
     except OSError as error:
         reason = error.strerror or str(error)
         return job.failed(reason[:1].lower() + reason[1:]), error.errno not in _DISK_ERRORS
@@ -97,6 +109,15 @@ def _try(engine: Engine, job: Job, wanted: ResultOptions, progress: Progress) ->
         return job.failed(str(error)), True
     except MemoryError:
         return job.failed("there is not enough memory for it"), True
+
+
+def _derain_video(engine: Engine, job: Job, wanted: ResultOptions, progress: Progress) -> Outcome:
+    try:
+        return derain_video(engine, job, wanted.clip, progress)
+    except (DerainError, OSError, MemoryError):
+        raise
+    except Exception as error:  # whatever onnxruntime raises, such as of a GPU without memory
+        raise WorkError(f"the model failed: {error}") from error
 
 
 def _read_header(data: bytes, max_pixels: int) -> Header:

@@ -5,12 +5,11 @@ the last segment in it. What comes before is decoded once more, for a hundredth 
 that each frame is the one of an unbroken run, whatever the container has for an index.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import dataclass
 from itertools import chain, islice
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any
 
 import av
 
@@ -29,6 +28,7 @@ from derain.video.errors import VideoError
 from derain.video.formats import CONTAINERS, Container, check_crf, choose_codec, container_named
 from derain.video.frames import FrameDerainer
 from derain.video.muxer import Muxer, holds_frames, unfit
+from derain.video.options import ClipOptions, DerainedVideo, NoteFrames
 from derain.video.packets import (
     SegmentFacts,
     append_packets,
@@ -40,33 +40,7 @@ from derain.video.scene import Scene
 from derain.video.source import Source
 from derain.video.workfolder import working
 
-NoteFrames: TypeAlias = Callable[[int, int], object]  # how many frames are done, and of about how many
-
 SEGMENT_FRAMES = GOP_FRAMES  # what a kill costs at most
-
-
-@dataclass(frozen=True)
-class ClipOptions:
-    """What a result is to be like."""
-
-    max_pixels: int  # of a frame
-    strength: float = 1.0
-    force: bool = False  # derain dry scenes too
-    codec: str | None = None  # None: what plays everywhere
-    crf: int | None = None  # None: the codec's
-    keeps_metadata: bool = True
-
-
-@dataclass(frozen=True)
-class ClipResult:
-    """What became of a video."""
-
-    width: int  # pixels
-    height: int
-    frames: int
-    derained: int  # of the frames; the others are of scenes without rain
-    dropped: tuple[str, ...]  # what the source has and the result does not
-    shortage: str | None  # what could not be read of the source, in words
 
 
 def derain_clip(
@@ -75,7 +49,7 @@ def derain_clip(
     target: Path,
     options: ClipOptions,
     note_progress: NoteFrames = lambda done, frames: None,
-) -> ClipResult:
+) -> DerainedVideo:
     """Writes `target`, whole or not at all, in the container that its suffix names.
 
     A video without rain, for which nothing else is asked, keeps its frames as they were encoded.
@@ -95,14 +69,18 @@ def derain_clip(
             work = _Work(folder, video, encoding, derainer, note_progress)
             try:
                 work.derain()
+                return _finish(work, muxer, target, options)
             except KeyboardInterrupt as interrupt:
-                with suppress(DerainError, OSError):
+                with suppress(DerainError, OSError, ValueError, av.FFmpegError):
                     interrupt.add_note(work.save_so_far(muxer, target))
                 raise
-            return _finish(work, muxer, target, options)
+            except av.FFmpegError as error:
+                if isinstance(error, OSError):  # such as of a full disk
+                    raise
+                raise VideoError(f"{source} could not be encoded or written: {error.strerror}") from error
 
 
-def _finish(work: "_Work", muxer: Muxer, target: Path, options: ClipOptions) -> ClipResult:
+def _finish(work: "_Work", muxer: Muxer, target: Path, options: ClipOptions) -> DerainedVideo:
     facts = finished_segments(work.folder)
     derained = sum(each.derained for each in facts)
     is_asked_for = options.codec is not None or options.crf is not None
@@ -111,7 +89,7 @@ def _finish(work: "_Work", muxer: Muxer, target: Path, options: ClipOptions) -> 
     result = work.folder / f"result{target.suffix}"
     muxer.write(result, work.segment_paths(), encoding)
     result.replace(target)
-    return ClipResult(
+    return DerainedVideo(
         width=work.encoding.width if encoding else work.video.facts.width,
         height=work.encoding.height if encoding else work.video.facts.height,
         frames=sum(each.frames for each in facts),
@@ -197,6 +175,8 @@ class _Work:
             self._part.close()
             paths.append(self._part.path)
         so_far = self.folder / f"so-far{target.suffix}"
+        if not self._done:
+            return "no frame was done yet"
         muxer.write(so_far, paths, self.encoding, is_part=True)
         return f"{so_far} has the {self._done} frames that are done, and plays"
 

@@ -1,6 +1,7 @@
 """The files that videos come in, and how they are written. Knows nothing of PyAV."""
 
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from pathlib import Path
 
 from derain.video.errors import VideoError
@@ -20,6 +21,9 @@ class Codec:
     has_odd_sizes: bool = False
     is_lossless: bool = False
 
+
+# Of the folder beside a result that is not whole yet.
+UNFINISHED_SUFFIX = ".unfinished"
 
 # So that a result does not depend on the machine, encoders have a fixed number of threads.
 ENCODER_THREADS = 4
@@ -53,31 +57,27 @@ WEBM = Container("WebM", "webm", (".webm",), (AV1,))
 CONTAINERS = (MP4, MOV, MKV, WEBM)
 CONTAINER_OF = {suffix: container for container in CONTAINERS for suffix in container.suffixes}
 
-# Of files that are read; the content says what they are. `.ts` is TypeScript as well: see `is_video_name`.
+# Of files that are only read; the content says what they are.
 _ONLY_READ = (
-    *(
-        ".3gp",
-        ".asf",
-        ".avi",
-        ".flv",
-        ".m2ts",
-        ".mpeg",
-        ".mpg",
-        ".mts",
-        ".mxf",
-        ".ogv",
-        ".vob",
-        ".wmv",
-        ".y4m",
-    ),
+    *(".3gp", ".asf", ".avi", ".flv", ".m2ts", ".mpeg", ".mpg", ".mts", ".mxf", ".ogv", ".ts", ".vob"),
+    *(".wmv", ".y4m"),
 )
 VIDEO_SUFFIXES = frozenset((*CONTAINER_OF, *_ONLY_READ))
 # What FFmpeg calls what it may read. None of them names other files, or addresses to ask.
 DEMUXERS = "mov,mp4,matroska,webm,avi,mpegts,mpeg,flv,asf,mxf,ogg,yuv4mpegpipe"
 
 
+# Named outright it is a video; among other files it may be TypeScript.
+AMBIGUOUS_SUFFIX = ".ts"
+
+
 def is_video_name(name: str) -> bool:
     return Path(name).suffix.lower() in VIDEO_SUFFIXES
+
+
+def can_read_videos() -> bool:
+    """Whether PyAV is installed, without loading it."""
+    return find_spec("av") is not None
 
 
 def container_named(path: Path) -> Container:

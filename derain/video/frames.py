@@ -42,6 +42,17 @@ class FrameDerainer:
             add_change(each, image, self._derained(image), self.samples, share)
         return True
 
+    def derain_image(self, image: AnyPicture) -> AnyPicture:
+        """A frame in RGB, (height, width, 3); the same array where it stays as it is."""
+        share = self._share(image) * self.strength
+        if not share:
+            return image
+        derained = self._derained(image)
+        if share == 1:
+            return derained
+        mixed = image + share * np.subtract(derained, image, dtype=np.float32)
+        return cast(AnyPicture, np.rint(mixed).astype(image.dtype))
+
     def _share(self, image: AnyPicture) -> float:
         if self.force:
             return 1.0

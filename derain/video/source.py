@@ -15,7 +15,7 @@ from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
 from derain.errors import ImageTooLargeError
-from derain.video.errors import VideoError
+from derain.video.errors import VideoError, too_large
 from derain.video.formats import DEMUXERS
 
 # FFmpeg reads files alone: what a file names besides, such as the parts of a playlist, is not fetched.
@@ -56,7 +56,7 @@ class Source:
         self.end_s: float | None = None  # of the last frame
         self._broke_off = False
         try:
-            self.stream = _main_stream(self.container, path)
+            self.stream = main_stream(self.container, path)
             self._check(max_pixels)
             self.facts = self._facts()
         except BaseException:
@@ -81,7 +81,7 @@ class Source:
         """
         self.container.close()
         self.container = open_input(self.path)
-        self.stream = _main_stream(self.container, self.path)
+        self.stream = main_stream(self.container, self.path)
         self.stream.thread_type = "AUTO"
         self.damaged = 0
         shift = round(origin_s(self.container) / self.facts.time_base)
@@ -142,10 +142,7 @@ class Source:
     def _check(self, max_pixels: int) -> None:
         width, height = self.stream.width, self.stream.height
         if width * height > max_pixels:
-            raise ImageTooLargeError(
-                f"{width} x {height} pixels are {width * height:,}, {max_pixels:,} are allowed; "
-                "--max-pixels may allow more, which takes more memory"
-            )
+            raise ImageTooLargeError(too_large(width, height, max_pixels))
 
     def _facts(self) -> Facts:
         frame = next(self._decoded(), None)
@@ -217,7 +214,7 @@ def origin_s(container: InputContainer) -> Fraction:
     return Fraction(container.start_time or 0, 1_000_000)
 
 
-def _main_stream(container: InputContainer, path: Path) -> VideoStream:
+def main_stream(container: InputContainer, path: Path) -> VideoStream:
     """The first that is no cover picture. Raises VideoError."""
     for stream in container.streams.video:
         if not is_cover(stream):

@@ -10,8 +10,8 @@ from typing import Any
 
 from derain.image import write_atomically
 from derain.video.errors import VideoError
+from derain.video.formats import UNFINISHED_SUFFIX
 
-UNFINISHED_SUFFIX = ".unfinished"
 _ORIGIN = "made-from.json"
 
 

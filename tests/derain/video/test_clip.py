@@ -13,7 +13,7 @@ from av.stream import AttachmentStream
 import derain.video.clip
 from derain.engine import Engine
 from derain.errors import ImageTooLargeError
-from derain.video.clip import ClipOptions, ClipResult, derain_clip
+from derain.video.clip import ClipOptions, DerainedVideo, derain_clip
 from derain.video.errors import VideoError
 from tests.derain.video.clips import (
     FRAMES,
@@ -31,7 +31,7 @@ from tests.derain.video.clips import (
 )
 
 
-def derained(engine: Engine, source: Path, target: Path, **options: Any) -> ClipResult:
+def derained(engine: Engine, source: Path, target: Path, **options: Any) -> DerainedVideo:
     return derain_clip(engine, source, target, ClipOptions(10**8, **options))
 
 
@@ -44,7 +44,7 @@ def short_segments(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_frames_sound_and_their_times_are_kept(engine: Engine, tmp_path: Path) -> None:
     source, target = write_clip(tmp_path / "a.mp4", Clip(has_sound=True)), tmp_path / "b.mp4"
     result = derained(engine, source, target)
-    assert result == ClipResult(WIDTH, HEIGHT, FRAMES, FRAMES, (), None)
+    assert result == DerainedVideo(WIDTH, HEIGHT, FRAMES, FRAMES, (), None)
     assert stamps(target) == stamps(source)
     assert [each[:2] for each in packets(target, "video")] == [each[:2] for each in packets(source, "video")]
     assert packets(target, "audio") == packets(source, "audio")
