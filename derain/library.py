@@ -349,13 +349,14 @@ def derain_video(
 ) -> DerainedVideo:
     """Takes the rain out of a video file, and writes another one, whole or not at all.
 
-    The suffix of `target` says its container: .mp4, .m4v, .mov, .mkv or .webm. Sound, subtitles, chapters, time
-    stamps, colours, rotation and the shape of pixels are kept. Scenes without rain stay as they are, unless
-    `force` says otherwise.
+    The suffix of `target` says its container: .mp4, .m4v, .mov, .mkv or .webm. Sound, subtitles, chapters,
+    time stamps, colours, rotation and the shape of pixels are kept. Scenes without rain stay as they are,
+    unless `force` says otherwise.
 
     `codec` is `h264`, `hevc`, `av1` or `ffv1`; None is H.264, HEVC for more than 8 bits, and AV1 in WebM.
-    `crf` is the codec's constant rate factor, lower for better; None is 18, 20 or 26. `note_progress` is called
-    with the number of frames that are done, and of about how many. A call that was killed goes on where it was.
+    `crf` is the codec's constant rate factor, lower for better; None is 18, 20 or 26. `note_progress` is
+    called with the number of frames that are done, and of about how many. The same call goes on with what one
+    that was killed has left.
 
     Needs PyAV: `pip install 'derain[video]'`. Raises DerainError, which is one of: VideoError,
     ImageTooLargeError, FileError and MissingFileError (these are OSError and FileNotFoundError as well),

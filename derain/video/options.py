@@ -24,8 +24,8 @@ class DerainedVideo:
     """What became of a video.
 
     `width` and `height` are pixels; `derained` is how many of the `frames` were changed: the others are of
-    scenes without rain. `dropped` names what the source has and the result does not. `shortage` says what could
-    not be read of a source that is damaged or cut short; it is None for a sound one.
+    scenes without rain. `dropped` names what the source has and the result does not. `shortage` says what
+    could not be read of a source that is damaged or cut short; it is None for a sound one.
     """
 
     width: int
