@@ -69,11 +69,11 @@ def _derain(options: argparse.Namespace, folder: Path, report: Report) -> None:
     output = read_output(options.output, options.inputs)
     if STREAM in options.inputs:
         streams.check_input()
-    if output.is_stream:
-        streams.check_output()
-        if has_frames(options.raw):
+        if options.inputs == [STREAM] and has_frames(options.raw):
             _derain_stream(options, folder, output, report)
             return
+    if output.is_stream:
+        streams.check_output()
     planned = plan(options.inputs, output, options.format, options.codec)
     _check_options(planned.jobs, options)
     _note(planned.outcomes, report, options.quiet)
