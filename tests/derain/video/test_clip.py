@@ -13,8 +13,9 @@ from av.stream import AttachmentStream
 import derain.video.clip
 from derain.engine import Engine
 from derain.errors import ImageTooLargeError
-from derain.video.clip import ClipOptions, DerainedVideo, derain_clip
+from derain.video.clip import derain_clip
 from derain.video.errors import VideoError
+from derain.video.options import ClipOptions, DerainedVideo
 from tests.derain.video.clips import (
     FRAMES,
     HEIGHT,

@@ -64,7 +64,7 @@ class Derain:
         self._captured = captured
 
     def __call__(self, data: bytes, *options: str, model: Path | None = None) -> Done:
-        pipe = io.TextIOWrapper(io.BufferedReader(io.BytesIO(data)))  # type: ignore[arg-type]
+        pipe = io.TextIOWrapper(io.BufferedReader(io.BytesIO(data)))
         self._monkeypatch.setattr(sys, "stdin", pipe)
         try:
             status = main(["-", "-m", str(model or self._model), *options])
