@@ -12,3 +12,4 @@ class Derained(Generic[SamePicture]):
 
     picture: SamePicture
     rain_found: bool  # if not, it is the picture that was given
+    evidence: float | None = None  # log-odds of rain above a dry picture's, where the model can tell

@@ -181,6 +181,7 @@ class Engine:
                 f"a picture is uint8 or uint16 (height, width, 3), got {picture.dtype} {picture.shape}"
             )
         derained, rain_found = picture, False
+        evidence: list[float] = []  # at each scale
         with self._share_of_threads() as threads:
             coarse_to_fine = [
                 _Scale(scale, self._tiles(picture, scale, threads, tile_pixels))
@@ -193,6 +194,8 @@ class Engine:
                     raise GivenUpError("nobody waits for the picture any more")
                 seen = reduced(derained, scale.factor)
                 rain = self._estimator.estimate(seen) if self._estimator is not None else None
+                if rain is not None:
+                    evidence.append(rain.evidence)
                 if rain is not None and rain.is_none and not force:
                     progress.finish(len(scale.tiles))
                     continue
@@ -200,7 +203,7 @@ class Engine:
                 descriptor = None if rain is None else rain.descriptor
                 clean = self._derain(seen, scale.tiles, descriptor, given_up, progress)
                 derained = clean if scale.factor == 1 else add_change(derained, seen, clean, scale.factor)
-        return Derained(derained, rain_found)
+        return Derained(derained, rain_found, max(evidence, default=None))
 
     def rain_evidence(self, picture: AnyPicture) -> float | None:
         """How far the log-odds of rain are above those of a dry image, at the scale where they are highest.

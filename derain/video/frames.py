@@ -7,6 +7,7 @@ from typing import cast
 import numpy as np
 
 from derain.arrays import AnyPicture
+from derain.derained import Derained
 from derain.engine import Engine
 from derain.video.scene import Scene
 from derain.video.yuv import Plane, Samples, add_change, to_rgb
@@ -34,35 +35,49 @@ class FrameDerainer:
         derained as an image of its own.
         """
         fields = [[plane[start::2] for plane in planes] for start in (0, 1)] if is_interlaced else [planes]
-        images = [to_rgb(each, self.samples) for each in fields]
-        share = self._share(images[0]) * self.strength
+        images = [self._turned(to_rgb(each, self.samples), self.quarter_turns) for each in fields]
+        share, first = self._decide(images[0])
         if not share:
             return False
-        for each, image in zip(fields, images, strict=True):
-            add_change(each, image, self._derained(image), self.samples, share)
+        for number, (each, image) in enumerate(zip(fields, images, strict=True)):
+            derained = first if first is not None and not number else self._derained(image).picture
+            before, after = (self._turned(one, -self.quarter_turns) for one in (image, derained))
+            add_change(each, before, after, self.samples, share)
         return True
 
     def derain_image(self, image: AnyPicture) -> AnyPicture:
         """A frame in RGB, (height, width, 3); the same array where it stays as it is."""
-        share = self._share(image) * self.strength
+        share, derained = self._decide(image)
         if not share:
             return image
-        derained = self._derained(image)
+        if derained is None:
+            derained = self._derained(image).picture
         if share == 1:
             return derained
         mixed = image + share * np.subtract(derained, image, dtype=np.float32)
         return cast(AnyPicture, np.rint(mixed).astype(image.dtype))
 
-    def _share(self, image: AnyPicture) -> float:
-        if self.force:
-            return 1.0
-        evidence = self.engine.rain_evidence(self._turned(image, self.quarter_turns))
-        return 1.0 if evidence is None else self.scene.see(image, evidence)
+    def _decide(self, image: AnyPicture) -> tuple[float, AnyPicture | None]:
+        """The share of its change that an upright frame gets, and it derained, where that is known by now."""
+        if self.force or not self.strength or self.engine.manifest.estimator is None:
+            return self.strength, None
+        known: list[AnyPicture] = []
 
-    def _derained(self, image: AnyPicture) -> AnyPicture:
-        upright = self._turned(image, self.quarter_turns)
-        derained = self.engine.examine(upright, force=True).picture  # the scene has decided
-        return self._turned(derained, -self.quarter_turns)
+        def estimate() -> float:
+            if not self.scene.share:
+                evidence = self.engine.rain_evidence(image)
+            else:  # it is about to be derained, which estimates its rain anyway
+                examined = self._derained(image)
+                known.append(examined.picture)
+                evidence = examined.evidence
+            assert evidence is not None, "the model has an estimator"
+            return evidence
+
+        share = self.scene.see(image, estimate) * self.strength
+        return share, known[0] if known else None
+
+    def _derained(self, image: AnyPicture) -> Derained[AnyPicture]:
+        return self.engine.examine(image, force=True)  # the scene has decided
 
     def _turned(self, image: AnyPicture, turns: int) -> AnyPicture:
         return cast(AnyPicture, np.ascontiguousarray(np.rot90(image, turns))) if turns % 4 else image

@@ -14,9 +14,9 @@ from av.stream import Discard, Stream
 from av.video.stream import VideoStream
 
 from derain.video.encoder import Encoding
-from derain.video.formats import MOV, MP4, Container
+from derain.video.formats import MKV, MOV, MP4, Container
 from derain.video.packets import decoding_times, read_packets, read_stamps
-from derain.video.source import Source, open_input, origin_s
+from derain.video.source import Source, is_cover, open_input, origin_s
 
 # What a muxer writes of its own: the source's would be untrue.
 _OWN_TAGS = {
@@ -29,6 +29,8 @@ _OWN_TAGS = {
     "vendor_id",
 }
 _OWN_TAG_STARTS = ("number_of_", "_statistics", "bps")
+
+_COVER_SUFFIXES = {"mjpeg": "jpg", "png": "png", "bmp": "bmp", "gif": "gif", "webp": "webp"}
 
 _Timed: TypeAlias = tuple[Fraction, "av.Packet[Any]"]
 
@@ -128,6 +130,9 @@ class Muxer:
         """None where the container has no place for it, or makes it anew."""
         if stream.type == "data" and (stream.discard == Discard.all or "timecode" in stream.metadata):
             return None  # the text of chapters, or the time code: tracks of MP4 and MOV
+        if isinstance(stream, VideoStream) and is_cover(stream) and self.container is MKV:
+            self._attach(out, stream)
+            return None
         is_wanted = self._keeps_metadata or stream.type not in ("data", "attachment")
         if not (is_wanted and _is_held(stream, self.container)):
             self.dropped.append(_named(stream))
@@ -135,6 +140,19 @@ class Muxer:
         added = out.add_stream_from_template(stream, opaque=True)
         self._label(stream, added)
         return added
+
+    def _attach(self, out: OutputContainer, cover: VideoStream) -> None:
+        """Matroska's covers are files; as a stream it would be a second video."""
+        with open_input(self._source) as source:
+            packet = next(iter(source.demux(source.streams[cover.index])), None)
+        if packet is None or not packet.size:
+            self.dropped.append(_named(cover))
+            return
+        name = (
+            cover.metadata.get("filename") or f"cover.{_COVER_SUFFIXES.get(cover.codec_context.name, 'bin')}"
+        )
+        kind = cover.metadata.get("mimetype") or f"image/{cover.codec_context.name.replace('mjpeg', 'jpeg')}"
+        out.add_attachment(name, kind, bytes(packet))
 
     def _label(self, stream: Stream, added: Stream) -> None:
         tags = _tags(stream.metadata)

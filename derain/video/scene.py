@@ -1,11 +1,12 @@
 """Whether a frame is derained is decided by its scene, so that nothing flickers.
 
-A model's estimator says of each frame how far its odds of rain are above those of a dry image. Frame by frame
+A model's estimator says of a frame how far its odds of rain are above those of a dry image. Frame by frame
 that would let a scene at the border flicker between derained and untouched. So the mean of the last second
 decides; it has to fall clearly below the border before deraining ends (hysteresis); and what is decided is
 faded in and out, but at a cut, where everything changes anyway.
 """
 
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from typing import Any, Self
 
@@ -15,6 +16,7 @@ from numpy.typing import NDArray
 
 from derain.arrays import AnyPicture
 
+STRIDE_FRAMES = 4  # from one that is estimated to the next: rain does not begin within a frame
 WINDOW_FRAMES = 24  # whose mean decides
 ENDS_BELOW = -0.5  # log-odds above those of a dry image: where deraining ends. It begins at 0.
 FADE_FRAMES = 12
@@ -29,21 +31,25 @@ class Scene:
 
     is_rainy: bool | None = None  # None: there was no frame yet
     share: float = 0.0  # of the change that is made to the frame: from 0, untouched, to 1
-    evidence: list[float] = field(default_factory=list)  # of the last frames
+    evidence: list[float] = field(default_factory=list)  # of the last frames that were estimated
+    since: int = 0  # frames, from the last one of them
     histogram: list[float] = field(default_factory=list)  # of the last frame's brightness
 
-    def see(self, image: AnyPicture, evidence: float) -> float:
+    def see(self, image: AnyPicture, estimate: Callable[[], float]) -> float:
         """The share of the change that the next frame, RGB (height, width, 3), is to get: 0 to 1.
 
-        `evidence` is how far its log-odds of rain are above those of a dry image.
+        `estimate` is called where it is needed, and says how far the frame's log-odds of rain are above those
+        of a dry image.
         """
         histogram = _histogram(image)
         is_cut = not self.histogram or _difference(np.array(self.histogram), histogram) > _CUT
         self.histogram = histogram.tolist()
-        self.evidence = [*([] if is_cut else self.evidence[1 - WINDOW_FRAMES :]), evidence]
-        border = ENDS_BELOW if self.is_rainy else 0.0
-        self.is_rainy = float(np.mean(self.evidence)) >= border
-        self.share = float(self.is_rainy) if is_cut else self._faded()
+        self.since += 1
+        if is_cut or self.since >= STRIDE_FRAMES:
+            before = [] if is_cut else self.evidence[1 - WINDOW_FRAMES // STRIDE_FRAMES :]
+            self.evidence, self.since = [*before, estimate()], 0
+            self.is_rainy = float(np.mean(self.evidence)) >= (ENDS_BELOW if self.is_rainy else 0.0)
+        self.share = float(bool(self.is_rainy)) if is_cut else self._faded()
         return self.share
 
     def _faded(self) -> float:

@@ -13,9 +13,11 @@ from av.stream import AttachmentStream
 import derain.video.clip
 from derain.engine import Engine
 from derain.errors import ImageTooLargeError
+from derain.image import JPEG, encode
 from derain.video.clip import derain_clip
 from derain.video.errors import VideoError
 from derain.video.options import ClipOptions, DerainedVideo
+from tests.conftest import scene
 from tests.derain.video.clips import (
     FRAMES,
     HEIGHT,
@@ -182,6 +184,38 @@ def test_subtitles_chapters_fonts_and_titles_are_kept(engine: Engine, tmp_path: 
         assert after.streams.subtitles[0].language == "eng"
         font = after.streams[3]
         assert isinstance(font, AttachmentStream) and font.data == b"a font"
+
+
+def _with_cover(path: Path) -> Path:
+    """A picture of the film, as players show it in lists."""
+    clip = write_clip(path.with_name("plain.mp4"))
+    picture = encode(scene(16, 16), JPEG)
+    (path.parent / "cover.jpg").write_bytes(picture)
+    with (
+        av.open(str(clip)) as source,
+        av.open(str(path.parent / "cover.jpg")) as image,
+        av.open(str(path), "w") as out,
+    ):
+        video = out.add_stream_from_template(source.streams.video[0], opaque=True)
+        cover = out.add_stream_from_template(image.streams.video[0], opaque=True)
+        cover.disposition = av.stream.Disposition.attached_pic
+        for packet in [*image.demux(), *source.demux()]:
+            if packet.size:
+                packet.stream = video if packet.stream.container is source else cover
+                out.mux(packet)
+    return path
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".mkv"])
+def test_a_cover_stays_one(suffix: str, engine: Engine, tmp_path: Path) -> None:
+    source = _with_cover(tmp_path / "a.mp4")
+    assert derained(engine, source, tmp_path / f"b{suffix}").dropped == ()
+    with av.open(str(tmp_path / f"b{suffix}")) as file:
+        video, cover = file.streams.video
+        assert cover.disposition & av.stream.Disposition.attached_pic
+        assert not video.disposition & av.stream.Disposition.attached_pic
+        (packet,) = [each for each in file.demux(cover) if each.size]
+        assert bytes(packet) == (tmp_path / "cover.jpg").read_bytes()
 
 
 def test_metadata_may_be_left_out(engine: Engine, tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """Nothing flickers: a scene is derained or left, and what changes fades."""
 
 import json
+from functools import partial
 
 import numpy as np
 
@@ -14,7 +15,7 @@ BRIGHT = np.full((16, 16, 3), 200, np.uint8)
 def shares(
     scene: Scene, evidence: list[float], image: np.ndarray[tuple[int, ...], np.dtype[np.uint8]] = DARK
 ) -> list[float]:
-    return [scene.see(image, each) for each in evidence]
+    return [scene.see(image, partial(float, each)) for each in evidence]
 
 
 def test_the_first_frame_decides_at_once() -> None:
@@ -47,6 +48,20 @@ def test_rain_that_ends_is_faded_out_once() -> None:
     assert (seen[0], seen[-1]) == (1.0, 0.0)
 
 
+def test_every_fourth_frame_is_estimated() -> None:
+    seen: list[int] = []
+
+    def estimate(number: int) -> float:
+        seen.append(number)
+        return 1.0
+
+    scene = Scene()
+    for number in range(10):
+        scene.see(DARK, partial(estimate, number))
+    scene.see(BRIGHT, partial(estimate, 10))
+    assert seen == [0, 4, 8, 10]
+
+
 def test_a_cut_decides_anew_at_once() -> None:
     scene = Scene()
     assert shares(scene, [1.0] * 30)[-1] == 1.0
@@ -57,7 +72,10 @@ def test_a_cut_decides_anew_at_once() -> None:
 def test_a_pan_is_no_cut() -> None:
     """All pixels change, and what they are does not."""
     scene, wide = Scene(), noise(64, 400)
-    seen = [scene.see(wide[:, start : start + 64], 0.4 if start else -1.0) for start in range(0, 320, 20)]
+    seen = [
+        scene.see(wide[:, start : start + 64], partial(float, 0.4 if start else -1.0))
+        for start in range(0, 320, 20)
+    ]
     assert seen[0] == 0.0
     assert max(np.diff(seen)) < 1.01 / FADE_FRAMES
 
