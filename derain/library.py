@@ -26,7 +26,7 @@ from derain.errors import (
     UnsupportedFormatError,
 )
 from derain.formats import FORMAT_OF, PNG, ImageFormat
-from derain.header import DEFAULT_MAX_PIXELS, read_header
+from derain.header import read_header
 from derain.image import write_atomically
 from derain.metadata import read_exif
 from derain.photo import (
@@ -239,7 +239,7 @@ class Derainer:
             raise ModuleNotFoundError("PyAV is not installed: pip install 'derain[video]'", name="av")
         from derain.video.clip import derain_clip  # PyAV takes its time, and may not be there
 
-        options = ClipOptions(DEFAULT_MAX_PIXELS, float(strength), force, codec, crf, keep_metadata)
+        options = ClipOptions(None, float(strength), force, codec, crf, keep_metadata)
         try:
             return derain_clip(self._engine, Path(source), Path(target), options, note_progress)
         except FileNotFoundError as error:

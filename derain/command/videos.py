@@ -15,7 +15,7 @@ from derain.command.streams import write_output
 from derain.engine import Engine
 from derain.video.errors import VideoError, too_large
 from derain.video.frames import FrameDerainer
-from derain.video.options import ClipOptions
+from derain.video.options import MAX_FRAME_PIXELS, ClipOptions
 from derain.video.streams import Y4M_MAGIC, read_frames, read_images, read_y4m
 from derain.video.yuv import BT709, Samples
 
@@ -126,8 +126,9 @@ class _Stream:
 
     def _begin(self, width: int, height: int) -> None:
         """Raises VideoError."""
-        if width * height > self._options.max_pixels:
-            raise VideoError(too_large(width, height, self._options.max_pixels))
+        max_pixels = self._options.max_pixels or MAX_FRAME_PIXELS
+        if width * height > max_pixels:
+            raise VideoError(too_large(width, height, max_pixels))
         self.size = width, height
 
     def _derainer(self, samples: Samples) -> FrameDerainer:

@@ -112,6 +112,8 @@ def _try(engine: Engine, job: Job, wanted: ResultOptions, progress: Progress) ->
 
 
 def _derain_video(engine: Engine, job: Job, wanted: ResultOptions, progress: Progress) -> Outcome:
+    if wanted.explains:
+        raise WorkError("--explain is of images, and this is a video")
     try:
         return derain_video(engine, job, wanted.clip, progress)
     except (DerainError, OSError, MemoryError):

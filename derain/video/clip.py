@@ -28,7 +28,7 @@ from derain.video.errors import VideoError
 from derain.video.formats import CONTAINERS, Container, check_crf, choose_codec, container_named
 from derain.video.frames import FrameDerainer
 from derain.video.muxer import Muxer, holds_frames, unfit
-from derain.video.options import ClipOptions, DerainedVideo, NoteFrames
+from derain.video.options import MAX_FRAME_PIXELS, ClipOptions, DerainedVideo, NoteFrames
 from derain.video.packets import (
     SegmentFacts,
     append_packets,
@@ -58,7 +58,7 @@ def derain_clip(
     of the unfinished work, and has a note that names it.
     """
     container = container_named(target)
-    with Source(source, options.max_pixels) as video:
+    with Source(source, options.max_pixels or MAX_FRAME_PIXELS) as video:
         encoding = _encoding(video, container, options)
         derainer = FrameDerainer(
             engine, encoding.samples, options.strength, options.force, video.facts.quarter_turns

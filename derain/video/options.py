@@ -7,11 +7,14 @@ from typing import TypeAlias
 NoteFrames: TypeAlias = Callable[[int, int], object]  # how many frames are done, and of about how many
 
 
+MAX_FRAME_PIXELS = 150_000_000  # as of images
+
+
 @dataclass(frozen=True)
 class ClipOptions:
     """What a result is to be like."""
 
-    max_pixels: int  # of a frame
+    max_pixels: int | None = None  # of a frame; None: MAX_FRAME_PIXELS
     strength: float = 1.0
     force: bool = False  # derain dry scenes too
     codec: str | None = None  # None: what plays everywhere

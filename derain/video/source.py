@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from derain.errors import ImageTooLargeError
 from derain.video.errors import VideoError, too_large
 from derain.video.formats import DEMUXERS
+from derain.video.options import MAX_FRAME_PIXELS
 
 # FFmpeg reads files alone: what a file names besides, such as the parts of a playlist, is not fetched.
 _READ = {"protocol_whitelist": "file", "format_whitelist": DEMUXERS}
@@ -49,7 +50,7 @@ class Facts:
 class Source:
     """An open video. Raises VideoError or ImageTooLargeError where it cannot be derained."""
 
-    def __init__(self, path: Path, max_pixels: int) -> None:
+    def __init__(self, path: Path, max_pixels: int = MAX_FRAME_PIXELS) -> None:
         self.path = path
         self.container = open_input(path)
         self.damaged = 0  # packets and frames
