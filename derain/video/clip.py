@@ -95,7 +95,7 @@ def _finish(work: "_Work", muxer: Muxer, target: Path, options: ClipOptions) -> 
         frames=sum(each.frames for each in facts),
         derained=derained,
         dropped=(*(encoding.lost(muxer.container) if encoding else ()), *muxer.dropped),
-        shortage=work.video.shortage(),
+        shortage=work.video.shortage(float(muxer.end_s)),
     )
 
 

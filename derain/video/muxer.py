@@ -79,6 +79,7 @@ class Muxer:
         self.container = container
         self._keeps_metadata = keeps_metadata
         self.dropped: list[str] = []
+        self.end_s = Fraction(0)  # of what was copied
 
     def write(
         self, target: Path, segments: Sequence[Path], encoding: Encoding | None, is_part: bool = False
@@ -103,7 +104,7 @@ class Muxer:
                 out.metadata.update(_tags(source.metadata))
             out.set_chapters(source.chapters())
             out.start_encoding()
-            others = _copied(source, copied)
+            others = self._ending(_copied(source, copied))
             if encoding is None:
                 frames: Iterator[_Timed] = iter(())
             else:
@@ -113,6 +114,12 @@ class Muxer:
                     others = takewhile(lambda timed: timed[0] <= end_s, others)
             for _, packet in heapq.merge(frames, others, key=lambda timed: timed[0]):
                 out.mux_one(packet)
+
+    def _ending(self, packets: Iterator[_Timed]) -> Iterator[_Timed]:
+        for time_s, packet in packets:
+            length = (packet.duration or 0) * packet.time_base
+            self.end_s = max(self.end_s, time_s + length)
+            yield time_s, packet
 
     def _add_video(self, out: OutputContainer, stream: Stream, encoding: Encoding) -> VideoStream:
         video = out.add_stream(encoding.codec.encoder, rate=encoding.facts.rate, options=encoding.options)

@@ -1,5 +1,6 @@
 """A video file that is read: what it is, and its frames one after the other."""
 
+import re
 import stat
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -24,6 +25,8 @@ _READ = {"protocol_whitelist": "file", "format_whitelist": DEMUXERS}
 _LONGEST_LAST_S = 0.5  # a frame at the end; more is missing frames
 _SLACK_S = 0.5  # by which videos are shorter than they say, for all their frames are there
 
+_MATROSKA_DURATION = re.compile(r"(\d+):(\d\d):(\d\d(?:\.\d+)?)")  # a tag of each stream
+
 _UNKNOWN_FIELDS, _PROGRESSIVE = 0, 1  # FFmpeg's AVFieldOrder
 
 
@@ -41,7 +44,8 @@ class Facts:
     time_base: Fraction  # seconds: what time stamps count
     rate: Fraction  # frames a second, roughly
     frames: int  # about as many; 0: not known
-    duration_s: float | None
+    duration_s: float | None  # until the end of the last frame
+    file_s: float | None  # until the end of the longest stream
     display_matrix: tuple[int, ...] | None  # that a player turns frames by
     quarter_turns: int  # counter-clockwise, until they are upright
     mastering: str | None  # of HDR, as x265 takes it
@@ -113,9 +117,14 @@ class Source:
             length = told if 0 < told * self.facts.time_base < _LONGEST_LAST_S else length
         return last.pts + length
 
-    def shortage(self) -> str | None:
-        """Once all frames are read: what is missing of them, in words; None where nothing is."""
+    def shortage(self, others_end_s: float) -> str | None:
+        """Once all is read: what is missing, in words; None where nothing is.
+
+        `others_end_s` is when the other streams end, for files that say no more than how long they are.
+        """
         expected, end_s = self.facts.duration_s, self.end_s or 0.0
+        if expected is None:
+            expected, end_s = self.facts.file_s, max(end_s, others_end_s)
         if self._broke_off or (expected is not None and end_s < expected - _SLACK_S):
             of = f" of {expected:.1f}" if expected is not None and expected > end_s else ""
             return f"the file is cut short: {end_s:.1f}{of} s could be read"
@@ -153,7 +162,8 @@ class Source:
         matrix = frame.side_data.get("DISPLAYMATRIX") if frame.rotation else None
         order = self.stream.codec_context.field_order
         rate = self.stream.average_rate or self.stream.guessed_rate or Fraction(25)
-        duration_s = self._duration_s()
+        duration_s, file_s = self._duration_s(), self._file_s()
+        length_s = duration_s or file_s or 0
         alpha = any(each.is_alpha for each in shape.components)
         return Facts(
             width=frame.width,
@@ -165,8 +175,9 @@ class Source:
             is_interlaced=frame.interlaced_frame or order not in (_UNKNOWN_FIELDS, _PROGRESSIVE),
             time_base=self.stream.time_base or 1 / rate,
             rate=rate,
-            frames=self.stream.frames or (round(duration_s * rate) if duration_s else 0),
+            frames=self.stream.frames or round(length_s * rate),
             duration_s=duration_s,
+            file_s=file_s,
             display_matrix=None if matrix is None else tuple(_numbers(matrix).tolist()),
             quarter_turns=round(frame.rotation / 90) % 4,
             mastering=_mastering(frame),
@@ -177,12 +188,16 @@ class Source:
         stream, file = self.stream, self.container
         if stream.duration is not None and stream.time_base is not None:
             return float(((stream.start_time or 0) + stream.duration) * stream.time_base - origin_s(file))
-        if text := stream.metadata.get("DURATION"):  # Matroska's, of each stream
-            hours, minutes, seconds = text.split(":")
-            return 3600 * int(hours) + 60 * int(minutes) + float(seconds)
-        if file.duration is None or len(file.streams) > 1:
-            return None  # of the longest stream, which may be another one
-        return float(Fraction((file.start_time or 0) + file.duration, 1_000_000) - origin_s(file))
+        known = _MATROSKA_DURATION.fullmatch(stream.metadata.get("DURATION", ""))
+        if known is not None:
+            return 3600 * int(known[1]) + 60 * int(known[2]) + float(known[3])
+        return self._file_s() if len(file.streams) == 1 else None
+
+    def _file_s(self) -> float | None:
+        if self.container.duration is None:
+            return None
+        length = (self.container.start_time or 0) + self.container.duration
+        return float(Fraction(length, 1_000_000) - origin_s(self.container))
 
 
 def _stamp(given: int | None, last: int | None, step: int) -> int:

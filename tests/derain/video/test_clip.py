@@ -341,6 +341,18 @@ def test_a_video_that_is_cut_short_gives_what_can_be_had(suffix: str, engine: En
     assert len(frames(tmp_path / "b.mp4")) == result.frames
 
 
+def test_a_file_that_says_no_more_than_its_length(engine: Engine, tmp_path: Path) -> None:
+    """As some write Matroska: it may be the sound that is so long, and then nothing is missing."""
+    long = Clip(stamps=[512 * number for number in range(60)], has_sound=True)
+    source = write_clip(tmp_path / "a.mkv", long)
+    data = source.read_bytes().replace(b"DURATION", b"DURATIOX")
+    source.write_bytes(data)
+    assert derained(engine, source, tmp_path / "b.mkv").shortage is None
+    source.write_bytes(data[: len(data) // 2])
+    shortage = derained(engine, source, tmp_path / "b.mkv").shortage
+    assert shortage is not None and "of 2.0 s could be read" in shortage
+
+
 def test_a_damaged_video_says_so(engine: Engine, tmp_path: Path) -> None:
     source = write_clip(tmp_path / "a.mkv", Clip(options={"crf": "1", "g": "4"}))
     data = bytearray(source.read_bytes())
