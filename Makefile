@@ -104,7 +104,7 @@ promote: $(SERVE_READY)
 	@$(BIN)/python -m derain.models promote "$$MODEL" --reason "$$REASON"
 
 rollback: $(SERVE_READY)
-	@$(BIN)/python -m derain.models back
+	@$(BIN)/python -m derain.models rollback
 
 .venv/bin/python:
 	@test -n "$(PYTHON)" || { echo "Python 3.11, 3.12 or 3.13 is needed; name one with PYTHON=..." >&2; exit 1; }

@@ -17,8 +17,10 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.engine import Size, median_wall, parse_size, take_turns
-from derain.cli import at_least, run_command
-from derain.engine import Engine, Provider, usable_cores
+from derain.arguments import at_least, run_command
+from derain.inference.engine import Engine
+from derain.inference.resources import usable_cores
+from derain.inference.sessions import Provider
 
 SIZES = ("128x128", "256x256", "480x320")
 BATCHES = (1, 2, 4, 8)

@@ -29,10 +29,12 @@ import numpy as np
 import onnxruntime as ort
 
 from benchmarks.plain import FULL_RESOLUTION, HALF_RESOLUTION, write_plain
-from derain.arrays import FloatArray, Picture, channels_first, padded
-from derain.cli import at_least, run_command
-from derain.context import context_windows
-from derain.engine import Engine, Provider, usable_cores, usable_memory
+from derain.arguments import at_least, run_command
+from derain.arrays import FloatArray, Image, channels_first, padded
+from derain.inference.context import context_windows
+from derain.inference.engine import Engine
+from derain.inference.resources import usable_cores, usable_memory
+from derain.inference.sessions import Provider
 from derain.manifest import load_manifest
 
 SIZES = ("480x320", "1280x720", "1920x1080", "4000x3000", "6000x4000")
@@ -180,7 +182,7 @@ def network_table(folders: Sequence[Path], size: Size, turns: int) -> list[str]:
 class Bare:
     """A model without the engine: its files, run by onnxruntime on a whole picture."""
 
-    def __init__(self, folder: Path, threads: int, picture: Picture) -> None:
+    def __init__(self, folder: Path, threads: int, picture: Image) -> None:
         manifest = load_manifest(folder)
         self._network = _session(folder / manifest.file.name, threads)
         self._rainy = _floats([picture], manifest.input.alignment_px)
@@ -201,7 +203,7 @@ class Bare:
         return self._network.run(None, dict(zip(names, feed, strict=True))) is None
 
 
-def _floats(pictures: Sequence[Picture], alignment_px: int) -> FloatArray:
+def _floats(pictures: Sequence[Image], alignment_px: int) -> FloatArray:
     """As networks take them, (N, 3, H, W) in [0, 1], with sides that are multiples."""
     return np.stack([channels_first(padded(picture, alignment_px)) for picture in pictures])
 

@@ -30,10 +30,14 @@ import cv2
 import httpx
 import numpy as np
 
-from derain.cli import at_least
-from derain.engine import Engine, usable_cores
-from derain.image import FORMATS, JPEG, encode, read_header, read_picture
-from derain.photo import decode_photo, derain_photo, encode_photo
+from derain.arguments import at_least
+from derain.images.encoding import encode_photo
+from derain.images.formats import FORMATS, JPEG
+from derain.images.header import read_header
+from derain.images.photo import decode_photo, derain_photo
+from derain.images.plain import encode, read_image
+from derain.inference.engine import Engine
+from derain.inference.resources import usable_cores
 
 ROOT = Path(__file__).parent.parent
 WIDTH, HEIGHT = 1280, 720
@@ -53,7 +57,7 @@ class Seen:
 
 def picture() -> bytes:
     """A photograph of the repository at 1280 x 720, as a camera would write it."""
-    scene = read_picture(ROOT / "examples" / "rain.jpg")
+    scene = read_image(ROOT / "examples" / "rain.jpg")
     return encode(np.asarray(cv2.resize(scene, (WIDTH, HEIGHT), interpolation=cv2.INTER_CUBIC)), JPEG)
 
 
@@ -145,7 +149,7 @@ async def overload(url: str, data: bytes, clients: int, seconds: float, rate: fl
 def soak(url: str, count: int) -> tuple[int, int]:
     """Resident bytes of an idle service before and after so many pictures of all sizes and formats."""
     rng = np.random.default_rng(0)
-    scene = read_picture(ROOT / "examples" / "rain.jpg")
+    scene = read_image(ROOT / "examples" / "rain.jpg")
     bodies = [b"rain"]
     for number in range(48):
         width, height = (int(side) for side in rng.integers(1, (900, 600)))
@@ -226,7 +230,7 @@ def main() -> None:
     options = parser.parse_args()
     data, callers = picture(), usable_cores()
     engine = Engine(options.model)
-    with service(options.model) as url, service(options.model, look=False) as blind:
+    with service(options.model) as url, service(options.model, monitor=False) as blind:
         _measure(engine, url, data, callers, 1)  # warm
         rates = [_measure(engine, url, data, callers, options.pictures) for _ in range(options.rounds)]
         for bare, served in rates:

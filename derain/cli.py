@@ -2,13 +2,12 @@
 
 import argparse
 import sys
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
+from derain.arguments import DONE, INTERRUPTED, SOME_FAILED, USAGE, check_output
 from derain.command import streams
-from derain.command.arguments import at_least as at_least
 from derain.command.arguments import parse
-from derain.command.disk import OutputError as OutputError
 from derain.command.disk import check_folder, check_space, problem_of
 from derain.command.interruption import Interrupted, interruptible
 from derain.command.plan import Job, Output, PlanError, plan, read_output
@@ -18,11 +17,11 @@ from derain.command.streams import STREAM
 from derain.command.videos import derain_stream, has_frames
 from derain.command.watch import Watched, watch
 from derain.command.work import ResultOptions, derain_all
-from derain.engine import DEFAULT_MODEL, Engine, Provider, affordable_pixels
 from derain.errors import DerainError
-from derain.registry import find_model
-
-DONE, SOME_FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130
+from derain.inference.engine import Engine
+from derain.inference.sessions import Provider
+from derain.models.registry import find_model
+from derain.pointer import promoted_model
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -54,7 +53,7 @@ def _run(options: argparse.Namespace) -> int:
     if options.report not in (None, STREAM):
         check_output(Path(options.report), REPORT_SUFFIXES)
         check_folder(Path(options.report).parent)
-    folder = find_model(options.model) if options.model else DEFAULT_MODEL
+    folder = find_model(options.model) if options.model else promoted_model()
     report = Report(options.report, folder.resolve().name)
     if options.watch:
         _watch(options, folder, report)
@@ -187,7 +186,7 @@ def _engine(options: argparse.Namespace, folder: Path) -> Engine:
 
 def _result_options(options: argparse.Namespace) -> ResultOptions:
     return ResultOptions(
-        max_pixels=options.max_pixels or affordable_pixels(),
+        max_pixels=options.max_pixels,
         strength=options.strength,
         forces=options.force,
         explains=options.explain,
@@ -197,28 +196,6 @@ def _result_options(options: argparse.Namespace) -> ResultOptions:
         codec=options.codec,
         crf=options.crf,
     )
-
-
-def check_output(path: Path, suffixes: Collection[str] = ()) -> None:
-    """Before the work: raises OutputError where no file can be written. Without suffixes any will do."""
-    if path.is_dir():
-        raise OutputError(f"{path} is a folder: name a file")
-    if suffixes and path.suffix.lower() not in suffixes:
-        raise OutputError(f"{path}: it can be written as {' or '.join(suffixes)}")
-    if not path.parent.is_dir():
-        raise OutputError(f"{path}: {path.parent} is not a folder")
-
-
-def run_command(work: Callable[[], int]) -> int:
-    """The exit status of a command that is all or nothing: what stops it is said in one line."""
-    try:
-        return work()
-    except (DerainError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return SOME_FAILED
-    except KeyboardInterrupt:
-        print("\ninterrupted", file=sys.stderr)
-        return INTERRUPTED
 
 
 if __name__ == "__main__":

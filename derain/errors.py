@@ -18,7 +18,7 @@ class UnsupportedFormatError(ImageError):
 
 
 class CorruptImageError(ImageError):
-    """The format is known, but the picture cannot be decoded."""
+    """The format is known, but the image cannot be decoded."""
 
 
 class ImageTooLargeError(ImageError):
@@ -33,8 +33,8 @@ class ProviderError(DerainError):
     """An execution provider that was asked for and is not there."""
 
 
-class GivenUpError(DerainError):
-    """A picture that nobody waits for any more."""
+class CancelledError(DerainError):
+    """The work on an image was cancelled: nobody waits for it any more."""
 
 
 class FileError(DerainError, OSError):

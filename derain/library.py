@@ -13,10 +13,10 @@ from typing import Any, Literal, Self, TypeAlias, TypeVar, overload
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image as PilImage
 from PIL.Image import Transpose
 
-from derain.engine import Engine, Provider
+from derain.arrays import to_8_bits
 from derain.errors import (
     CorruptImageError,
     FileError,
@@ -25,20 +25,16 @@ from derain.errors import (
     OptionError,
     UnsupportedFormatError,
 )
-from derain.formats import FORMAT_OF, PNG, ImageFormat
-from derain.header import read_header
-from derain.image import write_atomically
-from derain.metadata import read_exif
-from derain.photo import (
-    DerainedPhoto,
-    Photo,
-    Samples,
-    decode_photo,
-    derain_photo,
-    encode_photo,
-    to_8_bits,
-)
-from derain.registry import find_model
+from derain.files import write_atomically
+from derain.images.coded import Samples
+from derain.images.encoding import encode_photo
+from derain.images.formats import PNG, named_format
+from derain.images.header import read_header
+from derain.images.metadata.exif import read_exif
+from derain.images.photo import DerainedPhoto, Photo, decode_photo, derain_photo
+from derain.inference.engine import Engine
+from derain.inference.sessions import Provider
+from derain.models.registry import find_model
 from derain.video.formats import can_read_videos
 from derain.video.options import ClipOptions, DerainedVideo, NoteFrames
 
@@ -89,7 +85,7 @@ class DerainedImage:
     @property
     def size(self) -> tuple[int, int]:
         """Width and height in pixels, as Pillow has it."""
-        height, width = self._photo.picture.shape[:2]
+        height, width = self._photo.image.shape[:2]
         return width, height
 
     @property
@@ -130,16 +126,16 @@ class DerainedImage:
         """The file that `save` writes. None: in the format it came in (HEIC, which is only read: in JPEG)."""
         if quality is not None and not (isinstance(quality, int) and 1 <= quality <= 100):
             raise OptionError(f"the quality is a whole number from 1 to 100, not {quality!r}")
-        target = self._photo.format.answer_format if format is None else _format_named(format)
+        target = self._photo.format.answer_format if format is None else named_format(format)
         return encode_photo(self._photo, target, quality, lossless, keep_metadata)
 
-    def to_pil(self) -> Image.Image:
+    def to_pil(self) -> PilImage.Image:
         """A Pillow image: L, LA, RGB, RGBA or I;16, with `exif` and `icc_profile` in its `info`.
 
         Pillow has 16 bits for gray alone: colours, and gray with alpha, are rounded to 8.
         """
         samples = _samples(self._photo)
-        image = Image.fromarray(samples if samples.ndim == 2 else to_8_bits(samples))
+        image = PilImage.fromarray(samples if samples.ndim == 2 else to_8_bits(samples))
         kept = {"icc_profile": self._photo.profile, "exif": self._photo.exif}
         image.info |= {name: value for name, value in kept.items() if value}
         return image
@@ -167,16 +163,16 @@ class _How:
 class Derainer:
     """A model, loaded once for many images. Safe to call from several threads at once, one image each.
 
-    `model` is the name of one that comes with Derain (`base`, `fast`) or a model folder. `provider`
-    is `auto` (CUDA where it works, else the CPU), `cpu`, `cuda` or `tensorrt`. `threads` are those of the
-    CPU, by default one a core. A forked process needs a Derainer of its own.
+    `model` is the name of one that comes with Derain (`base`, `fast`) or a model folder; None is the one that
+    was promoted. `provider` is `auto` (CUDA where it works, else the CPU), `cpu`, `cuda` or `tensorrt`.
+    `threads` are those of the CPU, by default one a core. A forked process needs a Derainer of its own.
 
     Raises ModelError for what is no model, ProviderError for a provider that is not there, OptionError.
     """
 
     def __init__(
         self,
-        model: ImagePath = "base",
+        model: ImagePath | None = None,
         *,
         provider: ProviderName = "auto",
         threads: int | None = None,
@@ -190,7 +186,9 @@ class Derainer:
     @overload
     def derain(self, image: ImageBytes, *, strength: float = 1.0, force: bool = False) -> bytes: ...
     @overload
-    def derain(self, image: Image.Image, *, strength: float = 1.0, force: bool = False) -> Image.Image: ...
+    def derain(
+        self, image: PilImage.Image, *, strength: float = 1.0, force: bool = False
+    ) -> PilImage.Image: ...
     @overload
     def derain(
         self, image: NDArray[Levels], *, strength: float = 1.0, force: bool = False
@@ -198,11 +196,11 @@ class Derainer:
 
     def derain(
         self,
-        image: ImagePath | ImageBytes | Image.Image | NDArray[Any],
+        image: ImagePath | ImageBytes | PilImage.Image | NDArray[Any],
         *,
         strength: float = 1.0,
         force: bool = False,
-    ) -> DerainedImage | bytes | Image.Image | NDArray[Any]:
+    ) -> DerainedImage | bytes | PilImage.Image | NDArray[Any]:
         """The image without rain, of the kind that was given: the rules are those of `derain.derain`."""
         _check_strength(strength)
         how = _How(float(strength), force)
@@ -211,7 +209,7 @@ class Derainer:
         if isinstance(image, bytes | bytearray | memoryview):
             photo = self._derain_photo(_decode(bytes(image)), how).photo
             return encode_photo(photo, photo.format.answer_format)
-        if isinstance(image, Image.Image):
+        if isinstance(image, PilImage.Image):
             return self._derain_pillow(image, how)
         if isinstance(image, np.ndarray):
             return self._derain_array(_checked(image), how)
@@ -268,13 +266,13 @@ class Derainer:
     def _derain_array(self, samples: Samples, how: "_How") -> Samples:
         return _samples(self._derain_photo(_photo(samples), how).photo).reshape(samples.shape)
 
-    def _derain_pillow(self, image: Image.Image, how: "_How") -> Image.Image:
+    def _derain_pillow(self, image: PilImage.Image, how: "_How") -> PilImage.Image:
         """Upright, as the network learnt rain, and turned back, so that size and EXIF stay true."""
         _load(image)  # which may turn a TIFF, and then says so in its EXIF
-        exif = read_exif(image.info.get("exif"))
+        exif, _ = read_exif(image.info.get("exif"))
         turns = _TURNS.get(exif.orientation) if exif else None
         upright = image.transpose(turns[0]) if turns else image
-        derained = Image.fromarray(self._derain_array(_pillow_samples(upright), how))
+        derained = PilImage.fromarray(self._derain_array(_pillow_samples(upright), how))
         if turns:
             derained = derained.transpose(turns[1])
         derained.info = {name: value for name, value in image.info.items() if name != "transparency"}
@@ -283,34 +281,46 @@ class Derainer:
 
 @overload
 def derain(
-    image: ImagePath, *, model: ImagePath = "base", strength: float = 1.0, provider: ProviderName = "auto"
+    image: ImagePath,
+    *,
+    model: ImagePath | None = None,
+    strength: float = 1.0,
+    provider: ProviderName = "auto",
 ) -> DerainedImage: ...
 @overload
 def derain(
-    image: ImageBytes, *, model: ImagePath = "base", strength: float = 1.0, provider: ProviderName = "auto"
+    image: ImageBytes,
+    *,
+    model: ImagePath | None = None,
+    strength: float = 1.0,
+    provider: ProviderName = "auto",
 ) -> bytes: ...
 @overload
 def derain(
-    image: Image.Image, *, model: ImagePath = "base", strength: float = 1.0, provider: ProviderName = "auto"
-) -> Image.Image: ...
+    image: PilImage.Image,
+    *,
+    model: ImagePath | None = None,
+    strength: float = 1.0,
+    provider: ProviderName = "auto",
+) -> PilImage.Image: ...
 @overload
 def derain(
     image: NDArray[Levels],
     *,
-    model: ImagePath = "base",
+    model: ImagePath | None = None,
     strength: float = 1.0,
     provider: ProviderName = "auto",
 ) -> NDArray[Levels]: ...
 
 
 def derain(
-    image: ImagePath | ImageBytes | Image.Image | NDArray[Any],
+    image: ImagePath | ImageBytes | PilImage.Image | NDArray[Any],
     *,
-    model: ImagePath = "base",
+    model: ImagePath | None = None,
     strength: float = 1.0,
     provider: ProviderName = "auto",
     force: bool = False,
-) -> DerainedImage | bytes | Image.Image | NDArray[Any]:
+) -> DerainedImage | bytes | PilImage.Image | NDArray[Any]:
     """Takes the rain out of an image, and returns one of the same kind.
 
     - A path (JPEG, PNG, WebP, TIFF, BMP, AVIF, HEIC): a `DerainedImage`, to `save`.
@@ -323,9 +333,10 @@ def derain(
 
     An image in which the model finds no rain comes back as it was, unless `force` says otherwise.
 
-    `model` is `base`, `fast` or a model folder. `strength` goes from 0, the image as it was given, to
-    1, the derained one. `provider` is `auto`, `cpu`, `cuda` or `tensorrt`. Alpha stays what it was, and so do
-    colours that are wholly transparent. A model is loaded at its first use and kept.
+    `model` is `base`, `fast` or a model folder; None is the one that was promoted. `strength` goes from 0,
+    the image as it was given, to 1, the derained one. `provider` is `auto`, `cpu`, `cuda` or `tensorrt`.
+    Alpha stays what it was, and so do colours that are wholly transparent. A model is loaded at its first
+    use and kept.
 
     Raises DerainError, which is one of: FileError and MissingFileError (these are OSError and
     FileNotFoundError as well), EmptyImageError, UnsupportedFormatError, CorruptImageError,
@@ -338,7 +349,7 @@ def derain_video(
     source: ImagePath,
     target: ImagePath,
     *,
-    model: ImagePath = "base",
+    model: ImagePath | None = None,
     strength: float = 1.0,
     provider: ProviderName = "auto",
     force: bool = False,
@@ -375,7 +386,7 @@ def derain_video(
 
 
 @cache
-def _shared(folder: Path, provider: Provider) -> Derainer:
+def _shared(folder: Path | None, provider: Provider) -> Derainer:
     return Derainer(folder, provider=provider)
 
 
@@ -390,7 +401,9 @@ def _check_strength(strength: float) -> None:
         raise OptionError(f"the strength is a number from 0 to 1, not {strength!r}")
 
 
-def _model_folder(model: ImagePath) -> Path:
+def _model_folder(model: ImagePath | None) -> Path | None:
+    if model is None:
+        return None
     if isinstance(model, os.PathLike):
         return Path(model)
     if not isinstance(model, str):
@@ -403,14 +416,6 @@ def _provider(name: ProviderName) -> Provider:
         return Provider(name)
     except ValueError:
         raise OptionError(f"the provider is {', '.join(Provider)}, not {name!r}") from None
-
-
-def _format_named(name: str) -> ImageFormat:
-    """By its name or its suffix, with or without the dot."""
-    known = FORMAT_OF.get(f".{name.lower().removeprefix('.')}")
-    if known is None:
-        raise UnsupportedFormatError(f"no format {name!r}: there are {', '.join(sorted(FORMAT_OF))}")
-    return known
 
 
 def _read(path: Path) -> Photo:
@@ -445,7 +450,7 @@ def _checked(array: NDArray[Any]) -> Samples:
     return np.ascontiguousarray(array, array.dtype.newbyteorder("="))
 
 
-def _load(image: Image.Image) -> None:
+def _load(image: PilImage.Image) -> None:
     """Raises CorruptImageError."""
     try:
         image.load()
@@ -453,7 +458,7 @@ def _load(image: Image.Image) -> None:
         raise CorruptImageError(f"the Pillow image cannot be read: {error}") from error
 
 
-def _pillow_samples(image: Image.Image) -> Samples:
+def _pillow_samples(image: PilImage.Image) -> Samples:
     """Raises UnsupportedFormatError for a mode that is not among those derained."""
     mode = _MODES.get(image.mode)
     if mode is None:
@@ -478,6 +483,6 @@ def _photo(samples: Samples) -> Photo:
 def _samples(photo: Photo) -> Samples:
     """A copy; (height, width), or (height, width, 2 to 4)."""
     if photo.is_gray and photo.alpha is None:
-        return photo.picture[..., 0].copy()
-    colours: NDArray[Any] = photo.picture[..., :1] if photo.is_gray else photo.picture
+        return photo.image[..., 0].copy()
+    colours: NDArray[Any] = photo.image[..., :1] if photo.is_gray else photo.image
     return colours.copy() if photo.alpha is None else np.dstack([colours, photo.alpha])

@@ -46,7 +46,7 @@ class Estimator(_Part):
 
     file: ModelFile
     alignment_px: int = Field(ge=1)  # sides of windows are multiples of it; the last row and column go on
-    context_px: int = Field(ge=1)  # side of a window (`derain.context.context_windows`)
+    context_px: int = Field(ge=1)  # side of a window (`derain.inference.context`)
     numbers: int = Field(ge=1)  # of the descriptor
     dry_below: float  # an image with mean log-odds below this comes back as it was
 
@@ -85,7 +85,7 @@ class CleanBack(_Part):
 
 
 class Evaluation(_Part):
-    """Mean scores over one set of pictures; see training/metrics.py. None: not measurable there."""
+    """Mean scores over one set of images; see training/metrics.py. None: not measurable there."""
 
     name: str
     role: Literal["validation", "test"]
@@ -104,7 +104,7 @@ class Evaluation(_Part):
     input_psnr_y: float | None = None  # dB
     restored: float | None = None  # rho
     rain_error: float | None = None  # E_R^GT
-    ms_per_megapixel: float | None = None  # median over the pictures
+    ms_per_megapixel: float | None = None  # median over the images
     measured_on: str | None = None  # what took that time
 
     # Nor of these.
@@ -136,7 +136,9 @@ class Manifest(_Part):
     file: ModelFile
     input: InputContract
     estimator: Estimator | None = None  # None: a network that takes no descriptor
-    longest_px: int | None = None  # larger images are derained at coarser scales first (`derain.scales`)
+    longest_px: int | None = (
+        None  # larger images are derained at coarser scales first (`derain.inference.scales`)
+    )
     overlap_px: int = Field(ge=0)  # the receptive radius: what tiles must overlap by
     parameters: int
     kmac_per_pixel: float  # thousands of multiply-adds an input pixel costs

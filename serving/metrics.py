@@ -7,7 +7,7 @@ from pathlib import Path
 from prometheus_client import REGISTRY, CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.multiprocess import MultiProcessCollector
 
-from derain.engine import usable_memory
+from derain.inference.resources import usable_memory
 
 _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300)
 _SHARES = tuple(tenth / 10 for tenth in range(1, 11))
@@ -54,15 +54,17 @@ MODEL = Gauge(
 )
 RELOADS = Counter("derain_model_reloads_total", "Reloads asked for, by outcome", ["outcome"])
 
-# Of the generalisation monitor, see derain/slacking.py.
-SLACKING = Histogram(
-    "derain_slacking_score", "Probability that rain was left, by key", ["key"], buckets=_SHARES
+# Of the generalisation monitor, see derain/monitor.py.
+RESIDUAL_RAIN_PROBABILITY = Histogram(
+    "derain_residual_rain_probability", "Probability that rain was left, by key", ["key"], buckets=_SHARES
 )
 REMOVED_ENERGY = Histogram("derain_removed_energy", "RMS of what was taken away, of 255", buckets=_LEVELS)
 STREAK_LIKENESS = Histogram(
     "derain_streak_likeness", "How much what was taken away runs in one direction", buckets=_SHARES
 )
-RESIDUAL_RAIN = Histogram("derain_residual_rain", "RMS of the lines that are left, of 255", buckets=_LEVELS)
+RESIDUAL_RAIN_LINES = Histogram(
+    "derain_residual_rain_lines", "RMS of the lines that are left, of 255", buckets=_LEVELS
+)
 
 
 def exposition() -> bytes:

@@ -8,11 +8,11 @@ from functools import partial
 from pathlib import Path
 from threading import Lock
 
-from derain.engine import Engine
 from derain.errors import DerainError
+from derain.inference.engine import Engine
 from derain.manifest import Manifest, load_manifest
-from derain.registry import Registry
-from derain.trial import open_sound
+from derain.models.registry import Registry
+from derain.models.self_test import open_validated
 from serving.metrics import MODEL, RELOADS, RUN_TILES
 from serving.problems import RefusedReloadError, UnknownModelError
 from serving.settings import Settings
@@ -200,7 +200,7 @@ def _open_one(name: str, folder: Path, settings: Settings, before: Served | None
         tile_batch=settings.tile_batch,
         note_run=RUN_TILES.observe,
     )
-    return Served(name, open_sound(folder, start))
+    return Served(name, open_validated(folder, start))
 
 
 def _close_new(opened: dict[str, Served], before: dict[str, Served]) -> None:

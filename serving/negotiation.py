@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from derain.image import FORMATS, ImageFormat
+from derain.images.formats import FORMATS, ImageFormat
 from serving.problems import NotAcceptableError
 
 ALIASES = {

@@ -6,8 +6,7 @@ from typing import Any
 
 from derain import __version__
 from derain.errors import ImageTooLargeError
-from derain.formats import known_formats
-from derain.image import FORMATS
+from derain.images.formats import FORMATS, known_formats
 from serving.batch import ROUTE as BATCH_ROUTE
 from serving.batch import ZIP
 from serving.multipart import MULTIPART
@@ -154,9 +153,9 @@ def _headers(**meanings: str) -> Description:
 # Of an image that is answered; what is not here, scripts of other origins cannot read.
 ANSWER_HEADERS = _headers(
     X_Request_ID="Yours, where you sent one of up to 128 letters, digits and ._:/+=-.",
-    Server_Timing="Milliseconds in queue, decode, infer, look and encode.",
+    Server_Timing="Milliseconds in queue, decode, infer, monitor and encode.",
     X_Derain_Model="The model that did it.",
-    X_Derain_Slacking="Probability, 0 to 1, that rain was left in the picture.",
+    X_Derain_Residual_Rain="Probability, 0 to 1, that rain was left in the picture.",
     Derain_Rain="found, or none: then the picture comes back as it was, unless force=true; absent at "
     "strength=0.",
     Derain_Dropped="What the file held and the answer does not: gain-map, gps, video ...; absent if nothing.",
@@ -202,7 +201,7 @@ def _progress() -> Description:
         "operationId": "derain_with_progress",
         "summary": "Take the rain out of a picture, with progress reports",
         "description": "As /v1/derain, but the answer starts at once. JSON parts report the stage (queue, "
-        "decode, infer, look, encode) and, in infer, the tiles done and their total. The last part is the "
+        "decode, infer, monitor, encode) and, in infer, the tiles done and their total. The last part is the "
         "picture with the headers of /v1/derain, or a problem. A disconnect cancels the work.",
         "parameters": derain["parameters"],
         "requestBody": derain["requestBody"],

@@ -14,7 +14,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute, Route
 
-from derain.places import shipped
+from derain.files import shipped
 from serving.openapi import DESCRIPTION
 from serving.problems import ALL_TYPES, ERRORS_PAGE
 from serving.settings import Settings

@@ -7,8 +7,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from starlette.datastructures import QueryParams
 
 from derain.errors import UnsupportedFormatError
-from derain.formats import named_format
-from derain.image import FORMATS, ImageFormat
+from derain.images.formats import FORMATS, ImageFormat, named_format
 from serving.problems import ParameterError
 
 _WRITABLE = tuple(known.name.lower() for known in FORMATS if known.writable)

@@ -16,11 +16,16 @@ from functools import partial
 from itertools import count
 from threading import Event
 
-from derain.engine import Engine
-from derain.formats import ImageFormat, check_size, check_writable
-from derain.header import Header, check_target, read_header
-from derain.photo import Photo, decode_photo, derain_photo, dropped, encode_photo, to_8_bits, work_bytes
-from derain.slacking import Look, look, rain_layer
+from derain.arrays import rain_layer, to_8_bits
+from derain.images.coded import Header
+from derain.images.colour import check_target
+from derain.images.encoding import dropped, encode_photo
+from derain.images.formats import ImageFormat, check_size, check_writable
+from derain.images.header import read_header
+from derain.images.memory import work_bytes
+from derain.images.photo import Photo, decode_photo, derain_photo
+from derain.inference.engine import Engine
+from derain.monitor import Reading, monitor
 from serving.exchange import Exchange
 from serving.metrics import (
     EXAMINED,
@@ -28,8 +33,8 @@ from serving.metrics import (
     QUEUE_LIMIT_PICTURES,
     QUEUE_LIMIT_PIXELS,
     REMOVED_ENERGY,
-    RESIDUAL_RAIN,
-    SLACKING,
+    RESIDUAL_RAIN_LINES,
+    RESIDUAL_RAIN_PROBABILITY,
     STAGE_SECONDS,
     STREAK_LIKENESS,
 )
@@ -44,7 +49,7 @@ from serving.turns import Turns
 # Somebody who watches hears of each tile: every two seconds of a core or so, for an eighth more work.
 _WATCHED_TILE_PIXELS = 2 * 1024**2
 
-_STAGES = ("queue", "decode", "infer", "look", "encode")  # the last two at the same time
+_STAGES = ("queue", "decode", "infer", "monitor", "encode")  # the last two at the same time
 
 
 @dataclass(frozen=True)
@@ -61,7 +66,7 @@ class Derained:
     etag: str
     format: ImageFormat
     model: str
-    look: Look | None
+    look: Reading | None
     rain_found: bool | None  # None: nobody looked for any
     dropped: tuple[str, ...] = ()  # what the file held and the answer does not
 
@@ -80,7 +85,7 @@ class Derained:
         if self.dropped:
             headers["derain-dropped"] = ", ".join(self.dropped)
         if self.look is not None:
-            headers["x-derain-slacking"] = f"{self.look.slacking:.2f}"
+            headers["x-derain-residual-rain"] = f"{self.look.probability:.2f}"
         return headers
 
 
@@ -137,8 +142,8 @@ class Pipeline:
         """The stages in a thread of their own. A turn ends with the thread, not with its caller: a thread
         can be asked to stop, which it does after its tiles, and until then it takes up cores and memory."""
         started = time.monotonic()
-        given_up = Event()
-        job = partial(self._derain, data, header, target, request.parameters, exchange, given_up)
+        cancelled = Event()
+        job = partial(self._derain, data, header, target, request.parameters, exchange, cancelled)
         work = asyncio.get_running_loop().run_in_executor(self._threads, job)
 
         def end_turn(done: asyncio.Future[Derained]) -> None:
@@ -150,7 +155,7 @@ class Pipeline:
         try:
             return await asyncio.shield(work)
         except asyncio.CancelledError:
-            given_up.set()
+            cancelled.set()
             raise
 
     def _derain(
@@ -160,14 +165,14 @@ class Pipeline:
         target: ImageFormat,
         parameters: Parameters,
         exchange: Exchange,
-        given_up: Event,
+        cancelled: Event,
     ) -> Derained:
         with _measured("decode", exchange):
             photo = decode_photo(data, header)
         with self.models.use(parameters.model) as served:
             name, engine = served.name, served.engine
             with _measured("infer", exchange):
-                examine = partial(engine.examine, force=parameters.force, given_up=given_up)
+                examine = partial(engine.examine, force=parameters.force, cancelled=cancelled)
                 if exchange.note_progress is not None:
                     note_tiles = partial(exchange.note_progress, "infer")
                     examine = partial(examine, note_progress=note_tiles, tile_pixels=_WATCHED_TILE_PIXELS)
@@ -196,7 +201,7 @@ class Pipeline:
     ) -> tuple[bytes, str]:
         """The bytes to be sent, and their ETag."""
         if parameters.explain:
-            removed = rain_layer(to_8_bits(photo.picture), to_8_bits(derained.picture))
+            removed = rain_layer(to_8_bits(photo.image), to_8_bits(derained.image))
             derained = Photo(removed, None, False, None, None, photo.format)
         with _measured("encode", exchange):
             encoded = encode_photo(
@@ -210,18 +215,18 @@ class Pipeline:
 
     def _has_time_to_look(self) -> bool:
         """While nobody waits; else at one picture in four, for the monitor needs no more."""
-        return self.settings.look and (not self._turns.are_waited_for or next(self._numbers) % 4 == 0)
+        return self.settings.monitor and (not self._turns.are_waited_for or next(self._numbers) % 4 == 0)
 
     @staticmethod
-    def _look(photo: Photo, derained: Photo, engine: Engine, exchange: Exchange) -> Look:
+    def _look(photo: Photo, derained: Photo, engine: Engine, exchange: Exchange) -> Reading:
         """Whether rain was left; counted, and noted."""
-        with _measured("look", exchange):
-            seen = look(to_8_bits(photo.picture), to_8_bits(derained.picture), engine.derain)
-        SLACKING.labels(exchange.key).observe(seen.slacking)
+        with _measured("monitor", exchange):
+            seen = monitor(to_8_bits(photo.image), to_8_bits(derained.image), engine.derain)
+        RESIDUAL_RAIN_PROBABILITY.labels(exchange.key).observe(seen.probability)
         REMOVED_ENERGY.observe(seen.removed_energy)
         STREAK_LIKENESS.observe(seen.streak_likeness)
-        RESIDUAL_RAIN.observe(seen.residual_rain)
-        exchange.facts["slacking"] = round(seen.slacking, 3)
+        RESIDUAL_RAIN_LINES.observe(seen.residual_lines)
+        exchange.facts["residual_rain"] = round(seen.probability, 3)
         return seen
 
 

@@ -45,8 +45,8 @@ def model_routes(models: Models) -> list[BaseRoute]:
                 "name": request.path_params["name"],
                 "versions": [served.manifest.sha256[:12]],
                 "platform": "onnxruntime_onnx",
-                "inputs": [{"name": given, **picture} for given in engine.input_names],
-                "outputs": [{"name": engine.output_name, **picture}],
+                "inputs": [{"name": given, **picture} for given in engine.network.input_names],
+                "outputs": [{"name": engine.network.output_name, **picture}],
             }
         )
 

@@ -6,8 +6,9 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-from derain.engine import Provider, usable_cores, usable_memory
-from derain.registry import DEFAULT_MODELS
+from derain.inference.resources import usable_cores, usable_memory
+from derain.inference.sessions import Provider
+from derain.pointer import DEFAULT_MODELS
 from serving.cors import read_origins
 
 _SHARE_OF_MEMORY = 0.6
@@ -61,7 +62,7 @@ class Settings(BaseSettings):
     )
     private_host: str = Field("127.0.0.1", description="address of the private port")
 
-    look: bool = Field(True, description="look whether rain was left, for the metrics and a header")
+    monitor: bool = Field(True, description="look whether rain was left, for the metrics and a header")
     page: bool = Field(True, description="serve the page at `/`")
     log: Literal["json", "text"] = Field("json", description="json or text: a line for each request")
     trace_endpoint: str | None = Field(

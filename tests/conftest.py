@@ -18,9 +18,8 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 from starlette.types import ASGIApp
 
-from derain.arrays import AnyPicture, Picture
-from derain.derained import Derained
-from derain.engine import Engine
+from derain.arrays import AnyImage, Derained, Image
+from derain.inference.engine import Engine
 from derain.manifest import MANIFEST_NAME, Estimator, InputContract, Manifest, Parity, describe_file
 
 ROOT = Path(__file__).parent.parent
@@ -49,21 +48,21 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 PEAK_KB = "int(open('/proc/self/status').read().split('VmHWM:')[1].split()[0])"
 
 
-def scene(height: int, width: int) -> Picture:
+def scene(height: int, width: int) -> Image:
     """Smooth, so that lossy formats keep it, and with a red that is nothing like its blue."""
     rows, columns = np.mgrid[0:height, 0:width] / max(height, width)
     channels = [230 - 180 * rows, 60 + 120 * columns, 20 + 90 * rows * columns]
     return np.stack(channels, axis=-1).astype(np.uint8)
 
 
-def noise(height: int, width: int, seed: int = 0) -> Picture:
+def noise(height: int, width: int, seed: int = 0) -> Image:
     """No two places alike."""
     return np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
 
 
 def examining(
-    derain: Callable[[AnyPicture], AnyPicture],
-) -> Callable[[AnyPicture], Derained[AnyPicture]]:
+    derain: Callable[[AnyImage], AnyImage],
+) -> Callable[[AnyImage], Derained[AnyImage]]:
     """Finds rain in every picture, as an engine without an estimator does."""
     return lambda picture: Derained(derain(picture), rain_found=True)
 

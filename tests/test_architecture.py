@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from derain.registry import POINTER_NAME
+from derain.pointer import POINTER_NAME
 from tests.conftest import ROOT
 from training.card import ADDITIONS
 from training.showcase import LARGEST_BYTES
@@ -42,7 +42,7 @@ def test_only_those_who_run_networks_import_onnxruntime() -> None:
     }
     assert users == {
         "benchmarks/engine.py",
-        "derain/engine.py",
+        "derain/inference/sessions.py",
         "training/export.py",
         "training/foreign_network.py",
     }
@@ -78,12 +78,14 @@ def test_the_shipped_model_is_small_enough_to_ship() -> None:
     assert (ROOT / "models" / "base" / "model.onnx").stat().st_size < 10_000_000
 
 
-@pytest.mark.parametrize("module", ["derain.engine", pytest.param("training.export", marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "module", ["derain.inference.engine", pytest.param("training.export", marks=pytest.mark.slow)]
+)
 def test_nothing_is_reported_to_anyone(module: str, tmp_path: Path) -> None:
     """onnxruntime's reports leave an identifier in the home folder, as soon as a model is loaded."""
     kept_from_reporting = ("ORT_DISABLE_TELEMETRY", "CI", "XDG_CACHE_HOME")
     environment = {name: value for name, value in os.environ.items() if name not in kept_from_reporting}
-    program = f"import {module}, derain.engine; derain.engine.Engine()"
+    program = f"import {module}, derain.inference.engine; derain.inference.engine.Engine()"
     subprocess.run(
         [sys.executable, "-W", "ignore", "-c", program],
         cwd=ROOT,

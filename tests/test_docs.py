@@ -13,7 +13,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from derain.image import read_picture
+from derain.images.plain import read_image
 from derain.manifest import load_manifest
 from tests.conftest import ROOT, copy_repository, free_port, wait_until_ready
 
@@ -72,7 +72,7 @@ def run(command: str, folder: Path) -> None:
 
 @pytest.mark.slow
 def test_each_step_leaves_what_the_page_says(clone: Path) -> None:
-    assert read_picture(clone / "rain.jpg").shape[0] > 1000
+    assert read_image(clone / "rain.jpg").shape[0] > 1000
     assert "<svg" in (clone / "complexity.svg").read_text()
     for name in ("rehearsal", "rehearsal-of-two", "mine"):
         assert load_manifest(clone / "models" / name).evaluations
@@ -131,4 +131,4 @@ def test_the_service_runs_the_model_of_the_walk(clone: Path, tmp_path: Path) -> 
     with running(words, clone, tmp_path / "log", variables) as process:
         wait_until_ready(f"http://localhost:{port}", process, tmp_path / "log", longest_s=120)
         run(curl.replace("localhost:3000", f"localhost:{port}"), clone)
-    assert read_picture(clone / "derained.jpg").shape == read_picture(clone / "rainy" / "rain.jpg").shape
+    assert read_image(clone / "derained.jpg").shape == read_image(clone / "rainy" / "rain.jpg").shape

@@ -11,8 +11,8 @@ from pathlib import Path
 import httpx
 import pytest
 
-from derain.engine import Engine
-from derain.image import decode, read_picture
+from derain.images.plain import decode, read_image
+from derain.inference.engine import Engine
 from tests.conftest import ROOT, copy_repository, files_in, free_port, repository_files, wait_until_ready
 from tests.test_readme import README, blocks
 from training.metrics import psnr
@@ -57,8 +57,8 @@ def test_make_serve_and_curl_on_a_fresh_clone(clone: Path, tmp_path: Path) -> No
 
 def _is_derained(path: Path) -> None:
     """Much nearer to the clean picture than the rainy one is."""
-    clean, rainy = read_picture(EXAMPLES / "clean.jpg"), read_picture(EXAMPLES / "rain.jpg")
-    assert psnr(read_picture(path), clean) > psnr(rainy, clean) + 2
+    clean, rainy = read_image(EXAMPLES / "clean.jpg"), read_image(EXAMPLES / "rain.jpg")
+    assert psnr(read_image(path), clean) > psnr(rainy, clean) + 2
 
 
 def test_the_python_examples_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -67,7 +67,7 @@ def test_the_python_examples_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     monkeypatch.chdir(tmp_path)
     exec(in_process, {})
     _is_derained(tmp_path / "clean.jpg")
-    expected = Engine().derain(read_picture(EXAMPLES / "rain.jpg"))
+    expected = Engine().derain(read_image(EXAMPLES / "rain.jpg"))
     names: dict[str, object] = {}
     port = free_port()
     serve = [sys.executable, "-m", "bentoml", "serve", "serving.service:DerainService", "--port", str(port)]

@@ -17,9 +17,10 @@ import httpx
 import numpy as np
 import pytest
 import yaml
-from PIL import Image
+from PIL import Image as PilImage
 
-from derain.image import JPEG, encode, read_picture
+from derain.images.formats import JPEG
+from derain.images.plain import encode, read_image
 from tests.conftest import ROOT, free_port, scene
 from tests.serving.server import Server, serving
 
@@ -82,7 +83,7 @@ def test_an_example_writes_the_picture(server: Server, folder: Path, language: s
     command = interpreter if language == "python" else program(interpreter)
     done = run(folder, command, write(folder, name, blocks(language)[0], server))
     assert done.returncode == 0, done.stderr
-    assert read_picture(folder / "clean.jpg").shape == (48, 64, 3)
+    assert read_image(folder / "clean.jpg").shape == (48, 64, 3)
     assert (folder / "clean.jpg").read_bytes() != RAINY
 
 
@@ -236,5 +237,5 @@ def test_a_snapshot_goes_through_the_pipe(server: Server, folder: Path) -> None:
         code = snapshot.replace("frigate:5000", f"localhost:{port}")
         done = run(folder, "bash", "-o", "pipefail", write(folder, "snapshot.sh", code, server))
     assert done.returncode == 0, done.stderr
-    clean = Image.open(io.BytesIO((folder / "clean.jpg").read_bytes()))
+    clean = PilImage.open(io.BytesIO((folder / "clean.jpg").read_bytes()))
     assert np.asarray(clean).shape == (48, 64, 3)

@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from derain import __version__
-from derain.formats import PICTURE_SUFFIXES
+from derain.images.formats import IMAGE_SUFFIXES
 from tests.conftest import ROOT, repository_files
 
 # Pictures of what is drawn or written here have the licence of the code.
@@ -53,7 +53,7 @@ def _photographs() -> list[str]:
     return [
         name
         for name in repository_files()
-        if Path(name).suffix.lower() in PICTURE_SUFFIXES and not name.startswith(_OWN_WORK)
+        if Path(name).suffix.lower() in IMAGE_SUFFIXES and not name.startswith(_OWN_WORK)
     ]
 
 

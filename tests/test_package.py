@@ -15,7 +15,7 @@ import httpx
 import pytest
 
 import derain
-from derain.image import read_picture
+from derain.images.plain import read_image
 from tests.conftest import ROOT, copy_repository, free_port, repository_files, wait_until_ready
 from training.metrics import psnr
 
@@ -131,8 +131,8 @@ def installed(tmp_path_factory: pytest.TempPathFactory, wheel: Path) -> Installe
 
 def is_derained(path: Path) -> bool:
     """Much nearer to the clean picture than the rainy one is."""
-    clean, rainy = read_picture(EXAMPLES / "clean.jpg"), read_picture(EXAMPLES / "rain.jpg")
-    return psnr(read_picture(path), clean) > psnr(rainy, clean) + 2
+    clean, rainy = read_image(EXAMPLES / "clean.jpg"), read_image(EXAMPLES / "rain.jpg")
+    return psnr(read_image(path), clean) > psnr(rainy, clean) + 2
 
 
 def test_the_command_works_without_the_clone(installed: Installed) -> None:

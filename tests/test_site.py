@@ -67,7 +67,7 @@ def test_pages_outside_of_docs_are_on_it_and_links_lead_there(site: Path) -> Non
 
 @pytest.mark.slow
 def test_links_to_code_lead_to_the_repository(site: Path) -> None:
-    assert f"{REPOSITORY}/derain/slacking.py" in (site / "monitoring.html").read_text()
+    assert f"{REPOSITORY}/derain/monitor.py" in (site / "monitoring.html").read_text()
     assert f"{REPOSITORY}/models" in (site / "models" / "index.html").read_text()
 
 
@@ -83,12 +83,12 @@ def test_pages_ask_nobody_else(site: Path) -> None:
 
 
 def test_the_code_of_the_library_page_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from PIL import Image
+    from PIL import Image as PilImage
 
     monkeypatch.chdir(tmp_path)
     (tmp_path / "frames").mkdir()
     for name in ("photo.jpg", "frames/1.jpg"):
-        Image.fromarray(scene(24, 32)).save(name)
+        PilImage.fromarray(scene(24, 32)).save(name)
     write_clip(tmp_path / "rain.mp4")
     names: dict[str, object] = {}
     blocks = re.findall(r"^```python\n(.*?)^```$", LIBRARY, flags=re.MULTILINE | re.DOTALL)

@@ -15,9 +15,10 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from derain.arrays import FloatArray, Picture, quantise
+from derain.arrays import FloatArray, Image, to_uint8
 from derain.errors import DerainError
-from derain.image import PICTURE_SUFFIXES, is_picture, read_picture
+from derain.images.formats import IMAGE_SUFFIXES
+from derain.images.plain import is_image, read_image
 from training.pictures import shrink
 from training.randomness import Purpose, generator
 
@@ -48,9 +49,9 @@ def list_pictures(folder: Path) -> list[Path]:
     """The pictures of a folder, sorted, not those of its subfolders; raises BackgroundError for none."""
     if not folder.is_dir():
         raise BackgroundError(f"{folder} is not a folder")
-    paths = sorted(path for path in folder.iterdir() if is_picture(path))
+    paths = sorted(path for path in folder.iterdir() if is_image(path))
     if not paths:
-        raise BackgroundError(f"no pictures in {folder} (known: {', '.join(sorted(PICTURE_SUFFIXES))})")
+        raise BackgroundError(f"no pictures in {folder} (known: {', '.join(sorted(IMAGE_SUFFIXES))})")
     return paths
 
 
@@ -59,14 +60,14 @@ def digest_files(paths: Iterable[Path]) -> str:
     return sha256(b"".join(sha256(path.read_bytes()).digest() for path in paths)).hexdigest()
 
 
-def load_folder(folder: Path, count: int | None, seed: int, smallest_px: int = 1) -> list[Picture]:
+def load_folder(folder: Path, count: int | None, seed: int, smallest_px: int = 1) -> list[Image]:
     """Pictures of a folder, not of its subfolders; `count` and `seed` choose, as in `subset`.
 
     Their longest side is LONGEST_PX at most. Raises BackgroundError for a picture with a side
     below `smallest_px`.
     """
     chosen = subset(list_pictures(folder), count, seed)
-    pictures = {path: shrink(read_picture(path), LONGEST_PX) for path in chosen}
+    pictures = {path: shrink(read_image(path), LONGEST_PX) for path in chosen}
     for path, picture in pictures.items():
         height, width = picture.shape[:2]
         if min(height, width) < smallest_px:
@@ -77,7 +78,7 @@ def load_folder(folder: Path, count: int | None, seed: int, smallest_px: int = 1
     return list(pictures.values())
 
 
-def cut_patch(picture: Picture, size_px: int, rng: np.random.Generator) -> Picture:
+def cut_patch(picture: Image, size_px: int, rng: np.random.Generator) -> Image:
     """A square patch, seen from a random distance, turned, mirrored and relit.
 
     The distance matters: large photographs are smooth at their own resolution, and the
@@ -98,7 +99,7 @@ def cut_patch(picture: Picture, size_px: int, rng: np.random.Generator) -> Pictu
     return relight(window, rng)
 
 
-def relight(picture: Picture, rng: np.random.Generator) -> Picture:
+def relight(picture: Image, rng: np.random.Generator) -> Image:
     """Another exposure, contrast and white balance, one time in two."""
     if rng.random() < 0.5:
         return np.ascontiguousarray(picture)
@@ -139,7 +140,7 @@ _FINER = 2  # leaves are drawn this much larger and then shrunk, for soft edges
 _PLAIN_PX = 8 * _FINER  # leaves below this size are of one colour
 
 
-def draw_leaves(world: Leaves, seed: int, index: int) -> Picture:
+def draw_leaves(world: Leaves, seed: int, index: int) -> Image:
     """Picture `index` of the world, uint8 (size, size, 3), a function of (seed, index)."""
     rng = generator(Purpose.LEAVES, seed, index)
     side_px = world.size_px * _FINER
@@ -162,7 +163,7 @@ def draw_leaves(world: Leaves, seed: int, index: int) -> Picture:
         textured = not is_line and rng.random() < world.textured_share
         covered += _paint(canvas, outline, _draw_colour(palette, rng), textured, rng)
     small = cv2.resize(canvas, (world.size_px, world.size_px), interpolation=cv2.INTER_AREA)
-    return quantise(_defocus(np.asarray(small, dtype=np.float32), rng))
+    return to_uint8(_defocus(np.asarray(small, dtype=np.float32), rng))
 
 
 def _draw_palette(rng: np.random.Generator) -> FloatArray:

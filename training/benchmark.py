@@ -16,7 +16,7 @@ import cv2
 import numpy as np
 import torch
 
-from derain.cli import at_least, run_command
+from derain.arguments import at_least, run_command
 from training.backgrounds import Leaves, cut_patch, draw_leaves, load_folder
 from training.loop import convolving
 from training.model import DerainModel

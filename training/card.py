@@ -12,10 +12,10 @@ from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import Any
 
-from derain.cli import run_command
-from derain.engine import Engine
+from derain.arguments import run_command
 from derain.errors import DerainError
-from derain.image import write_atomically
+from derain.files import write_atomically
+from derain.inference.engine import Engine
 from derain.manifest import MANIFEST_NAME, Evaluation, Manifest
 from training.kinds import KindSummary, summarise_kinds
 from training.measurement import HARMED_DB, rounded

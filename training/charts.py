@@ -13,7 +13,7 @@ from cycler import cycler
 from matplotlib import style
 from matplotlib.figure import Figure
 
-from derain.image import write_atomically
+from derain.files import write_atomically
 
 # Okabe and Ito (2008), all but the yellow, which white paper swallows.
 BLUE, ORANGE, GREEN, PURPLE, SKY, VERMILION, BLACK = (

@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from derain.arrays import Picture
-from derain.engine import Engine
+from derain.arrays import Image
+from derain.inference.engine import Engine
 from derain.manifest import Manifest
 from training.bootstrap import CONFIDENCE, RESAMPLES, Interval, interval_of_mean
 from training.measurement import Case, Measured, finite, measure
@@ -243,12 +243,12 @@ def _speed(candidate: Engine, current: Engine, tolerances: Tolerances) -> Row:
     return Row("speed", SPEED, ours, theirs, percent, TURNS, tolerances.slower)
 
 
-def _runs_a_turn(engine: Engine, picture: Picture) -> int:
+def _runs_a_turn(engine: Engine, picture: Image) -> int:
     engine.derain(picture)  # the first run is slower than all that follow
     return max(1, math.ceil(_TURN_S / max(_processor_time(engine, picture, 1), 1e-6)))
 
 
-def _processor_time(engine: Engine, picture: Picture, runs: int) -> float:
+def _processor_time(engine: Engine, picture: Image, runs: int) -> float:
     """Seconds a run, of this process: it bears a busy machine better than the clock on the wall."""
     start = process_time()
     for _ in range(runs):

@@ -69,8 +69,8 @@ from matplotlib.ticker import StrMethodFormatter
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from derain.arrays import Picture
-from derain.cli import at_least, check_output, run_command
+from derain.arguments import at_least, check_output, run_command
+from derain.arrays import Image
 from training.backgrounds import BackgroundError, Leaves, cut_patch, draw_leaves, load_folder
 from training.charts import BLUE, FIGURE_SUFFIXES, GREY, VERMILION, write_figure
 from training.rain.families import HELD_OUT, TRAINABLE, Family, family
@@ -120,7 +120,7 @@ class Kinds:
     weights: NDArray[np.float64]  # what each counts, 1 where no other is like it
 
 
-def picture_complexity(picture: Picture) -> PatchComplexity:
+def picture_complexity(picture: Image) -> PatchComplexity:
     """Of the picture as it is, uint8 (H, W, 3), not of patches cut from it."""
     grey = _grey(picture)
     rounded = ((grey.astype(np.uint16) + _STEP // 2) // _STEP).astype(np.uint8)
@@ -132,7 +132,7 @@ def picture_complexity(picture: Picture) -> PatchComplexity:
     return PatchComplexity(8 * data.size / grey.size, energy)
 
 
-def set_complexity(pictures: Sequence[Picture], patches: int = PATCHES, seed: int = 0) -> Complexity:
+def set_complexity(pictures: Sequence[Image], patches: int = PATCHES, seed: int = 0) -> Complexity:
     """Of backgrounds, uint8 (H, W, 3) of any size. Of more pictures than patches, the first are cut."""
     cut = [
         cut_patch(pictures[index % len(pictures)], PATCH_PX, generator(Purpose.SAMPLE, seed, index))
@@ -151,7 +151,7 @@ def rain_complexity(rain: Family, patches: int = PATCHES, seed: int = 0) -> Comp
     return _complexity(fallen, kinds, distinct=kinds)
 
 
-def _complexity(patches: Sequence[Picture], kinds: Kinds, distinct: Kinds) -> Complexity:
+def _complexity(patches: Sequence[Image], kinds: Kinds, distinct: Kinds) -> Complexity:
     measured = [picture_complexity(patch) for patch in patches]
     bits_per_pixel = [one.bits_per_pixel for one in measured]
     return Complexity(
@@ -163,7 +163,7 @@ def _complexity(patches: Sequence[Picture], kinds: Kinds, distinct: Kinds) -> Co
     )
 
 
-def looks(patches: Sequence[Picture]) -> Kinds:
+def looks(patches: Sequence[Image]) -> Kinds:
     """The textures among the patches, wherever in a patch things are."""
     # In units of the noise, which is in every look: what is far below it does not count.
     power = np.stack([1 + _spectrum(patch) / _NOISE**2 for patch in patches])
@@ -182,7 +182,7 @@ def looks(patches: Sequence[Picture]) -> Kinds:
     return _kinds(np.stack(overlaps))
 
 
-def distinct_pictures(pictures: Sequence[Picture]) -> Kinds:
+def distinct_pictures(pictures: Sequence[Image]) -> Kinds:
     """The pictures without near copies of another, by thumbnails of 8 x 8."""
     size = (_WINDOW_PX, _WINDOW_PX)
     thumbnails = np.stack(
@@ -194,7 +194,7 @@ def distinct_pictures(pictures: Sequence[Picture]) -> Kinds:
     return _kinds(np.stack(overlaps))
 
 
-def _spectrum(patch: Picture) -> NDArray[np.float64]:
+def _spectrum(patch: Image) -> NDArray[np.float64]:
     """The mean power of 8 x 8 windows, (8, 5), in squared levels: of white noise, its variance."""
     windows = np.lib.stride_tricks.sliding_window_view(_grey(patch).astype(np.float32), (_WINDOW_PX,) * 2)
     windows = windows[::3, ::3]  # their neighbours are nearly the same
@@ -214,7 +214,7 @@ def _kinds(overlaps: NDArray[np.float64]) -> Kinds:
     return Kinds(float(np.exp(-np.sum(shares * np.log(shares)))), 1 / overlaps.sum(axis=1))
 
 
-def _grey(picture: Picture) -> NDArray[np.uint8]:
+def _grey(picture: Image) -> NDArray[np.uint8]:
     return np.asarray(cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY), dtype=np.uint8)
 
 
@@ -315,7 +315,7 @@ def _spread(values: Sequence[float], decimals: int) -> str:
 
 
 def draw(
-    path: Path, title: str, pictures: Sequence[Picture], backgrounds: Complexity, asked: str, rain: Complexity
+    path: Path, title: str, pictures: Sequence[Image], backgrounds: Complexity, asked: str, rain: Complexity
 ) -> None:
     """Both distributions, and how the backgrounds' complexity grows with their number; SVG or PNG."""
 
@@ -341,7 +341,7 @@ def _histograms(axes: Axes, sides: dict[str, Sequence[float]]) -> None:
         axes.axvline(float(np.median(values)), color=colour, linestyle=dash, linewidth=1)
 
 
-def _growth(axes: Axes, pictures: Sequence[Picture], backgrounds: Complexity, rain: Complexity) -> None:
+def _growth(axes: Axes, pictures: Sequence[Image], backgrounds: Complexity, rain: Complexity) -> None:
     counts = sorted({*(2**power for power in range(len(pictures).bit_length())), len(pictures)})
     of_one = backgrounds.kilobytes / backgrounds.distinct
     known = [of_one * distinct_pictures(pictures[:count]).number for count in counts]
@@ -386,7 +386,7 @@ def _compare(options: argparse.Namespace) -> int:
     return 0
 
 
-def _backgrounds(options: argparse.Namespace) -> tuple[str, list[Picture]]:
+def _backgrounds(options: argparse.Namespace) -> tuple[str, list[Image]]:
     """What they are called, and the pictures themselves."""
     if options.backgrounds == "leaves":
         world = Leaves(1.0 if options.leaves_complexity is None else options.leaves_complexity)

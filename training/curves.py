@@ -25,9 +25,9 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import StrMethodFormatter
 from numpy.typing import NDArray
 
-from derain.cli import check_output, run_command
+from derain.arguments import check_output, run_command
 from derain.errors import DerainError
-from derain.image import write_atomically
+from derain.files import write_atomically
 from training.charts import (
     BLACK,
     BLUE,

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import cv2
 import numpy as np
 
-from derain.arrays import Picture
+from derain.arrays import Image
 from training.randomness import Purpose, generator
 
 _LETTERS = "abcdefghijklmnopqrstuvwxyzabcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789.,;:-()"
@@ -22,7 +22,7 @@ _FONTS = (
 Colour = tuple[int, int, int]
 
 
-def draw_document(height: int, width: int, seed: int, index: int) -> Picture:
+def draw_document(height: int, width: int, seed: int, index: int) -> Image:
     """Document number `index`, uint8 (height, width, 3), a function of (seed, index)."""
     rng = generator(Purpose.DOCUMENT, seed, index)
     paper, ink = _colours(rng)
@@ -52,7 +52,7 @@ def _whole(colour: np.ndarray) -> Colour:
     return red, green, blue
 
 
-def _type_page(canvas: Picture, ink: Colour, rng: np.random.Generator) -> None:
+def _type_page(canvas: Image, ink: Colour, rng: np.random.Generator) -> None:
     """Lines of words in a column or two, with headings."""
     height, width = canvas.shape[:2]
     scale = float(np.exp(rng.uniform(np.log(0.25), np.log(1.0))))
@@ -71,7 +71,7 @@ def _type_page(canvas: Picture, ink: Colour, rng: np.random.Generator) -> None:
 
 
 def _write(
-    canvas: Picture,
+    canvas: Image,
     corner: tuple[int, int],
     length: int,
     font: int,
@@ -85,7 +85,7 @@ def _write(
     cv2.putText(canvas, "".join(letters), corner, font, scale, ink, thickness, cv2.LINE_AA)
 
 
-def _rule_table(canvas: Picture, ink: Colour, rng: np.random.Generator) -> None:
+def _rule_table(canvas: Image, ink: Colour, rng: np.random.Generator) -> None:
     """Rows and columns, ruled or striped, with numbers in them."""
     height, width = canvas.shape[:2]
     row_px, column_px = int(rng.integers(10, 48)), int(rng.integers(24, 120))
@@ -107,7 +107,7 @@ def _rule_table(canvas: Picture, ink: Colour, rng: np.random.Generator) -> None:
             cv2.line(canvas, (x, 0), (x, height), ink, rules[1])
 
 
-def _plot_chart(canvas: Picture, _ink: Colour, rng: np.random.Generator) -> None:
+def _plot_chart(canvas: Image, _ink: Colour, rng: np.random.Generator) -> None:
     """Grid lines, then bars, or curves, or points, in a few colours."""
     height, width = canvas.shape[:2]
     grid = tuple(int(0.8 * level + 30) for level in canvas[0, 0])
@@ -128,7 +128,7 @@ def _plot_chart(canvas: Picture, _ink: Colour, rng: np.random.Generator) -> None
         cv2.polylines(canvas, [curve], False, colour, int(rng.integers(1, 4)), cv2.LINE_AA, 4)
 
 
-def _print_bars(canvas: Picture, ink: Colour, rng: np.random.Generator) -> None:
+def _print_bars(canvas: Image, ink: Colour, rng: np.random.Generator) -> None:
     """A bar code, upright or lying, or squares of a matrix code."""
     height, width = canvas.shape[:2]
     module_px = int(rng.integers(1, 8))
@@ -145,14 +145,14 @@ def _print_bars(canvas: Picture, ink: Colour, rng: np.random.Generator) -> None:
     canvas[dark] = ink
 
 
-def _askew(canvas: Picture, paper: Colour, rng: np.random.Generator) -> Picture:
+def _askew(canvas: Image, paper: Colour, rng: np.random.Generator) -> Image:
     height, width = canvas.shape[:2]
     turn = cv2.getRotationMatrix2D((width / 2, height / 2), rng.normal(0, 4), rng.uniform(0.8, 1.2))
     turned = cv2.warpAffine(canvas, turn, (width, height), flags=cv2.INTER_LINEAR, borderValue=paper)
     return np.asarray(turned, dtype=np.uint8)
 
 
-_KINDS: tuple[Callable[[Picture, Colour, np.random.Generator], None], ...] = (
+_KINDS: tuple[Callable[[Image, Colour, np.random.Generator], None], ...] = (
     _type_page,
     _rule_table,
     _plot_chart,

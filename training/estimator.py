@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
-from derain.arrays import FloatArray, Picture
+from derain.arrays import FloatArray, Image
 from training.blocks import ResidualBlock
 from training.rain.varied import Layer, Sheet, Streaks
 
@@ -102,7 +102,7 @@ def describe(raw: Tensor) -> Tensor:
     return torch.cat([shares, raw[:, _MEANS], log_sigmas, torch.sigmoid(raw[:, -1:])], dim=1)
 
 
-def facts(layers: Sequence[Layer] | None, rainy: Picture, clean: Picture, scale: float = 1.0) -> FloatArray:
+def facts(layers: Sequence[Layer] | None, rainy: Image, clean: Image, scale: float = 1.0) -> FloatArray:
     """What is to be estimated, float32 (FACTS,): of layers of rain, weighed by how much is seen of them.
 
     `scale` is what the image was enlarged by after the rain. Of rain that does not say what it was drawn

@@ -29,11 +29,13 @@ import cv2
 import numpy as np
 from tqdm import tqdm
 
-from derain.arrays import Picture
-from derain.cli import at_least, check_output, run_command
-from derain.engine import Engine, Provider
+from derain.arguments import at_least, check_output, run_command
+from derain.arrays import Image
 from derain.errors import ModelError
-from derain.image import read_picture, write_atomically
+from derain.files import write_atomically
+from derain.images.plain import read_image
+from derain.inference.engine import Engine
+from derain.inference.sessions import Provider
 from derain.manifest import MANIFEST_NAME, Evaluation, load_manifest
 from training.backgrounds import HELD_OUT_PHOTOGRAPHS, Leaves, draw_leaves
 from training.camera import through_jpeg
@@ -89,7 +91,7 @@ class Network(Protocol):
     @property
     def threads(self) -> int: ...
 
-    def derain(self, picture: Picture) -> Picture: ...
+    def derain(self, picture: Image) -> Image: ...
 
 
 @dataclass(frozen=True)
@@ -145,7 +147,7 @@ class Enlarged:
         return Pair(pair.name, rainy, clean)
 
 
-def _enlarge(image: Picture, times: float) -> Picture:
+def _enlarge(image: Image, times: float) -> Image:
     height, width = (round(side * times) for side in image.shape[:2])
     return np.asarray(cv2.resize(image, (width, height), interpolation=cv2.INTER_CUBIC), dtype=np.uint8)
 
@@ -164,13 +166,13 @@ def held_out_sets(longest_px: int = 480) -> Iterator[tuple[str, list[Pair]]]:
         yield f"drawn {drawn.name}", [rained_on(drawn, *item) for item in enumerate(backgrounds.items())]
 
 
-def held_out_backgrounds(longest_px: int = 480) -> dict[str, Picture]:
-    photographs = {path.stem: read_picture(path) for path in sorted(HELD_OUT_PHOTOGRAPHS.iterdir())}
+def held_out_backgrounds(longest_px: int = 480) -> dict[str, Image]:
+    photographs = {path.stem: read_image(path) for path in sorted(HELD_OUT_PHOTOGRAPHS.iterdir())}
     leaves = {f"leaves-{i}": draw_leaves(Leaves(), HELD_OUT_SEED, i) for i in range(2)}
     return {name: shrink(picture, longest_px) for name, picture in (photographs | leaves).items()}
 
 
-def rained_on(family: Family, index: int, named: tuple[str, Picture]) -> Pair:
+def rained_on(family: Family, index: int, named: tuple[str, Image]) -> Pair:
     name, clean = named
     return Pair(name, family.add(clean, HELD_OUT_SEED, index), clean)
 

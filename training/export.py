@@ -15,8 +15,8 @@ import onnxruntime as ort
 import torch
 from torch import Tensor, nn
 
-from derain.context import context_windows
 from derain.errors import DerainError
+from derain.inference.context import context_windows
 from derain.manifest import Estimator, InputContract, Manifest, ModelFile, Parity, describe_file
 from training.estimator import DESCRIPTOR, RainEstimator, describe
 from training.model import DerainModel

@@ -8,7 +8,7 @@ the darker between them has edges of its own.
 import cv2
 import numpy as np
 
-from derain.arrays import FloatArray, Picture, fraction, quantise
+from derain.arrays import FloatArray, Image, to_float, to_uint8
 from training.randomness import Purpose, generator
 
 _FINE = 2  # drawn so many times larger each way and then averaged, against aliasing
@@ -17,18 +17,18 @@ _FIELDS, _BARS = 4096, 512  # how many differ from each other, before their leve
 _TURNS = 0.5  # of a period: how far a line's place strays at most, where they are not laid evenly
 
 
-def draw_facade(background: Picture, seed: int, index: int) -> Picture:
+def draw_facade(background: Image, seed: int, index: int) -> Image:
     """Façade number `index` before the background, or all over it, uint8 (H, W, 3)."""
     rng = generator(Purpose.FACADE, seed, index)
     height, width = background.shape[:2]
     u, v = _plane(height * _FINE, width * _FINE, rng)
     surface = _lay(u, v, rng)
     surface = np.asarray(cv2.resize(surface, (width, height), interpolation=cv2.INTER_AREA), dtype=np.float32)
-    scene = fraction(background)
+    scene = to_float(background)
     if rng.random() < 0.5:  # weathered, and in the scene's light
         surface = surface * (1 + rng.uniform(0.1, 0.5) * (scene.mean(axis=2, keepdims=True) - 0.5))
     covered = _extent(height, width, rng)
-    return quantise(np.clip(surface * covered + scene * (1 - covered), 0, 1))
+    return to_uint8(np.clip(surface * covered + scene * (1 - covered), 0, 1))
 
 
 def _plane(height: int, width: int, rng: np.random.Generator) -> tuple[FloatArray, FloatArray]:

@@ -17,10 +17,11 @@ import onnxruntime as ort
 from numpy.typing import NDArray
 from onnxruntime.capi import onnxruntime_pybind11_state as failures
 
-from derain.arrays import Picture
-from derain.engine import Provider, available_providers, usable_cores
+from derain.arrays import Image
 from derain.errors import ModelError, ProviderError
-from derain.tiling import Span
+from derain.inference.resources import usable_cores
+from derain.inference.sessions import Provider, available_providers
+from derain.inference.tiling import Span
 
 Layout = Literal["NCHW", "NHWC"]
 Range = Literal["0..1", "0..255", "signed"]
@@ -122,7 +123,7 @@ class ForeignNetwork:
             f"{'rain' if self._convention.returns == 'rain' else 'clean picture'}"
         )
 
-    def derain(self, picture: Picture) -> Picture:
+    def derain(self, picture: Image) -> Image:
         """The picture without rain, uint8 RGB (height, width, 3), as it would be saved.
 
         Raises ModelError when the network fails, returns another size or what is no number.
@@ -165,7 +166,7 @@ class ForeignNetwork:
         clean = picture - returned if self._convention.returns == "rain" else returned
         return np.rint(np.clip(clean, 0, 255)).astype(np.uint8)
 
-    def _run(self, padded: Picture, windows: Sequence[_Window]) -> Values:
+    def _run(self, padded: Image, windows: Sequence[_Window]) -> Values:
         """What comes back of each window, (N, height, width, 3) RGB, in levels of 0 to 255."""
         cut = [padded[w.rows.start : w.rows.stop, w.columns.start : w.columns.stop] for w in windows]
         cut += [cut[-1]] * (self._batch - len(cut))
@@ -180,7 +181,7 @@ class ForeignNetwork:
         arrays = {name: np.asarray(result) for name, result in zip(self._outputs, results, strict=True)}
         return self._read(self._choose(arrays, given.shape), given.shape)
 
-    def _feed(self, pictures: Picture) -> Array:
+    def _feed(self, pictures: Image) -> Array:
         """(N, height, width, 3) levels in the layout, order, range and type of the input."""
         if self._convention.channels == "BGR":
             pictures = pictures[..., ::-1]
@@ -221,7 +222,7 @@ class ForeignNetwork:
         offset = 0 if self._convention.returns == "rain" else lowest
         return (values - offset) * (255 / (highest - lowest))
 
-    def _check_guesses(self, picture: Picture, returned: Values) -> None:
+    def _check_guesses(self, picture: Image, returned: Values) -> None:
         """Raises ConventionError where what comes back is not what was taken for granted."""
         lowest, highest = RANGES[self._returned_range]
         offset = 0 if self._convention.returns == "rain" else lowest
@@ -363,7 +364,7 @@ def _advice(returned: Shape, given_nchw: Shape) -> str:
     return "a network that changes the size of a picture cannot be scored"
 
 
-def _likeness(picture: Picture, returned: Values) -> float:
+def _likeness(picture: Image, returned: Values) -> float:
     """The correlation of the two; 1 where one of them is flat, which says nothing."""
     a, b = picture - picture.mean(), returned - returned.mean()
     energy = float(np.sqrt((a**2).sum() * (b**2).sum()))

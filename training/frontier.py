@@ -23,7 +23,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import LogLocator, NullLocator, StrMethodFormatter
 
-from derain.cli import check_output, run_command
+from derain.arguments import check_output, run_command
 from derain.errors import DerainError
 from derain.manifest import MANIFEST_NAME, Evaluation, Manifest, load_manifest
 from training.charts import BLUE, FIGURE_SUFFIXES, GREY, VERMILION, write_figure

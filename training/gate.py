@@ -33,15 +33,16 @@ from pathlib import Path
 
 import numpy as np
 
-from derain.arrays import Picture
-from derain.cli import INTERRUPTED, check_output
-from derain.engine import Engine, Provider
+from derain.arguments import INTERRUPTED, check_output
+from derain.arrays import Image, middle
 from derain.errors import DerainError
-from derain.image import read_picture, write_atomically
+from derain.files import write_atomically
+from derain.images.plain import read_image
+from derain.inference.engine import Engine
+from derain.inference.sessions import Provider
 from derain.manifest import Manifest
-from derain.registry import Registry
-from derain.tiling import middle
-from derain.trial import check_model
+from derain.models.registry import Registry
+from derain.models.self_test import check_model
 from training.backgrounds import HELD_OUT_PHOTOGRAPHS, Leaves, draw_leaves
 from training.comparison import (
     Outcome,
@@ -83,7 +84,7 @@ def held_out_scenes() -> Iterator[Scene]:
     pieces = [
         (f"{path.stem} {number}", piece, path)
         for path in sorted(HELD_OUT_PHOTOGRAPHS.iterdir())
-        for number, piece in enumerate(cut_pieces(read_picture(path), PIECE_PX))
+        for number, piece in enumerate(cut_pieces(read_image(path), PIECE_PX))
     ]
     leaves = [(f"leaves {i}", draw_leaves(Leaves(), HELD_OUT_SEED, i), None) for i in range(LEAVES)]
     for index, (name, clean, path) in enumerate([*pieces, *leaves]):
@@ -91,7 +92,7 @@ def held_out_scenes() -> Iterator[Scene]:
         yield Scene(name, [rained_on(drawn, index, (name, piece)) for drawn in DRAWN], path)
 
 
-def cut_pieces(picture: Picture, side_px: int) -> list[Picture]:
+def cut_pieces(picture: Image, side_px: int) -> list[Image]:
     """As many as fit side by side, none upon another, evenly spread."""
     height, width = picture.shape[:2]
     rows, columns = max(1, height // side_px), max(1, width // side_px)

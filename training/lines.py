@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from derain.arrays import Picture
+from derain.arrays import Image
 from training.randomness import Purpose, generator
 
 _SUBPIXEL_BITS = 4  # cv2 takes fixed-point coordinates
@@ -21,7 +21,7 @@ _FONTS = (
 )
 
 
-def draw_lines(background: Picture, seed: int, index: int) -> Picture:
+def draw_lines(background: Image, seed: int, index: int) -> Image:
     """A copy of the background with lines number `index` on it, uint8 (H, W, 3)."""
     rng = generator(Purpose.WRITING, seed, index)
     drawn = background.copy()
@@ -37,7 +37,7 @@ def _colour(rng: np.random.Generator) -> tuple[int, int, int]:
     return int(red), int(green), int(blue)
 
 
-def _write(canvas: Picture, rng: np.random.Generator) -> None:
+def _write(canvas: Image, rng: np.random.Generator) -> None:
     height, width = canvas.shape[:2]
     for _ in range(rng.integers(1, 5)):
         text = "".join(rng.choice(list(_LETTERS), rng.integers(3, 16)))
@@ -47,7 +47,7 @@ def _write(canvas: Picture, rng: np.random.Generator) -> None:
         cv2.putText(canvas, text, place, font, scale, _colour(rng), thickness, cv2.LINE_AA)
 
 
-def _string_wires(canvas: Picture, rng: np.random.Generator) -> None:
+def _string_wires(canvas: Image, rng: np.random.Generator) -> None:
     """From border to border, alone or side by side, hanging through."""
     height, width = canvas.shape[:2]
     t = np.linspace(0, 1, 16)
@@ -64,21 +64,21 @@ def _string_wires(canvas: Picture, rng: np.random.Generator) -> None:
             polyline(canvas, points + number * beside, colour, thickness)
 
 
-def _set_bars(canvas: Picture, rng: np.random.Generator) -> None:
+def _set_bars(canvas: Image, rng: np.random.Generator) -> None:
     """Straight and parallel: window bars, railings, blinds."""
     angle = rng.choice([0.0, np.pi / 2]) + rng.normal(0, 0.08)
     apart = np.exp(rng.uniform(np.log(4), np.log(40)))
     _parallel(canvas, angle, apart, 0.0, rng)
 
 
-def _comb(canvas: Picture, rng: np.random.Generator) -> None:
+def _comb(canvas: Image, rng: np.random.Generator) -> None:
     """Hair, grass: side by side, each a little other than the next."""
     angle = rng.uniform(0, np.pi)
     _parallel(canvas, angle, np.exp(rng.uniform(np.log(2), np.log(12))), rng.uniform(0.05, 0.2), rng)
 
 
 def _parallel(
-    canvas: Picture, angle: float, apart_px: float, disorder: float, rng: np.random.Generator
+    canvas: Image, angle: float, apart_px: float, disorder: float, rng: np.random.Generator
 ) -> None:
     side_px = float(max(canvas.shape[:2]))
     count = int(min(40, rng.uniform(0.3, 1.0) * side_px / apart_px)) + 1
@@ -96,7 +96,7 @@ def _parallel(
 
 
 def polyline(
-    canvas: Picture, points: NDArray[np.float64], colour: tuple[int, int, int], thickness_px: int
+    canvas: Image, points: NDArray[np.float64], colour: tuple[int, int, int], thickness_px: int
 ) -> None:
     """Draws it on the canvas, uint8 (H, W, 3), through points (K, 2) of x and y that need not be whole."""
     fixed = np.rint(points * 2**_SUBPIXEL_BITS).astype(np.int32)

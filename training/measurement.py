@@ -9,7 +9,7 @@ from typing import Any, Literal, Protocol
 
 import numpy as np
 
-from derain.arrays import Picture
+from derain.arrays import Image
 from derain.errors import ModelError
 from derain.manifest import CleanBack, Evaluation, Extreme, Gain
 from training.metrics import Scores, mean_scores, psnr, score
@@ -17,7 +17,7 @@ from training.pairs import Pair, PairingError
 from training.real import RealScores, mean_real_scores, score_real
 
 Role = Literal["validation", "test"]  # was anything chosen by the set?
-Derain = Callable[[Picture], Picture]
+Derain = Callable[[Image], Image]
 
 # What a rainy image counts as that comes out equal to the clean one, in dB: its PSNR is infinite, and so
 # would be the mean over the set. Of clean images, which often come back identical, there is no mean.
@@ -211,7 +211,7 @@ def _capped(scores: Scores) -> Scores:
     return replace(scores, **{name: min(PERFECT_PSNR, getattr(scores, name)) for name in names})
 
 
-def _derain_timed(derain: Derain, picture: Picture, name: str) -> tuple[Picture, float]:
+def _derain_timed(derain: Derain, picture: Image, name: str) -> tuple[Image, float]:
     start = perf_counter()
     try:
         derained = derain(picture)

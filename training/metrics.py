@@ -14,11 +14,11 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from derain.arrays import Picture
+from derain.arrays import Image
 
 Mask = NDArray[np.bool_]  # (H, W)
 Luma = NDArray[np.float64]  # (H, W)
-Levels = Picture | NDArray[np.float64]
+Levels = Image | NDArray[np.float64]
 
 # A pixel is rain where the rainy picture differs from the clean one by more than this in some
 # channel. Dense rain leaves few pixels below the first, so E_B is also measured with the second.
@@ -46,7 +46,7 @@ class Scores:
     background_error_50: float  # the same off the bright rain alone
 
 
-def score(derained: Picture, rainy: Picture, clean: Picture) -> Scores:
+def score(derained: Image, rainy: Image, clean: Image) -> Scores:
     mask = rain_mask(rainy, clean)
     bright = rain_mask(rainy, clean, BRIGHT_RAIN_THRESHOLD)
     error = _difference(derained, clean)
@@ -84,7 +84,7 @@ def mean_known(values: Iterable[float]) -> float:
     return fmean(known) if known else float("nan")
 
 
-def luma(picture: Picture) -> Luma:
+def luma(picture: Image) -> Luma:
     """Y of BT.601 for levels of 0 to 255, float64 (H, W) from 16 to 235, not rounded.
 
     The field's number: MATLAB's `rgb2ycbcr` of a picture that is not uint8, as in PReNet's
@@ -100,7 +100,7 @@ def psnr(a: Levels, b: Levels) -> float:
     return float("inf") if error == 0 else float(20 * np.log10(255 / error))
 
 
-def tone_fitted_psnr(image: Picture, truth: Picture) -> float:
+def tone_fitted_psnr(image: Image, truth: Image) -> float:
     """PSNR in dB after a gain and an offset a channel, fitted to the truth by least squares, and clipping.
 
     Some data sets change the tone of the whole image with the rain. No derainer can know that change, and it
@@ -147,12 +147,12 @@ def ssim(a: Levels, b: Levels) -> float:
     return float(similarity[inner, inner].mean())
 
 
-def rain_mask(rainy: Picture, clean: Picture, threshold: int = RAIN_THRESHOLD) -> Mask:
+def rain_mask(rainy: Image, clean: Image, threshold: int = RAIN_THRESHOLD) -> Mask:
     """Where the rain is, boolean (H, W)."""
     return np.asarray(np.abs(_difference(rainy, clean)).max(axis=-1) > threshold)
 
 
-def removal(derained: Picture, rainy: Picture, clean: Picture, mask: Mask) -> float:
+def removal(derained: Image, rainy: Image, clean: Image, mask: Mask) -> float:
     """How much of the rain came off: the change projected on the rain, over the mask."""
     rain = _difference(rainy, clean)[mask]
     change = _difference(rainy, derained)[mask]

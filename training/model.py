@@ -12,8 +12,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from derain.arrays import Picture, channels_first, padded, quantise
-from derain.context import context_windows
+from derain.arrays import Image, channels_first, padded, to_uint8
+from derain.inference.context import context_windows
 from training.batches import Batch
 from training.estimator import EstimatorShape, RainEstimator, describe, estimation_errors
 from training.losses import Loss, patch_errors
@@ -65,7 +65,7 @@ class DerainModel(nn.Module):
         return torch.stack(errors, dim=1)
 
     @torch.inference_mode()
-    def descriptor(self, image: Picture) -> Tensor | None:
+    def descriptor(self, image: Image) -> Tensor | None:
         """Of an image, uint8 (H, W, 3): the mean over its context windows, (1, DESCRIPTOR)."""
         if self.estimator is None:
             return None
@@ -76,13 +76,13 @@ class DerainModel(nn.Module):
         return describe(raw).mean(dim=0, keepdim=True)
 
     @torch.inference_mode()
-    def derain(self, image: Picture) -> Picture:
+    def derain(self, image: Image) -> Image:
         """A whole image, uint8 (H, W, 3), at its own scale: to watch a training by."""
         height, width = image.shape[:2]
         whole = channels_first(padded(image, self.shape.network.alignment_px))
         rainy = torch.from_numpy(whole[None]).to(self._device)
         clean: Tensor = self.derainer(rainy, self.descriptor(image))[0]
-        return quantise(clean.permute(1, 2, 0).cpu().numpy())[:height, :width]
+        return to_uint8(clean.permute(1, 2, 0).cpu().numpy())[:height, :width]
 
     @property
     def _device(self) -> torch.device:

@@ -4,8 +4,8 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
-from derain.engine import Engine
 from derain.errors import DerainError, ModelError
+from derain.inference.engine import Engine
 from derain.manifest import MANIFEST_NAME, Manifest, load_manifest
 from training.card import ADDITIONS, evaluation_table, write_model_texts
 from training.evaluate import OWN_KIND, evaluate, held_out_sets

@@ -10,9 +10,10 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from derain.arrays import Picture
+from derain.arrays import Image
 from derain.errors import DerainError, ImageError
-from derain.image import is_picture, read_header, read_picture
+from derain.images.header import read_header
+from derain.images.plain import is_image, read_image
 
 LAYOUTS = """\
   rain/ rainy/ rainy_image/ input/ data/   beside   norain/ clean/ ground_truth/ gt/ target/
@@ -34,8 +35,8 @@ class Pair:
     """A rainy picture and the same without rain; where they are equal, a clean picture alone."""
 
     name: str
-    rainy: Picture
-    clean: Picture
+    rainy: Image
+    clean: Image
 
     def read(self) -> "Pair":
         return self
@@ -49,8 +50,8 @@ class PairFiles:
     clean: Path
 
     def read(self) -> Pair:
-        rainy = read_picture(self.rainy)
-        clean = rainy if self.clean == self.rainy else read_picture(self.clean)
+        rainy = read_image(self.rainy)
+        clean = rainy if self.clean == self.rainy else read_image(self.clean)
         if rainy.shape != clean.shape:
             raise PairingError(_unequal(self, rainy.shape[1::-1], clean.shape[1::-1]))
         return Pair(self.rainy.stem, rainy, clean)
@@ -264,7 +265,7 @@ def _picture_folder(folder: Path) -> Path:
 
 
 def _pictures(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.iterdir() if is_picture(path))
+    return sorted(path for path in folder.iterdir() if is_image(path))
 
 
 def _check_sizes(files: Sequence[PairFiles]) -> None:

@@ -18,9 +18,10 @@ from typing import TYPE_CHECKING, Self
 import numpy as np
 from tqdm import tqdm
 
-from derain.arrays import Picture
-from derain.image import JPEG, encode, write_atomically
-from derain.tiling import middle
+from derain.arrays import Image, middle
+from derain.files import write_atomically
+from derain.images.formats import JPEG
+from derain.images.plain import encode
 from training.checkpoint import DiskError
 from training.pictures import beside, caption
 
@@ -40,9 +41,9 @@ class Row:
     """A picture in the rain, what the network makes of it, and what it should be."""
 
     title: str
-    rainy: Picture
-    derained: Picture
-    clean: Picture
+    rainy: Image
+    derained: Image
+    clean: Image
 
 
 class Progress:
@@ -139,10 +140,10 @@ class Pace:
         self.worked_s += ended - asked
 
 
-def side_by_side(rows: list[Row]) -> Picture:
+def side_by_side(rows: list[Row]) -> Image:
     """One picture: a row each, cut to the size of the smallest, under their titles."""
     height, width = (min(row.clean.shape[axis] for row in rows) for axis in (0, 1))
-    strips: list[Picture] = []
+    strips: list[Image] = []
     for row in rows:
         columns = [middle(picture, height, width) for picture in (row.rainy, row.derained, row.clean)]
         strips += [caption(3 * width, f"{row.title}: rainy", "derained", "clean"), beside(columns)]

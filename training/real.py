@@ -30,7 +30,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from derain.arrays import Picture
+from derain.arrays import Image
 from training.metrics import luma, mean_known, root_mean_square
 
 _NEIGHBOURHOOD_PX = 2.5  # sigma of the window in which a direction is looked for: about a streak's width
@@ -45,7 +45,7 @@ class RealScores:
     streaks: float  # 0 for doing nothing; above it rain was taken away, below it background
 
 
-def score_real(derained: Picture, rainy: Picture) -> RealScores:
+def score_real(derained: Image, rainy: Image) -> RealScores:
     removed = root_mean_square(rainy.astype(np.float64) - derained)
     contrast = float(rainy.std())
     surplus = coherence(luma(rainy) - luma(derained)) - coherence(luma(derained))

@@ -9,8 +9,10 @@ from typing import Any
 import jinja2
 import numpy as np
 
-from derain.arrays import Picture
-from derain.image import JPEG, encode, write_atomically
+from derain.arrays import Image
+from derain.files import write_atomically
+from derain.images.formats import JPEG
+from derain.images.plain import encode
 from training.differences import gain_difference, kinds_difference
 from training.kinds import KindSummary
 from training.measurement import (
@@ -121,7 +123,7 @@ class _Shown:
 
     file: str  # the end of its name
     title: str
-    image: Picture
+    image: Image
     note: str = ""
 
 
@@ -200,7 +202,7 @@ def _case_on_page(
 
 
 def _of_models(
-    models: Sequence[str], derained: Sequence[Picture], measured: Sequence[Measured]
+    models: Sequence[str], derained: Sequence[Image], measured: Sequence[Measured]
 ) -> list[_Shown]:
     if len(models) == 1:
         return [_Shown("after", "after", derained[0])]

@@ -6,7 +6,7 @@ An image is drawn small and enlarged after the rain, or drawn large and reduced,
 import cv2
 import numpy as np
 
-from derain.arrays import Picture
+from derain.arrays import Image
 from training.randomness import Purpose, generator
 
 LARGEST, SMALLEST = 4.0, 0.6  # of what an image is enlarged by, drawn log-uniformly
@@ -23,7 +23,7 @@ def draw_scale(share_enlarged: float, share_reduced: float, seed: int, index: in
     return 1.0
 
 
-def resized(image: Picture, side_px: int) -> Picture:
+def resized(image: Image, side_px: int) -> Image:
     """A square of that side, uint8 (side, side, 3)."""
     if image.shape[0] == side_px:
         return image

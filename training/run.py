@@ -18,7 +18,7 @@ if __package__ is None or __package__ == "":  # started as a file: make its own 
 import cv2
 
 from derain.errors import DerainError
-from derain.image import write_atomically
+from derain.files import write_atomically
 from training.evaluate import evaluate, held_out_backgrounds, rained_on
 from training.export import current_commit, export
 from training.interruption import GOES_ON, Interrupted, ends_on_sigterm

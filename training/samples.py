@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from derain.arrays import Picture
+from derain.arrays import Image
 from training.backgrounds import BackgroundError, cut_patch, draw_leaves, list_pictures, load_folder, subset
 from training.camera import photograph
 from training.documents import draw_document
@@ -38,7 +38,7 @@ class Samples(Dataset[Tensors]):
 
     def __init__(self, recipe: Recipe) -> None:
         self.recipe = recipe
-        self.photographs: list[Picture] = []
+        self.photographs: list[Image] = []
         if recipe.photographs is not None:
             # What is smaller than what is cut is enlarged; beyond four times nothing is left to learn from.
             self.photographs = load_folder(
@@ -47,7 +47,7 @@ class Samples(Dataset[Tensors]):
                 recipe.seed,
                 smallest_px=self._side_px(recipe.patch_px) // 4,
             )
-        self._drawn_leaves: dict[int, Picture] = {}
+        self._drawn_leaves: dict[int, Image] = {}
         if not self.photographs and not recipe.leaves_count:
             raise BackgroundError(f"recipe {recipe.name} has neither photographs nor leaves to train on")
         # Tells the pictures that samples are made of: names, contents and order.
@@ -90,7 +90,7 @@ class Samples(Dataset[Tensors]):
         model = self.recipe.model
         return patch_px if model.estimator is None else max(model.context_px, patch_px)
 
-    def _background(self, side_px: int, rng: np.random.Generator, index: int) -> tuple[Picture, bool]:
+    def _background(self, side_px: int, rng: np.random.Generator, index: int) -> tuple[Image, bool]:
         """A square without rain, and whether something in it looks like some."""
         recipe = self.recipe
         from_leaves = not self.photographs or (recipe.leaves_count and rng.random() < recipe.leaves_share)
@@ -109,7 +109,7 @@ class Samples(Dataset[Tensors]):
             scene = tone(scene, recipe.seed, index)
         return scene, looks_like_rain
 
-    def _leaves(self, number: int) -> Picture:
+    def _leaves(self, number: int) -> Image:
         """Drawn when they are first asked for: a short training needs few of them."""
         if number not in self._drawn_leaves:
             self._drawn_leaves[number] = draw_leaves(self.recipe.leaves, self.recipe.seed, number)
@@ -139,5 +139,5 @@ def _folder(rain: Family) -> Path | None:
     return layers.folder if isinstance(layers, TextureRain) else None
 
 
-def _channels_first(picture: Picture) -> Tensor:
+def _channels_first(picture: Image) -> Tensor:
     return torch.from_numpy(np.ascontiguousarray(picture.transpose(2, 0, 1)))

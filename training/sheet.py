@@ -17,11 +17,13 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from derain.arrays import Picture
-from derain.cli import at_least, check_output, run_command
-from derain.engine import DEFAULT_MODEL, Engine
+from derain.arguments import at_least, check_output, run_command
+from derain.arrays import Image
 from derain.errors import DerainError
-from derain.image import FORMAT_OF, encode, is_picture, read_picture, write_atomically
+from derain.files import write_atomically
+from derain.images.formats import FORMAT_OF
+from derain.images.plain import encode, is_image, read_image
+from derain.inference.engine import Engine
 from training.measurement import Derain
 from training.pairs import read_size
 from training.pictures import beside, caption, on_white, shrink
@@ -46,7 +48,7 @@ def find_photographs(folders: Sequence[Path]) -> list[Photograph]:
     for folder in folders:
         if not folder.is_dir():
             raise SheetError(f"{folder} is not a folder")
-        paths = [path for path in sorted(folder.rglob("*")) if is_picture(path)]
+        paths = [path for path in sorted(folder.rglob("*")) if is_image(path)]
         if not paths:
             raise SheetError(f"no pictures in {folder} (known: {', '.join(FORMAT_OF)})")
         named = "" if len(folders) == 1 else folder.resolve().name
@@ -56,9 +58,9 @@ def find_photographs(folders: Sequence[Path]) -> list[Photograph]:
     return found
 
 
-def draw_pair(photograph: Photograph, derain: Derain, cell_px: int) -> Picture:
+def draw_pair(photograph: Photograph, derain: Derain, cell_px: int) -> Image:
     """Rainy and derained, in cells as wide as `cell_px` and as high as need be, under the label."""
-    rainy = read_picture(photograph.path)
+    rainy = read_image(photograph.path)
     # Small after it was derained: what is shown is what the network does at the picture's own size.
     cells = [shrink(picture, cell_px) for picture in (rainy, derain(rainy))]
     width = 2 * cell_px + _GAP_PX
@@ -66,7 +68,7 @@ def draw_pair(photograph: Photograph, derain: Derain, cell_px: int) -> Picture:
     return np.concatenate([caption(width, _end(photograph.label, width)), pair])
 
 
-def draw_sheet(pairs: Sequence[Picture], columns: int) -> Picture:
+def draw_sheet(pairs: Sequence[Image], columns: int) -> Image:
     """Pairs in rows, from left to right."""
     rows = [beside(pairs[first : first + columns], _GAP_PX) for first in range(0, len(pairs), columns)]
     width = max(row.shape[1] for row in rows)
@@ -114,7 +116,7 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.add_argument("folders", type=Path, nargs="+", metavar="FOLDER")
     parser.add_argument(
-        "-m", "--model", type=Path, default=DEFAULT_MODEL, metavar="FOLDER", help="default: %(default)s"
+        "-m", "--model", type=Path, metavar="FOLDER", help="default: the one that was promoted"
     )
     parser.add_argument(
         "-o",

@@ -9,10 +9,12 @@ from dataclasses import dataclass
 
 import cv2
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image as PilImage
+from PIL import ImageDraw, ImageFont
 
-from derain.arrays import Picture
-from derain.image import JPEG, encode, read_picture
+from derain.arrays import Image
+from derain.images.formats import JPEG
+from derain.images.plain import encode, read_image
 from training.backgrounds import HELD_OUT_PHOTOGRAPHS
 from training.lines import polyline
 from training.measurement import PERFECT_PSNR, Derain
@@ -65,15 +67,15 @@ CREDITS = {
 }
 
 
-def clean_sheet(derain: Derain) -> Picture:
+def clean_sheet(derain: Derain) -> Image:
     """A row each: as given, as it comes back, and the difference enlarged around grey."""
     return np.concatenate(list(_clean_rows(derain)))
 
 
-def _clean_rows(derain: Derain) -> Iterator[Picture]:
+def _clean_rows(derain: Derain) -> Iterator[Image]:
     enlarged = f"difference x {ERROR_GAIN}"
     for cut in CUTS:
-        given = read_picture(HELD_OUT_PHOTOGRAPHS / cut.photograph)
+        given = read_image(HELD_OUT_PHOTOGRAPHS / cut.photograph)
         back = derain(given)
         part, part_back = (
             whole[cut.top : cut.top + _HEIGHT_PX, cut.left : cut.left + _WIDTH_PX] for whole in (given, back)
@@ -87,11 +89,11 @@ def _clean_rows(derain: Derain) -> Iterator[Picture]:
         yield _row([given, back, error], title, _decibels(back, given), enlarged)
 
 
-def rain_sheet(derain: Derain) -> Picture:
+def rain_sheet(derain: Derain) -> Image:
     """A row each: a photograph in the rain, derained, and as it was."""
     rows = []
     for index, (rain, photograph) in enumerate(RAINED):
-        clean = shrink(read_picture(HELD_OUT_PHOTOGRAPHS / photograph), _RAIN_LONGEST_PX)
+        clean = shrink(read_image(HELD_OUT_PHOTOGRAPHS / photograph), _RAIN_LONGEST_PX)
         rainy = rain.add(clean, 0, index)
         derained = derain(rainy)
         before, after = _decibels(rainy, clean), _decibels(derained, clean)
@@ -100,11 +102,11 @@ def rain_sheet(derain: Derain) -> Picture:
     return np.concatenate([on_white(row, row.shape[0], width) for row in rows])
 
 
-def _decibels(picture: Picture, reference: Picture) -> str:
+def _decibels(picture: Image, reference: Image) -> str:
     return f"{min(PERFECT_PSNR, psnr(picture, reference)):.1f} dB"
 
 
-def _row(pictures: list[Picture], *texts: str) -> Picture:
+def _row(pictures: list[Image], *texts: str) -> Image:
     """Pictures of one size, each with a text under it."""
     return beside(
         [
@@ -115,9 +117,9 @@ def _row(pictures: list[Picture], *texts: str) -> Picture:
     )
 
 
-def draw_page() -> Picture:
+def draw_page() -> Image:
     """Writing in several sizes, dark on light and light on dark."""
-    page = Image.new("RGB", (_WIDTH_PX, _HEIGHT_PX), (250, 248, 243))
+    page = PilImage.new("RGB", (_WIDTH_PX, _HEIGHT_PX), (250, 248, 243))
     draw = ImageDraw.Draw(page)
     middle = _HEIGHT_PX // 2
     draw.rectangle([0, middle, _WIDTH_PX, _HEIGHT_PX], fill=(28, 32, 40))
@@ -134,7 +136,7 @@ def draw_page() -> Picture:
     return np.asarray(page, dtype=np.uint8)
 
 
-def draw_wires() -> Picture:
+def draw_wires() -> Image:
     """Wires before a sky that pales towards the horizon: slack across it, taut and steep from poles."""
     height, width = _HEIGHT_PX * _FINER, _WIDTH_PX * _FINER
     down = np.linspace(0, 1, height)[:, None, None]
@@ -158,7 +160,7 @@ def draw_wires() -> Picture:
     return np.asarray(shrunk, dtype=np.uint8)
 
 
-def encode_below(picture: Picture, most_bytes: int) -> bytes:
+def encode_below(picture: Image, most_bytes: int) -> bytes:
     """As JPEG, of the highest quality that is no larger."""
     for quality in range(95, 0, -5):
         data = encode(picture, JPEG, quality)

@@ -1,6 +1,6 @@
-"""Fits the weights of derain/slacking.py, and measures how well its score tells failures.
+"""Fits the weights of derain/monitor.py, and measures how well its score tells failures.
 
-    python -m training.slacking fit models/base -o derain/slacking.json
+    python -m training.slacking fit models/base -o derain/monitor.json
     python -m training.slacking report models/base --pairs rain100l rain/ clean/ --clean kodak24 kodak24/ \\
         --rain textures:streaks/ clean/ --other models/narrow -o docs/monitoring/
 
@@ -27,12 +27,12 @@ import numpy as np
 from matplotlib.figure import Figure
 from tqdm import tqdm
 
-from derain.arrays import Picture
-from derain.cli import at_least, check_output, run_command
-from derain.engine import Engine
-from derain.image import read_picture, write_atomically
-from derain.slacking import Signs, look, probability, read_signs
-from derain.tiling import middle
+from derain.arguments import at_least, check_output, run_command
+from derain.arrays import Image, middle
+from derain.files import write_atomically
+from derain.images.plain import read_image
+from derain.inference.engine import Engine
+from derain.monitor import Features, monitor, probability, read_features
 from training.backgrounds import list_pictures
 from training.charts import GREY, write_figure
 from training.evaluate import (
@@ -74,7 +74,7 @@ class Judged:
 
     picture: str
     network: str
-    signs: Signs
+    signs: Features
     has_rain: bool
     failed: bool
 
@@ -88,11 +88,11 @@ class Treated:
     """What a network made of a picture, and the network, for its second look."""
 
     network: str
-    derained: Picture
+    derained: Image
     derain: Derain
 
 
-def failed(derained: Picture, pair: Pair) -> bool:
+def failed(derained: Image, pair: Pair) -> bool:
     """Whether rain that was worth removing was left."""
     mask = rain_mask(pair.rainy, pair.clean)
     if not mask.any() or psnr(pair.rainy, pair.clean) >= WORTH_REMOVING_DB:
@@ -117,21 +117,21 @@ def judge(pair: Pair, treated: Iterable[Treated]) -> Iterator[Judged]:
         yield Judged(
             picture=pair.name,
             network=each.network,
-            signs=read_signs(pair.rainy, each.derained, each.derain)[0],
+            signs=read_features(pair.rainy, each.derained, each.derain)[0],
             has_rain=not np.array_equal(pair.rainy, pair.clean),
             failed=failed(each.derained, pair),
         )
 
 
-def _keep(picture: Picture) -> Picture:
+def _keep(picture: Image) -> Image:
     return picture
 
 
-def _weaken(model: Derain, picture: Picture) -> Picture:
+def _weaken(model: Derain, picture: Image) -> Image:
     return _blend(picture, model(picture), 0.3)
 
 
-def _blend(picture: Picture, other: Picture, share: float) -> Picture:
+def _blend(picture: Image, other: Image, share: float) -> Image:
     return np.asarray(cv2.addWeighted(picture, 1 - share, other, share, 0), dtype=np.uint8)
 
 
@@ -143,7 +143,7 @@ def fitting_pairs(folders: Sequence[Path]) -> Iterator[Pair]:
     paths = [path for folder in folders for path in list_pictures(folder)]
     for i, path in enumerate(tqdm(paths, unit="photograph", disable=None)):
         longest_px = int(np.random.default_rng([_SEED, i]).integers(*_SIDES_PX))
-        clean = np.ascontiguousarray(middle(shrink(read_picture(path), longest_px), *_CUT_PX))
+        clean = np.ascontiguousarray(middle(shrink(read_image(path), longest_px), *_CUT_PX))
         yield Pair(path.stem, clean, clean)
         for j in range(_RAINS_A_PHOTOGRAPH * i, _RAINS_A_PHOTOGRAPH * (i + 1)):
             rain = FAMILIES[FITTED_TO[j % len(FITTED_TO)]]
@@ -282,7 +282,7 @@ def draw_roc(path: Path, results: dict[str, list[Judged]]) -> None:
 
 def cost(model: Derain) -> str:
     """What a look takes of the processor, beside the network: the best of five."""
-    photograph = cv2.resize(read_picture(list_pictures(PHOTOGRAPHS)[0]), (1280, 720)).astype(np.uint8)
+    photograph = cv2.resize(read_image(list_pictures(PHOTOGRAPHS)[0]), (1280, 720)).astype(np.uint8)
     rainy = FAMILIES["varied"].add(photograph, _SEED, 0)
     derained = model(rainy)
 
@@ -295,7 +295,7 @@ def cost(model: Derain) -> str:
         return min(times)
 
     network_ms = least_ms(lambda: model(rainy))
-    look_ms = least_ms(lambda: look(rainy, derained, model))
+    look_ms = least_ms(lambda: monitor(rainy, derained, model))
     height, width = rainy.shape[:2]
     share = look_ms / network_ms
     return (

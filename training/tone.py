@@ -7,7 +7,7 @@ is the rain itself.
 
 import numpy as np
 
-from derain.arrays import FloatArray, Picture, fraction, quantise
+from derain.arrays import FloatArray, Image, to_float, to_uint8
 from training.rain.varied import draw_gusts
 from training.randomness import Purpose, generator
 
@@ -20,12 +20,12 @@ _NIGHT_SHARE = 0.2  # of the pictures: dark, with lamps
 _BANK_PX = (150, 900)  # the others are thicker here than there, over so many pixels
 
 
-def tone(background: Picture, seed: int, index: int) -> Picture:
+def tone(background: Image, seed: int, index: int) -> Image:
     """The background in light and mist number `index`, uint8 (H, W, 3)."""
     rng = generator(Purpose.TONE, seed, index)
     if rng.random() < _NIGHT_SHARE:
-        return quantise(_night(fraction(background), rng))
-    scene = fraction(background) ** np.float32(_GAMMA ** rng.uniform(-1, 1))
+        return to_uint8(_night(to_float(background), rng))
+    scene = to_float(background) ** np.float32(_GAMMA ** rng.uniform(-1, 1))
     if rng.random() < _MIST_SHARE:
         height, width = background.shape[:2]
         hidden = np.full((height, width), rng.uniform(0, _MIST), dtype=np.float32)
@@ -33,7 +33,7 @@ def tone(background: Picture, seed: int, index: int) -> Picture:
             hidden *= draw_gusts(height, width, rng.uniform(*_BANK_PX), rng)
         mist = (rng.uniform(*_MIST_LEVEL) + rng.normal(0, 0.02, 3)).astype(np.float32)
         scene = scene * (1 - hidden[..., None]) + mist * hidden[..., None]
-    return quantise(scene)
+    return to_uint8(scene)
 
 
 def _night(scene: FloatArray, rng: np.random.Generator) -> FloatArray:

@@ -174,9 +174,9 @@ SECTIONS: dict[str, tuple[Panel, ...]] = {
             "Since the replicas started; empty until the first one is asked for.",
         ),
         Panel(
-            "Slacking",
+            "Residual rain",
             "percentunit",
-            _quantiles("derain_slacking_score"),
+            _quantiles("derain_residual_rain_probability"),
             "Probability that rain was left in a picture.",
         ),
         Panel(
@@ -187,7 +187,7 @@ SECTIONS: dict[str, tuple[Panel, ...]] = {
                 for metric, legend in (
                     ("derain_removed_energy", "removed energy"),
                     ("derain_streak_likeness", "streak likeness"),
-                    ("derain_residual_rain", "residual rain"),
+                    ("derain_residual_rain_lines", "residual lines"),
                 )
             ),
             "Means of the generalisation monitor.",

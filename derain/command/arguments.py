@@ -2,17 +2,19 @@
 
 import argparse
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from derain import __version__
+from derain.arguments import at_least
 from derain.command.streams import STREAM
-from derain.engine import DEFAULT_MODEL, Provider
 from derain.errors import ModelError, UnsupportedFormatError
-from derain.formats import ImageFormat, named_format
+from derain.images.formats import ImageFormat, named_format
+from derain.inference.sessions import Provider
 from derain.manifest import load_manifest
-from derain.registry import Registry
+from derain.models.registry import Registry
+from derain.pointer import DEFAULT_MODELS, current_choice
 from derain.video.errors import VideoError
 from derain.video.formats import CODECS, check_crf
 
@@ -63,15 +65,12 @@ def _check_video_options(parser: argparse.ArgumentParser, options: argparse.Name
             parser.error(f"--crf: {error}")
 
 
-def at_least(lowest: int) -> Callable[[str], int]:
-    """For argparse: reads a whole number that is not below `lowest`, itself 0 or more."""
-
-    def read(text: str) -> int:
-        if not text.isdecimal() or int(text) < lowest:
-            raise argparse.ArgumentTypeError(f"{text!r} is no whole number of {lowest} or more")
-        return int(text)
-
-    return read
+def _promoted_name() -> str | None:
+    """None where that is not known."""
+    try:
+        return current_choice(DEFAULT_MODELS).model
+    except ModelError:
+        return None
 
 
 class _ListModels(argparse.Action):
@@ -79,6 +78,7 @@ class _ListModels(argparse.Action):
 
     def __call__(self, parser: argparse.ArgumentParser, *_: Any) -> None:
         registry = Registry()
+        promoted = _promoted_name()
         for name in registry.names():
             folder = registry.folder(name)
             try:
@@ -88,7 +88,7 @@ class _ListModels(argparse.Action):
                 continue
             size = f"{manifest.file.bytes / 1e6:.1f} MB"
             cost = f"{manifest.kmac_per_pixel:.1f} thousand multiply-adds a pixel"
-            default = ", the default" if folder == DEFAULT_MODEL else ""
+            default = ", the default" if name == promoted else ""
             print(f"{name}\t{size}, {cost}{default}")
         parser.exit()
 
@@ -172,7 +172,7 @@ def _add_engine_options(parser: argparse.ArgumentParser) -> None:
         "--model",
         type=_name,
         metavar="NAME|FOLDER",
-        help=f"one of --list-models, or a folder; default: {DEFAULT_MODEL.name}",
+        help="one of --list-models, or a folder; default: the one that was promoted",
     )
     engine.add_argument("--list-models", action=_ListModels, nargs=0, help="print the models that come along")
     engine.add_argument(

@@ -6,33 +6,29 @@ import tempfile
 from functools import cache
 from pathlib import Path
 
-from derain.errors import DerainError
+from derain.errors import FileError
 
 _USUAL_NAME_BYTES = 255  # where the system does not say
 
 
-class OutputError(DerainError):
-    """A file that cannot be written where it was asked for."""
-
-
 def check_folder(folder: Path) -> None:
-    """Raises OutputError where no file can be made in it, or no folder of that name; leaves nothing there."""
+    """Raises FileError where no file can be made in it, or no folder of that name; leaves nothing there."""
     there = _nearest(folder)
     if not there.is_dir():
         where = "" if there == folder else f"{folder} cannot be made: "
-        raise OutputError(f"{where}{there} is not a folder")
+        raise FileError(f"{where}{there} is not a folder")
     try:
         with tempfile.TemporaryFile(dir=there):
             pass
     except OSError as error:
-        raise OutputError(f"{folder} cannot be written to: {error.strerror or error}") from error
+        raise FileError(f"{folder} cannot be written to: {error.strerror or error}") from error
 
 
 def check_space(folder: Path, needed_bytes: int) -> None:
-    """Raises OutputError where the disk has less."""
+    """Raises FileError where the disk has less."""
     free = shutil.disk_usage(_nearest(folder)).free
     if free < needed_bytes:
-        raise OutputError(
+        raise FileError(
             f"{folder} has no room: the results take about {_megabytes(needed_bytes)}, "
             f"{_megabytes(free)} are free"
         )

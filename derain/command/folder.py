@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from derain.command.report import Outcome, Status
-from derain.formats import PICTURE_SUFFIXES, UNREAD_KINDS
+from derain.images.formats import IMAGE_SUFFIXES, UNREAD_KINDS
 from derain.video.formats import AMBIGUOUS_SUFFIX, UNFINISHED_SUFFIX, can_read_videos, is_video_name
 
 
@@ -65,7 +65,7 @@ def _file_outcome(entry: os.DirEntry[str], path: Path) -> Outcome | None:
         reason, is_told = f"{UNREAD_KINDS[suffix]} cannot be read", not entry.name.startswith(".")
     elif is_video_name(entry.name) and not can_read_videos():
         reason, is_told = "videos need PyAV: pip install 'derain[video]'", not entry.name.startswith(".")
-    elif suffix not in PICTURE_SUFFIXES and (not is_video_name(entry.name) or suffix == AMBIGUOUS_SUFFIX):
+    elif suffix not in IMAGE_SUFFIXES and (not is_video_name(entry.name) or suffix == AMBIGUOUS_SUFFIX):
         reason, is_told = "not named as an image", False
     elif entry.name.startswith("."):
         # macOS leaves `._photo.jpg` beside `photo.jpg`.

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from itertools import count
 from pathlib import Path, PurePath
 
-from derain.formats import FORMAT_OF, ImageFormat
+from derain.images.formats import FORMAT_OF, ImageFormat
 from derain.video.formats import Container, is_video_name
 
 

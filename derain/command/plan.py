@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from PIL import Image
+from PIL import Image as PilImage
 
 from derain.command.disk import check_folder, problem_of
 from derain.command.folder import walk
@@ -15,8 +15,8 @@ from derain.command.names import Namer, is_same_file
 from derain.command.report import Outcome, Status, left_out_lines
 from derain.command.streams import STREAM
 from derain.errors import DerainError, ImageError
-from derain.formats import FORMAT_OF, FORMATS, PICTURE_SUFFIXES, UNREAD_KINDS, ImageFormat
-from derain.header import read_header
+from derain.images.formats import FORMAT_OF, FORMATS, IMAGE_SUFFIXES, UNREAD_KINDS, ImageFormat
+from derain.images.header import read_header
 from derain.video.formats import Container, can_read_videos, container_named, is_video_name
 
 # Mostly, format and size are told by so much of a file: EXIF with its thumbnail comes before the size.
@@ -112,7 +112,7 @@ def plan(
 
     What is there, but left out, has its outcome, and so has what is not there or cannot be read.
     Raises PlanError where there is nothing to derain, where two files of one name would be written to one
-    place, and for one that would be written over a source; OutputError where nothing can be written.
+    place, and for one that would be written over a source; FileError where nothing can be written.
     """
     if output.folder is None:
         return Plan([_single_job(inputs[0], output, image_format)])
@@ -284,14 +284,14 @@ def _in_input(text: str, results: Path) -> Iterator[tuple[Path, Path] | Outcome]
 def _nothing_to_do(inputs: Sequence[str], outcomes: Sequence[Outcome]) -> str:
     if failed := [f"{each.source} {each.reason}" for each in outcomes if each.status is Status.FAILED]:
         return "; ".join(failed)
-    known = ", ".join(sorted(PICTURE_SUFFIXES))
-    return "; ".join([f"no pictures in {', '.join(inputs)} (known: {known})", *left_out_lines(outcomes)])
+    known = ", ".join(sorted(IMAGE_SUFFIXES))
+    return "; ".join([f"no images in {', '.join(inputs)} (known: {known})", *left_out_lines(outcomes)])
 
 
 def _by_pillow(path: Path) -> tuple[ImageFormat, int] | None:
     """Format and pixels of what tells them further behind, such as TIFF; None where that does not help."""
     try:
-        with warnings.catch_warnings(action="ignore"), Image.open(path) as image:
+        with warnings.catch_warnings(action="ignore"), PilImage.open(path) as image:
             name, pixels = image.format or "", image.width * image.height
     except Exception:  # a damaged file makes Pillow's parsers raise whatever it happens to
         return None

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from derain.command.streams import STANDARD_INPUT, STANDARD_OUTPUT, STREAM, write_output
-from derain.image import write_atomically
+from derain.files import write_atomically
 
 REPORT_SUFFIXES = (".json", ".csv")
 

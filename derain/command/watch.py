@@ -10,7 +10,7 @@ from derain.command.folder import walk
 from derain.command.names import Namer
 from derain.command.plan import Job, PlanError, Source, look_at, name_targets
 from derain.command.report import Outcome
-from derain.formats import ImageFormat
+from derain.images.formats import ImageFormat
 
 POLL_S = 1.0  # a file that stays as it is from one look to the next has arrived
 

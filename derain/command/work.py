@@ -7,28 +7,27 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 
-from derain.batching import NoteProgress
+from derain.arrays import rain_layer, to_8_bits
 from derain.command.plan import Job
 from derain.command.progress import Progress
 from derain.command.report import Outcome, Report, Status
 from derain.command.streams import read_input, write_output
 from derain.command.videos import derain_video
-from derain.engine import Engine
 from derain.errors import DerainError, ImageTooLargeError
-from derain.formats import ImageFormat
-from derain.header import Header, read_header
-from derain.image import write_atomically
-from derain.photo import (
-    DerainedPhoto,
-    Photo,
-    decode_photo,
-    derain_photo,
-    dropped,
-    encode_photo,
-    to_8_bits,
-)
-from derain.slacking import rain_layer
+from derain.files import write_atomically
+from derain.images.coded import Header
+from derain.images.encoding import dropped, encode_photo
+from derain.images.formats import ImageFormat
+from derain.images.header import read_header
+from derain.images.memory import check_fits
+from derain.images.photo import DerainedPhoto, Photo, decode_photo, derain_photo
+from derain.inference.engine import Engine
+from derain.inference.resources import usable_memory
+from derain.inference.tile_batcher import NoteProgress
 from derain.video.options import ClipOptions
+
+_MAX_PIXELS = 2**30  # OpenCV decodes no more
+_SHARE_OF_MEMORY = 0.5  # for an image; the rest is for the tiles in work
 
 # After these, the next file would fare no better.
 _DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
@@ -42,7 +41,7 @@ class WorkError(DerainError):
 class ResultOptions:
     """What a result is to be like."""
 
-    max_pixels: int
+    max_pixels: int | None = None  # None: as many as fit this machine's memory
     strength: float = 1.0
     forces: bool = False  # images without rain too
     explains: bool = False  # what was taken away, in the place of what is left
@@ -88,7 +87,7 @@ def derain_file(engine: Engine, job: Job, wanted: ResultOptions, progress: Progr
     derained = _derain(engine, photo, wanted, progress.note)
     target = job.format or photo.format.answer_format
     _write(job, _encode(_shown(photo, derained.photo, wanted), target, wanted))
-    height, width = photo.picture.shape[:2]
+    height, width = photo.image.shape[:2]
     seconds = time.monotonic() - started
     status = Status.DRY if derained.rain_found is False else Status.DERAINED
     left_out = dropped(photo, target, wanted.keeps_metadata)
@@ -122,9 +121,12 @@ def _derain_video(engine: Engine, job: Job, wanted: ResultOptions, progress: Pro
         raise WorkError(f"the model failed: {error}") from error
 
 
-def _read_header(data: bytes, max_pixels: int) -> Header:
+def _read_header(data: bytes, max_pixels: int | None) -> Header:
     try:
-        return read_header(data, max_pixels)
+        header = read_header(data, max_pixels or _MAX_PIXELS)
+        if max_pixels is None:
+            check_fits(header, int(usable_memory() * _SHARE_OF_MEMORY))
+        return header
     except ImageTooLargeError as error:
         raise ImageTooLargeError(f"{error}; --max-pixels may allow more, which takes more memory") from error
 
@@ -145,7 +147,7 @@ def _shown(photo: Photo, derained: Photo, wanted: ResultOptions) -> Photo:
     """What is left, or what was taken away."""
     if not wanted.explains:
         return derained
-    removed = rain_layer(to_8_bits(photo.picture), to_8_bits(derained.picture))
+    removed = rain_layer(to_8_bits(photo.image), to_8_bits(derained.image))
     return Photo(removed, None, False, None, None, photo.format)
 
 

@@ -14,8 +14,8 @@ from typing import Any
 import av
 
 from derain import __version__
-from derain.engine import Engine
 from derain.errors import DerainError
+from derain.inference.engine import Engine
 from derain.video.encoder import (
     GOP_FRAMES,
     Encoding,

@@ -6,9 +6,8 @@ from typing import cast
 
 import numpy as np
 
-from derain.arrays import AnyPicture
-from derain.derained import Derained
-from derain.engine import Engine
+from derain.arrays import AnyImage
+from derain.inference.engine import Engine
 from derain.video.scene import Scene
 from derain.video.yuv import Plane, Samples, add_change, to_rgb
 
@@ -40,35 +39,35 @@ class FrameDerainer:
         if not share:
             return False
         for number, (each, image) in enumerate(zip(fields, images, strict=True)):
-            derained = first if first is not None and not number else self._derained(image).picture
+            derained = first if first is not None and not number else self._derained(image)
             before, after = (self._turned(one, -self.quarter_turns) for one in (image, derained))
             add_change(each, before, after, self.samples, share)
         return True
 
-    def derain_image(self, image: AnyPicture) -> AnyPicture:
+    def derain_image(self, image: AnyImage) -> AnyImage:
         """A frame in RGB, (height, width, 3); the same array where it stays as it is."""
         share, derained = self._decide(image)
         if not share:
             return image
         if derained is None:
-            derained = self._derained(image).picture
+            derained = self._derained(image)
         if share == 1:
             return derained
         mixed = image + share * np.subtract(derained, image, dtype=np.float32)
-        return cast(AnyPicture, np.rint(mixed).astype(image.dtype))
+        return cast(AnyImage, np.rint(mixed).astype(image.dtype))
 
-    def _decide(self, image: AnyPicture) -> tuple[float, AnyPicture | None]:
+    def _decide(self, image: AnyImage) -> tuple[float, AnyImage | None]:
         """The share of its change that an upright frame gets, and it derained, where that is known by now."""
         if self.force or not self.strength or self.engine.manifest.estimator is None:
             return self.strength, None
-        known: list[AnyPicture] = []
+        known: list[AnyImage] = []
 
         def estimate() -> float:
             if not self.scene.share:
                 evidence = self.engine.rain_evidence(image)
             else:  # it is about to be derained, which estimates its rain anyway
-                examined = self._derained(image)
-                known.append(examined.picture)
+                examined = self.engine.examine(image, force=True)
+                known.append(examined.image)
                 evidence = examined.evidence
             assert evidence is not None, "the model has an estimator"
             return evidence
@@ -76,8 +75,9 @@ class FrameDerainer:
         share = self.scene.see(image, estimate) * self.strength
         return share, known[0] if known else None
 
-    def _derained(self, image: AnyPicture) -> Derained[AnyPicture]:
-        return self.engine.examine(image, force=True)  # the scene has decided
+    def _derained(self, image: AnyImage) -> AnyImage:
+        """Whatever the estimator says of it: the scene has decided."""
+        return self.engine.examine(image, force=True).image
 
-    def _turned(self, image: AnyPicture, turns: int) -> AnyPicture:
-        return cast(AnyPicture, np.ascontiguousarray(np.rot90(image, turns))) if turns % 4 else image
+    def _turned(self, image: AnyImage, turns: int) -> AnyImage:
+        return cast(AnyImage, np.ascontiguousarray(np.rot90(image, turns))) if turns % 4 else image

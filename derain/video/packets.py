@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from derain.image import write_atomically
+from derain.files import write_atomically
 
 _HEAD = struct.Struct("<qqq?")  # time stamp, duration, bytes, whether it stands alone
 

@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from derain.arrays import AnyPicture
+from derain.arrays import AnyImage
 
 STRIDE_FRAMES = 4  # from one that is estimated to the next: rain does not begin within a frame
 WINDOW_FRAMES = 24  # whose mean decides
@@ -35,7 +35,7 @@ class Scene:
     since: int = 0  # frames, from the last one of them
     histogram: list[float] = field(default_factory=list)  # of the last frame's brightness
 
-    def see(self, image: AnyPicture, estimate: Callable[[], float]) -> float:
+    def see(self, image: AnyImage, estimate: Callable[[], float]) -> float:
         """The share of the change that the next frame, RGB (height, width, 3), is to get: 0 to 1.
 
         `estimate` is called where it is needed, and says how far the frame's log-odds of rain are above those
@@ -64,7 +64,7 @@ class Scene:
         return cls(**written)
 
 
-def _histogram(image: AnyPicture) -> NDArray[np.float64]:
+def _histogram(image: AnyImage) -> NDArray[np.float64]:
     """Shares of the brightest channel's levels: (bins,), together 1. Of every fourth row and column."""
     levels = image[::4, ::4].max(axis=2)
     counts, _ = np.histogram(levels, bins=_BINS, range=(0, np.iinfo(image.dtype).max))

@@ -12,7 +12,7 @@ from typing import BinaryIO
 
 import numpy as np
 
-from derain.arrays import Picture
+from derain.arrays import Image
 from derain.video.errors import VideoError
 from derain.video.yuv import Plane, Samples, usual_matrix
 
@@ -109,7 +109,7 @@ def read_frames(stream: BinaryIO, header: Y4m) -> Iterator[tuple[bytes, list[Pla
         yield line, planes
 
 
-def read_images(stream: BinaryIO, width: int, height: int) -> Iterator[Picture]:
+def read_images(stream: BinaryIO, width: int, height: int) -> Iterator[Image]:
     """Plain RGB, one frame after the other: uint8 (height, width, 3). Raises VideoError for one cut short."""
     number = 0
     while first := stream.read(1):

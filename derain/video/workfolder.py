@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from derain.image import write_atomically
+from derain.files import write_atomically
 from derain.video.errors import VideoError
 from derain.video.formats import UNFINISHED_SUFFIX
 

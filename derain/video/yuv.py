@@ -17,7 +17,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from derain.arrays import AnyPicture
+from derain.arrays import AnyImage
 
 Plane: TypeAlias = NDArray[Any]  # uint8 where samples have 8 bits, else uint16; (height, width)
 
@@ -77,7 +77,7 @@ def usual_matrix(height: int) -> int:
     return BT709 if height >= _HD_ROWS else BT601
 
 
-def to_rgb(planes: Sequence[Plane], samples: Samples) -> AnyPicture:
+def to_rgb(planes: Sequence[Plane], samples: Samples) -> AnyImage:
     """uint8 (height, width, 3) of samples of 8 bits, else uint16; from 0 to the highest number of the type.
 
     Colours are interpolated as if they lay amid their pixels: a quarter of a pixel off, of colour alone, is
@@ -90,11 +90,11 @@ def to_rgb(planes: Sequence[Plane], samples: Samples) -> AnyPicture:
     else:
         colours = [_resized(plane, height, width, cv2.INTER_LINEAR) for plane in planes[1:3]]
     together = cv2.merge([planes[0], *colours])
-    return cast(AnyPicture, cv2.transform(together, samples.to_rgb))  # rounded, and clipped to the type
+    return cast(AnyImage, cv2.transform(together, samples.to_rgb))  # rounded, and clipped to the type
 
 
 def add_change(
-    planes: Sequence[Plane], before: AnyPicture, after: AnyPicture, samples: Samples, share: float
+    planes: Sequence[Plane], before: AnyImage, after: AnyImage, samples: Samples, share: float
 ) -> None:
     """Adds to the planes, in place, what became of their RGB, `before` to `after`: `share` of it, 0 to 1."""
     change = np.subtract(after, before, dtype=np.float32)

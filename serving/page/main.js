@@ -10,7 +10,7 @@ const limits = { pixels: Number(document.documentElement.dataset.maxPixels), byt
 const viewer = new Viewer(ui);
 
 const MOST_TRIES = 30; // at a service that is busy
-const STAGES = { queue: 'Waiting', decode: 'Reading', infer: 'Network', look: 'Looking for rain left', encode: 'Writing' };
+const STAGES = { queue: 'Waiting', decode: 'Reading', infer: 'Network', monitor: 'Looking for rain left', encode: 'Writing' };
 
 /** One picture, from the file to the result. */
 class Job {
@@ -263,7 +263,7 @@ function drawProgress() {
 
 /** Between two tiles the bar creeps on at the pace of those before, and waits at the next one. Null: not known yet. */
 function shareDone({ stage, done, tiles, at, since }) {
-  if (stage === 'encode' || stage === 'look') return 1;
+  if (stage === 'encode' || stage === 'monitor') return 1;
   if (stage !== 'infer' || !tiles || (!done && !pace)) return null;
   const tileMs = done ? (at - since) / done : pace;
   return (done + (done < tiles && Math.min((Date.now() - at) / tileMs, 0.9))) / tiles;
@@ -276,7 +276,7 @@ function progressWords({ progress }) {
   if (stage === 'busy') return `the service is busy, next try in ${Math.max(0, Math.ceil((until - Date.now()) / 1000))} s`;
   if (stage === 'queue') return `waiting for its turn${spent}`;
   if (stage === 'decode') return 'reading';
-  if (stage === 'encode' || stage === 'look') return 'writing the result';
+  if (stage === 'encode' || stage === 'monitor') return 'writing the result';
   if (stage !== 'infer') return `sending${spent}`;
   if (!tiles) return 'taking the rain out';
   const left = done ? ((at - since) / done) * tiles - (Date.now() - since) : 0;
@@ -313,7 +313,7 @@ function drawResult() {
 
 function details({ file, result: { headers, blob } }) {
   const stages = [...(headers.get('Server-Timing') ?? '').matchAll(/(\w+);dur=([\d.]+)/g)];
-  const left = headers.get('X-Derain-Slacking');
+  const left = headers.get('X-Derain-Residual-Rain');
   return [
     ['Size', ui.before.naturalWidth ? `${viewer.size} pixels` : 'not known here'],
     ['File', `${bytes(blob.size)}, ${bytes(file.size)} before`],

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from derain.engine import Engine
 from derain.errors import ModelError
+from derain.inference.engine import Engine
 from derain.manifest import MANIFEST_NAME, load_manifest
 from tests.conftest import describe_model
 

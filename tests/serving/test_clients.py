@@ -10,8 +10,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from derain.engine import Engine
-from derain.image import PNG, WEBP, decode, encode
+from derain.images.formats import PNG, WEBP
+from derain.images.plain import decode, encode
+from derain.inference.engine import Engine
 from serving.openapi import DESCRIPTION
 from tests.conftest import noise
 from tests.serving.server import Server, serving

@@ -8,17 +8,17 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image as PilImage
 
-from derain.engine import usable_memory
 from derain.errors import ImageTooLargeError
-from derain.header import read_header
-from derain.photo import work_bytes
+from derain.images.header import read_header
+from derain.images.memory import work_bytes
+from derain.inference.resources import usable_memory
 from serving.settings import Settings
 from tests.conftest import PEAK_KB, noise
-from tests.derain.test_image import by_pillow
+from tests.derain.images.test_plain import by_pillow
 
-SMALL = by_pillow(Image.new("L", (8, 8)), "JPEG")
+SMALL = by_pillow(PilImage.new("L", (8, 8)), "JPEG")
 
 
 @pytest.fixture(autouse=True)
@@ -54,7 +54,7 @@ def test_the_memory_of_pictures_in_work_is_what_the_machine_has(monkeypatch: pyt
 def test_16_bits_and_heic_take_more() -> None:
     deep = np.zeros((20, 30, 3), np.uint16)
     png, tiff = (cv2.imencode(suffix, deep)[1].tobytes() for suffix in (".png", ".tif"))
-    heic = (Path(__file__).parents[1] / "derain" / "pictures" / "turned.heic").read_bytes()
+    heic = (Path(__file__).parents[1] / "derain" / "images" / "files" / "turned.heic").read_bytes()
     each = {}
     for name, data in {"plain": SMALL, "png": png, "tiff": tiff, "heic": heic}.items():
         header = read_header(data)
@@ -67,16 +67,18 @@ def test_a_picture_takes_no_more_memory_than_is_said(kind: str, model: Path, tmp
     grain = np.tile(noise(500, 500), (4, 5, 1))
     path = tmp_path / "picture"
     if kind == "jpeg":
-        path.write_bytes(by_pillow(Image.fromarray(grain), "JPEG"))
+        path.write_bytes(by_pillow(PilImage.fromarray(grain), "JPEG"))
     else:
         deep = np.concatenate([grain, grain[..., :1]], axis=-1).astype(np.uint16) * 257
         path.write_bytes(cv2.imencode(".png", deep, [cv2.IMWRITE_PNG_COMPRESSION, 1])[1].tobytes())
     code = (
         "import sys\n"
         "from pathlib import Path\n"
-        "from derain.engine import Engine\n"
-        "from derain.header import read_header\n"
-        "from derain.photo import decode_photo, derain_photo, encode_photo, work_bytes\n"
+        "from derain.inference.engine import Engine\n"
+        "from derain.images.header import read_header\n"
+        "from derain.images.encoding import encode_photo\n"
+        "from derain.images.memory import work_bytes\n"
+        "from derain.images.photo import decode_photo, derain_photo\n"
         "from serving.memory import give_memory_back\n"
         "give_memory_back()\n"
         "engine = Engine(Path(sys.argv[2]), threads=1, tile_pixels=64 * 64)\n"

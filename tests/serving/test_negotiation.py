@@ -1,6 +1,6 @@
 import pytest
 
-from derain.image import BMP, HEIC, JPEG, PNG, TIFF, WEBP, ImageFormat
+from derain.images.formats import BMP, HEIC, JPEG, PNG, TIFF, WEBP, ImageFormat
 from serving.negotiation import choose_format
 from serving.problems import NotAcceptableError
 

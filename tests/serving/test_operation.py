@@ -17,8 +17,9 @@ import httpx
 import onnx
 import pytest
 
-from derain.image import JPEG, PNG, encode
-from derain.registry import Registry
+from derain.images.formats import JPEG, PNG
+from derain.images.plain import encode
+from derain.models.registry import Registry
 from tests.conftest import describe_model, free_port, noise, scene, write_model
 from tests.serving.server import (
     END_S,
@@ -332,7 +333,7 @@ def test_a_caller_who_hangs_up_leaves_the_queue(tmp_path: Path) -> None:
 
 
 def test_pictures_that_meet_are_one_run_where_that_is_asked_for(model: Path, tmp_path: Path) -> None:
-    with serving(model, tmp_path, tile_batch=8, threads=1, parallel=8, look=False) as server:
+    with serving(model, tmp_path, tile_batch=8, threads=1, parallel=8, monitor=False) as server:
         with server.client() as client:
 
             def runs(up_to: str) -> float:
@@ -381,7 +382,9 @@ def test_keys(model: Path, keys: Path, tmp_path: Path) -> None:
         assert [answer.status_code for answer in answers] == [200, 200, 429]
         assert_problem(client.post("/admin/reload", headers=camera), 403)
         assert client.get("/readyz").status_code == 200
-        assert re.search(r'derain_slacking_score_count\{key="camera"\} 2', client.get("/metrics").text)
+        assert re.search(
+            r'derain_residual_rain_probability_count\{key="camera"\} 2', client.get("/metrics").text
+        )
 
 
 # What a script may read of any answer, without being told so (the Fetch standard).

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image as PilImage
 
-from derain.arrays import Picture
-from derain.header import read_header
+from derain.arrays import Image
+from derain.images.header import read_header
 from tests.conftest import ROOT, noise, scene, write_estimating, write_model
 from tests.serving.server import Server, serving
 
@@ -85,8 +85,8 @@ def opened(browser: "Browser", server: Server, path: str = "", **options: Any) -
 
 def picture(folder: Path, name: str, size: tuple[int, int] = (300, 450), seed: int = 0) -> Path:
     """A file with a scene of (height, width), grainy so that it is not mistaken for a dry one."""
-    values: Picture = scene(*size) // 2 + noise(*size, seed) // 4
-    Image.fromarray(values).save(folder / name)
+    values: Image = scene(*size) // 2 + noise(*size, seed) // 4
+    PilImage.fromarray(values).save(folder / name)
     return folder / name
 
 
@@ -104,12 +104,12 @@ def states(page: "Page") -> list[str]:
     return page.locator(".queue .state").all_inner_texts()
 
 
-def pixels(data: bytes) -> Picture:
-    with Image.open(io.BytesIO(data)) as image:
+def pixels(data: bytes) -> Image:
+    with PilImage.open(io.BytesIO(data)) as image:
         return np.asarray(image.convert("RGB"))
 
 
-def seen(area: "Locator") -> Picture:
+def seen(area: "Locator") -> Image:
     return pixels(area.screenshot())
 
 
@@ -229,7 +229,7 @@ def test_the_strength_is_blended_here_and_downloaded_from_the_service(
 
 def test_what_is_transparent_stays_so(browser: "Browser", server: Server, tmp_path: Path) -> None:
     values = np.dstack([noise(300, 450), np.full((300, 450), 128, np.uint8)])
-    Image.fromarray(values).save(tmp_path / "glass.png")
+    PilImage.fromarray(values).save(tmp_path / "glass.png")
     with opened(browser, server) as page:
         derained(page, tmp_path / "glass.png")
         page.evaluate("document.querySelectorAll('.tag, .handle, .zoom').forEach((each) => each.remove())")
@@ -240,9 +240,9 @@ def test_what_is_transparent_stays_so(browser: "Browser", server: Server, tmp_pa
 
 
 def test_a_picture_on_its_side_is_upright(browser: "Browser", server: Server, tmp_path: Path) -> None:
-    exif = Image.Exif()
+    exif = PilImage.Exif()
     exif[0x0112] = 6
-    Image.fromarray(scene(300, 450)).save(tmp_path / "turned.jpg", exif=exif)
+    PilImage.fromarray(scene(300, 450)).save(tmp_path / "turned.jpg", exif=exif)
     with opened(browser, server) as page:
         derained(page, tmp_path / "turned.jpg")
         page.wait_for_selector(".stage.compares")
@@ -356,7 +356,7 @@ def test_24_megapixels_show_progress_and_can_be_cancelled(
     browser: "Browser", server: Server, tmp_path: Path
 ) -> None:
     photograph = tmp_path / "large.jpg"
-    Image.fromarray(scene(4000, 6000)).save(photograph)
+    PilImage.fromarray(scene(4000, 6000)).save(photograph)
     with opened(browser, server) as page, server.client() as client:
         send(page, photograph)
         page.get_by_text(re.compile(r"large\.jpg: [1-9]\d* of \d{3} tiles")).wait_for()
@@ -376,7 +376,7 @@ def test_24_megapixels_show_progress_and_can_be_cancelled(
 
 def test_one_of_the_queue_is_cancelled(browser: "Browser", server: Server, tmp_path: Path) -> None:
     photograph = tmp_path / "large.jpg"
-    Image.fromarray(scene(2000, 3000)).save(photograph)
+    PilImage.fromarray(scene(2000, 3000)).save(photograph)
     with opened(browser, server) as page:
         send(page, photograph, picture(tmp_path, "small.jpg"), picture(tmp_path, "unwanted.jpg"))
         page.wait_for_selector(".queue li:nth-child(1) .state.working")
@@ -391,7 +391,7 @@ def test_one_of_the_queue_is_cancelled(browser: "Browser", server: Server, tmp_p
 
 
 def test_limits_are_told_before_and_kept(browser: "Browser", server: Server, tmp_path: Path) -> None:
-    Image.new("1", (6000, 5000)).save(tmp_path / "huge.png")
+    PilImage.new("1", (6000, 5000)).save(tmp_path / "huge.png")
     (tmp_path / "heavy.jpg").write_bytes(bytes(MAX_BYTES + 1))
     (tmp_path / "empty.jpg").write_bytes(b"")
     with opened(browser, server) as page:
@@ -426,9 +426,9 @@ def test_what_browsers_do_not_show_is_shown_and_comes_as_it_was(
     browser: "Browser", server: Server, tmp_path: Path
 ) -> None:
     deep = tmp_path / "deep.tif"
-    Image.fromarray(scene(200, 300)).save(deep)
+    PilImage.fromarray(scene(200, 300)).save(deep)
     phone = tmp_path / "IMG_0001.HEIC"
-    shutil.copy(ROOT / "tests/derain/pictures/turned.heic", phone)
+    shutil.copy(ROOT / "tests/derain/images/files/turned.heic", phone)
     with opened(browser, server) as page:
         derained(page, deep)
         page.wait_for_selector(".stage.compares")
@@ -451,7 +451,7 @@ def test_what_browsers_do_not_show_is_shown_and_comes_as_it_was(
 def test_a_dry_picture_is_said_to_be_dry(browser: "Browser", tmp_path: Path) -> None:
     """By a model that finds rain in what is bright."""
     model = write_estimating(tmp_path / "estimating")
-    Image.fromarray(scene(300, 450) // 16).save(tmp_path / "dry.jpg")
+    PilImage.fromarray(scene(300, 450) // 16).save(tmp_path / "dry.jpg")
     with serving(model, tmp_path) as server, opened(browser, server) as page:
         derained(page, tmp_path / "dry.jpg")
         assert "No rain found: dry.jpg came back as it was." in page.inner_text("#note")

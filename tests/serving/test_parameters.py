@@ -1,7 +1,7 @@
 import pytest
 from starlette.datastructures import QueryParams
 
-from derain.image import JPEG, PNG, TIFF, WEBP, ImageFormat
+from derain.images.formats import JPEG, PNG, TIFF, WEBP, ImageFormat
 from serving.parameters import Parameters, read_parameters
 from serving.problems import ParameterError
 

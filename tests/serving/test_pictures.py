@@ -9,15 +9,15 @@ from pathlib import Path
 import httpx
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image as PilImage
 
-from derain import jpeg
-from derain.formats import PNG
-from tests.derain.test_captions import GAIN_MAP, IMAGE, XMP, png_with, with_xmp, xmp_of
-from tests.derain.test_coding import drawing, photograph
-from tests.derain.test_image import by_pillow
-from tests.derain.test_jpeg import BASELINE, END
-from tests.derain.test_raw import RAWS
+from derain.images.codecs import jpeg
+from derain.images.formats import PNG
+from tests.derain.images.test_camera_raw import RAWS
+from tests.derain.images.test_captions import GAIN_MAP, IMAGE, XMP, png_with, with_xmp, xmp_of
+from tests.derain.images.test_coding import drawing, photograph
+from tests.derain.images.test_jpeg import BASELINE, END
+from tests.derain.images.test_plain import by_pillow
 from tests.serving.server import assert_problem, serving
 
 pytestmark = pytest.mark.slow
@@ -36,8 +36,8 @@ def client(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ht
     ("data", "status", "said"),
     [
         *[(RAWS[kind], 415, f"camera raw ({kind})") for kind in ("DNG", "Nikon's NEF", "Canon's CR3")],
-        (BASELINE[: len(BASELINE) // 2] + END, 400, "the JPEG picture is damaged or cut short"),
-        (BASELINE.replace(b"\n", b"\r\n"), 400, "the JPEG picture is damaged or cut short"),
+        (BASELINE[: len(BASELINE) // 2] + END, 400, "the JPEG image is damaged or cut short"),
+        (BASELINE.replace(b"\n", b"\r\n"), 400, "the JPEG image is damaged or cut short"),
     ],
 )
 def test_what_is_no_picture_is_refused(client: httpx.Client, data: bytes, status: int, said: str) -> None:
@@ -80,15 +80,15 @@ def test_a_picture_that_is_not_changed_does_not_grow(client: httpx.Client) -> No
 
     screenshot = by_pillow(drawing(64), "PNG", optimize=True)
     answer = unchanged(screenshot)
-    with Image.open(io.BytesIO(answer)) as image:
+    with PilImage.open(io.BytesIO(answer)) as image:
         assert image.mode == "P"
     assert len(answer) < 1.4 * len(screenshot)
 
     lossless = by_pillow(drawing(64).convert("RGB"), "WEBP", lossless=True)
-    with Image.open(io.BytesIO(unchanged(lossless))) as image:
+    with PilImage.open(io.BytesIO(unchanged(lossless))) as image:
         assert np.array_equal(np.asarray(image), np.asarray(drawing(64).convert("RGB")))
 
     photo = by_pillow(photograph(), "JPEG", quality=88)
     answer = unchanged(photo)
-    assert jpeg.read_head(answer).quality == 88
+    assert jpeg.read_header(answer).quality == 88
     assert len(answer) < 1.1 * len(photo)

@@ -16,16 +16,16 @@ import derain.cli  # noqa: F401  # so that all errors are defined
 import serving.pipeline
 import serving.uploads  # noqa: F401  # the same
 from derain.errors import (
+    CancelledError,
     DerainError,
     FileError,
-    GivenUpError,
     ImageError,
     MissingFileError,
     ModelError,
     OptionError,
     ProviderError,
 )
-from derain.registry import PromotionError
+from derain.models.registry import PromotionError
 from serving.keys import KeysError
 from serving.problems import (
     ALL_TYPES,
@@ -44,7 +44,7 @@ NEVER_SENT: set[type[DerainError]] = {
     ImageError,
     ModelError,
     ProviderError,
-    GivenUpError,
+    CancelledError,
     ComeAgainError,
     KeysError,
     PromotionError,

@@ -13,7 +13,7 @@ from typing import Any
 import httpx
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image as PilImage
 from starlette.types import ASGIApp
 
 from serving.exchange import Exchanges
@@ -24,7 +24,7 @@ from serving.progress import ROUTE, Progress
 from serving.settings import Settings
 from serving.uploads import Buffer, Limits
 from tests.conftest import noise, send, write_model
-from tests.derain.test_batching import until
+from tests.derain.inference.test_tile_batcher import until
 from tests.serving.server import assert_problem
 
 TILES = 4
@@ -32,7 +32,7 @@ TILES = 4
 
 def png(height: int, width: int) -> bytes:
     file = io.BytesIO()
-    Image.fromarray(noise(height, width)).save(file, "PNG")
+    PilImage.fromarray(noise(height, width)).save(file, "PNG")
     return file.getvalue()
 
 
@@ -80,7 +80,7 @@ def test_reports_come_in_order_and_the_image_last(service: Service) -> None:
     said = [json.loads(body_of(report)) for report in reports]
     assert all(report.get_content_type() == "application/json" for report in reports)
     stages = [word["stage"] for word in said]
-    order = {"queue": 0, "decode": 1, "infer": 2, "look": 3, "encode": 3}  # the last two at the same time
+    order = {"queue": 0, "decode": 1, "infer": 2, "monitor": 3, "encode": 3}  # the last two at the same time
     assert stages == sorted(stages, key=order.__getitem__)
     done = [word["done"] for word in said if "done" in word]
     assert done == sorted(done)
@@ -96,7 +96,7 @@ def test_reports_come_in_order_and_the_image_last(service: Service) -> None:
         expected = served.engine.derain(noise(400, 400))
     body = body_of(last)
     assert int(last["content-length"]) == len(body)
-    assert np.array_equal(np.asarray(Image.open(io.BytesIO(body))), expected)
+    assert np.array_equal(np.asarray(PilImage.open(io.BytesIO(body))), expected)
 
 
 def test_it_takes_the_parameters_and_forms_too(service: Service) -> None:
@@ -109,7 +109,7 @@ def test_it_takes_the_parameters_and_forms_too(service: Service) -> None:
     ("content", "query", "status", "words"),
     [
         (b"", "", 400, "the body is empty"),
-        (b"rain" * 10, "", 415, "not a picture in a known format"),
+        (b"rain" * 10, "", 415, "not an image in a known format"),
         (png(8, 8), "?strength=2", 400, "less than or equal to 1"),
         (png(8, 8), "?model=best", 404, "no model 'best'"),
         (b"x" * 1_000_001, "", 413, "at most 1,000,000 bytes"),
@@ -188,8 +188,8 @@ def test_a_busy_service_says_so_by_its_status(service: Service) -> None:
 
 def test_an_image_at_strength_0_is_not_looked_at(service: Service) -> None:
     """It was asked for as it is: that rain is left in it is no news for the monitor."""
-    assert "x-derain-slacking" not in parts_of(service.post(png(40, 40), "?strength=0"))[-1]
-    assert "x-derain-slacking" in parts_of(service.post(png(40, 40)))[-1]
+    assert "x-derain-residual-rain" not in parts_of(service.post(png(40, 40), "?strength=0"))[-1]
+    assert "x-derain-residual-rain" in parts_of(service.post(png(40, 40)))[-1]
 
 
 def test_who_watches_hears_of_smaller_tiles(tmp_path: Path) -> None:
@@ -199,7 +199,7 @@ def test_who_watches_hears_of_smaller_tiles(tmp_path: Path) -> None:
     pipeline = Pipeline(models, Settings(threads=1))
     app = Exchanges(Progress(pipeline, Limits(20_000_000, timeout_s=5), Buffer(20_000_000)), [ROUTE])
     file = io.BytesIO()
-    Image.new("RGB", (2400, 1600)).save(file, "PNG")
+    PilImage.new("RGB", (2400, 1600)).save(file, "PNG")
     *reports, _ = parts_of(send(app, "POST", ROUTE, content=file.getvalue()))
     models.close()
     (tiles,) = {said["tiles"] for report in reports if "tiles" in (said := json.loads(body_of(report)))}

@@ -9,7 +9,8 @@ import httpx
 import numpy as np
 import pytest
 
-from derain.image import PNG, decode, encode
+from derain.images.formats import PNG
+from derain.images.plain import decode, encode
 from tests.conftest import noise, write_estimating
 from tests.serving.server import serving
 

@@ -22,10 +22,11 @@ import httpx
 import numpy as np
 import pytest
 
-from derain.engine import Engine
-from derain.image import FORMATS, JPEG, PNG, WEBP, ImageFormat, decode, encode
+from derain.images.formats import FORMATS, JPEG, PNG, WEBP, ImageFormat
+from derain.images.plain import decode, encode
+from derain.inference.engine import Engine
 from tests.conftest import ROOT, noise, scene, write_model
-from tests.derain.test_image import mean_difference, png
+from tests.derain.images.test_plain import mean_difference, png
 from tests.serving.server import END_S, START_S, Server, assert_problem, serving, started
 
 pytestmark = pytest.mark.slow
@@ -69,9 +70,9 @@ def test_a_picture_in_the_body(client: httpx.Client, derained: np.ndarray) -> No
     assert response.status_code == 200
     assert response.headers["content-type"] == "image/png"
     assert response.headers["x-derain-model"] == "tiny"
-    stages = ", ".join(rf"{stage};dur=[\d.]+" for stage in ("queue", "decode", "infer", "look", "encode"))
+    stages = ", ".join(rf"{stage};dur=[\d.]+" for stage in ("queue", "decode", "infer", "monitor", "encode"))
     assert re.fullmatch(stages, response.headers["server-timing"])
-    assert 0 <= float(response.headers["x-derain-slacking"]) <= 1
+    assert 0 <= float(response.headers["x-derain-residual-rain"]) <= 1
     assert re.fullmatch(r'"[0-9a-f]{32}"', response.headers["etag"])
     assert response.headers["etag"] == client.post("/v1/derain", content=RAINY).headers["etag"]
     assert np.array_equal(decode(response.content)[0], derained)
@@ -159,7 +160,7 @@ def test_the_metrics(client: httpx.Client) -> None:
         r'derain_http_request_seconds_count\{route="/v1/derain"\} [1-9].*',
         r'derain_run_tiles_bucket\{le="1\.0"\} [1-9].*',
         r'derain_pixels_total\{model="tiny"\} [1-9].*',
-        r'derain_slacking_score_count\{key="none"\} [1-9].*',
+        r'derain_residual_rain_probability_count\{key="none"\} [1-9].*',
         r"derain_received_bytes_total [1-9].*",
         r"derain_sent_bytes_total [1-9].*",
         r"derain_resident_bytes [1-9].*",
@@ -252,8 +253,8 @@ def test_nothing_there(client: httpx.Client, method: str, path: str, status: int
         (RAINY[: len(RAINY) // 2], 400, "damaged or cut short"),
         (encode(scene(300, 300), JPEG)[:3000], 400, "damaged or cut short"),
         (png(30, 20, claimed_length=0x7FFF_FFFF), 400, "picture is"),
-        (b"rain", 415, "not a picture in a known format"),
-        (b"DDS " + (124).to_bytes(4, "little") + bytes(120), 415, "not a picture in a known format"),
+        (b"rain", 415, "not an image in a known format"),
+        (b"DDS " + (124).to_bytes(4, "little") + bytes(120), 415, "not an image in a known format"),
         (bytes(MAX_BYTES + 1), 413, "at most 1,000,000 bytes"),
         (png(20_000, 20_000), 413, "at most 1,000,000 are allowed"),
         (png(1001, 1000), 413, "1001 x 1000 is 1,001,000 pixels: at most 1,000,000 are allowed"),
@@ -438,7 +439,7 @@ def test_a_request_has_a_line_in_the_log(client: httpx.Client, server: Server) -
     done, refused = logged(server, "a-line"), logged(server, "another-line")
     assert (done["route"], done["status"], done["model"]) == ("/v1/derain", 200, "tiny")
     assert (done["width"], done["height"], done["format"], done["received"]) == (130, 97, "PNG", len(RAINY))
-    assert set(done["stages_ms"]) == {"queue", "decode", "infer", "look", "encode"}
+    assert set(done["stages_ms"]) == {"queue", "decode", "infer", "monitor", "encode"}
     assert (refused["status"], refused["rejected"], refused["level"]) == (
         415,
         "UnsupportedFormatError",

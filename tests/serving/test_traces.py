@@ -9,7 +9,8 @@ import pytest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
-from derain.image import PNG, encode
+from derain.images.formats import PNG
+from derain.images.plain import encode
 from tests.conftest import free_port, noise
 from tests.receiver import Sent, receiving
 from tests.serving.server import serving
@@ -19,7 +20,7 @@ pytestmark = pytest.mark.slow
 TRACE, PARENT = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
 
 
-STAGES = ["queue", "decode", "infer", "look", "encode"]
+STAGES = ["queue", "decode", "infer", "monitor", "encode"]
 RAINY = encode(noise(40, 60), PNG)
 
 
@@ -60,7 +61,7 @@ def test_a_trace_goes_on_in_the_service_with_a_span_for_each_stage(model: Path, 
     for span in stages.values():
         assert_within(span, request)
     # The picture is looked at while it is encoded.
-    for before, after in [*pairwise(["queue", "decode", "infer", "encode"]), ("infer", "look")]:
+    for before, after in [*pairwise(["queue", "decode", "infer", "encode"]), ("infer", "monitor")]:
         assert stages[before].end_time_unix_nano <= stages[after].start_time_unix_nano
 
 

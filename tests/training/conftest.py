@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch import nn
 
-from derain.arrays import Picture
+from derain.arrays import Image
 from derain.manifest import Manifest
 from training.backgrounds import Leaves
 from training.card import write_model_texts
@@ -71,7 +71,7 @@ def one_core() -> Iterator[None]:
 
 
 @pytest.fixture
-def picture() -> Picture:
+def picture() -> Image:
     """Noise, 40 x 56."""
     return np.random.default_rng(0).integers(0, 256, (40, 56, 3), dtype=np.uint8)
 

@@ -7,9 +7,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from derain.arrays import Picture
+from derain.arrays import Image
 from derain.errors import ImageError
-from derain.image import PNG, encode, read_picture
+from derain.images.formats import PNG
+from derain.images.plain import encode, read_image
 from training.backgrounds import (
     LONGEST_PX,
     BackgroundError,
@@ -86,7 +87,7 @@ def test_large_photographs_are_shrunk_when_they_are_read(tmp_path: Path) -> None
 def test_the_repository_s_photographs_are_used_as_they_are() -> None:
     paths = sorted(PHOTOGRAPHS.glob("*.jpg"))[:2]
     loaded = {picture.tobytes() for picture in load_folder(PHOTOGRAPHS, None, seed=0)}
-    assert all(read_picture(path).tobytes() in loaded for path in paths)
+    assert all(read_image(path).tobytes() in loaded for path in paths)
 
 
 # Dead leaves
@@ -139,7 +140,7 @@ def test_picture_of_the_patch_size_is_turned_but_not_resampled(size_px: int) -> 
     assert len({patch.tobytes() for patch in patches} & turned) == 8
 
 
-def test_relighting_maps_the_levels_of_each_channel(picture: Picture) -> None:
+def test_relighting_maps_the_levels_of_each_channel(picture: Image) -> None:
     ramp = np.repeat(np.arange(256, dtype=np.uint8), 3).reshape(1, 256, 3)
     tints = set()
     for seed in range(20):

@@ -42,7 +42,7 @@ def test_batch_that_cannot_be_divided_is_an_error(tiny_recipe: Recipe) -> None:
 class Unreadable(Dataset[tuple[Tensor, Tensor]]):
     def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
         if index == 5:
-            raise CorruptImageError("rain/5.png: the PNG picture is damaged or cut short")
+            raise CorruptImageError("rain/5.png: the PNG image is damaged or cut short")
         return torch.zeros(1), torch.zeros(1)
 
 
@@ -52,7 +52,7 @@ def test_error_in_a_worker_is_the_one_line_it_was(workers: int) -> None:
     next(coming), next(coming)
     with pytest.raises(CorruptImageError) as caught:
         next(coming)
-    assert str(caught.value) == "rain/5.png: the PNG picture is damaged or cut short"
+    assert str(caught.value) == "rain/5.png: the PNG image is damaged or cut short"
 
 
 class Deadly(Dataset[tuple[Tensor, Tensor]]):

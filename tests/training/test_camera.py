@@ -4,13 +4,13 @@ import numpy as np
 import pytest
 
 import training.camera as camera
-from derain.arrays import Picture
+from derain.arrays import Image
 from training.camera import photograph
 
 GREY = np.full((48, 64, 3), 128, dtype=np.uint8)
 
 
-def test_index_decides(picture: Picture) -> None:
+def test_index_decides(picture: Image) -> None:
     first, again, other = (photograph((picture,), 0, index)[0] for index in (1, 1, 2))
     assert np.array_equal(first, again)
     assert not np.array_equal(first, other)

@@ -7,8 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from derain.arrays import Picture
-from derain.image import JPEG, decode, encode, read_picture
+from derain.arrays import Image
+from derain.images.formats import JPEG
+from derain.images.plain import decode, encode, read_image
 from derain.manifest import CleanBack, Evaluation, Extreme, Gain, load_manifest
 from tests.conftest import noise, scene
 from tests.training.conftest import ExportedModel
@@ -35,7 +36,7 @@ def copy(exported: ExportedModel, folder: Path) -> Path:
     return folder
 
 
-def cell(sheet: Picture, row: int, column: int) -> Picture:
+def cell(sheet: Image, row: int, column: int) -> Image:
     top, left = row * (HEIGHT_PX + TEXT_PX), column * (WIDTH_PX + GAP_PX)
     return sheet[top : top + HEIGHT_PX, left : left + WIDTH_PX]
 
@@ -43,7 +44,7 @@ def cell(sheet: Picture, row: int, column: int) -> Picture:
 def test_clean_things_are_shown_as_given_as_they_come_back_and_subtracted() -> None:
     """Of a network by which every value is off by one."""
     sheet = clean_sheet(lambda picture: picture ^ np.uint8(1))
-    cat = read_picture(HELD_OUT_PHOTOGRAPHS / "skimage_chelsea.png")[108:300, 20:308]
+    cat = read_image(HELD_OUT_PHOTOGRAPHS / "skimage_chelsea.png")[108:300, 20:308]
     for row, given in ((0, cat), (len(CUTS), draw_page()), (len(CUTS) + 1, draw_wires())):
         np.testing.assert_array_equal(cell(sheet, row, 0), given)
         np.testing.assert_array_equal(cell(sheet, row, 1), given ^ 1)
@@ -55,7 +56,7 @@ def test_rain_is_shown_on_the_photograph_that_should_come_back() -> None:
     sheet = rain_sheet(lambda picture: 255 - picture)
     top = 0
     for rain, name in RAINED:
-        clean = shrink(read_picture(HELD_OUT_PHOTOGRAPHS / name), 320)
+        clean = shrink(read_image(HELD_OUT_PHOTOGRAPHS / name), 320)
         height, width = clean.shape[:2]
         rainy, derained, dry = (
             sheet[top : top + height, left : left + width].astype(int)
@@ -104,7 +105,7 @@ def test_the_command_draws_the_pictures_and_writes_the_card(
     assert (folder / "manifest.json").read_bytes() == manifest
     for name in ("clean.jpg", "rain.jpg"):
         assert 50_000 < (folder / name).stat().st_size <= LARGEST_BYTES
-        assert read_picture(folder / name).shape[0] > 800
+        assert read_image(folder / name).shape[0] > 800
     card = (folder / "README.md").read_text()
     assert "## Known failures\n\nIt does nothing well.\n\n## In pictures\n" in card
     assert all(credit in card for credit in CREDITS.values())

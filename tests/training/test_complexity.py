@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from derain.arrays import Picture
-from derain.image import PNG, encode, read_picture
+from derain.arrays import Image
+from derain.images.formats import PNG
+from derain.images.plain import encode, read_image
 from training.backgrounds import Leaves, draw_leaves
 from training.complexity import (
     PATCH_PX,
@@ -31,22 +32,22 @@ from training.rain.streaks import LARGE, MEDIUM, SMALL, RainRange
 ONE_RAIN = RainRange("one", (0.01, 0.01), (5,), (30, 30), 0, (0.2, 0.2))
 
 
-def grey(levels: NDArray[np.floating]) -> Picture:
+def grey(levels: NDArray[np.floating]) -> Image:
     return np.repeat(np.rint(np.clip(levels, 0, 255))[..., None], 3, axis=-1).astype(np.uint8)
 
 
-def noise(sigma: float, seed: int, side_px: int = PATCH_PX) -> Picture:
+def noise(sigma: float, seed: int, side_px: int = PATCH_PX) -> Image:
     return grey(np.random.default_rng(seed).normal(128, sigma, (side_px, side_px)))
 
 
-def wave(angle_deg: float, phase: float) -> Picture:
+def wave(angle_deg: float, phase: float) -> Image:
     """Of 4 px from crest to crest."""
     y, x = np.mgrid[:PATCH_PX, :PATCH_PX]
     angle = np.deg2rad(angle_deg)
     return grey(128 + 60 * np.sin(np.pi / 2 * (x * np.cos(angle) + y * np.sin(angle)) + phase))
 
 
-def leaves(complexity: float, count: int) -> list[Picture]:
+def leaves(complexity: float, count: int) -> list[Image]:
     return [draw_leaves(Leaves(complexity, size_px=PATCH_PX), 0, index) for index in range(count)]
 
 
@@ -289,7 +290,7 @@ def test_command_measures_leaves(
     arguments = ["leaves", "--leaves-complexity", "0", "--count", "3", "--rain", "small", "--figure"]
     assert main([*arguments, str(figure)]) == 0
     assert "3 leaves of complexity 0" in capsys.readouterr().out
-    assert read_picture(figure).shape[1] > 1000
+    assert read_image(figure).shape[1] > 1000
 
 
 @pytest.mark.parametrize(
@@ -303,7 +304,7 @@ def test_command_measures_leaves(
         (["{folder}", "--figure", "{tmp}"], "is a folder: name a file"),
         (["{folder}", "--leaves-complexity", "0.5"], "--leaves-complexity is for leaves"),
         (["{tmp}"], "no pictures in"),
-        (["{tmp}/broken"], "broken.png: not a picture"),
+        (["{tmp}/broken"], "broken.png: not an image"),
     ],
 )
 def test_mistakes_are_said_in_one_line(

@@ -5,18 +5,18 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from derain.arrays import Picture
+from derain.arrays import Image
 from training.documents import _KINDS, Colour, _colours, draw_document
 
 SIDE_PX = 128
 
 
 @pytest.fixture(scope="module")
-def drawn() -> list[Picture]:
+def drawn() -> list[Image]:
     return [draw_document(SIDE_PX, SIDE_PX, 0, index) for index in range(120)]
 
 
-def test_seed_and_index_decide_the_document(drawn: list[Picture]) -> None:
+def test_seed_and_index_decide_the_document(drawn: list[Image]) -> None:
     for index in (7, 3, 0, 40):
         np.testing.assert_array_equal(draw_document(SIDE_PX, SIDE_PX, 0, index), drawn[index])
     others = [draw_document(SIDE_PX, SIDE_PX, 1, index) for index in range(8)]
@@ -32,7 +32,7 @@ def test_documents_are_of_the_size_asked_for(size: tuple[int, int]) -> None:
         assert page.dtype == np.uint8
 
 
-def test_most_are_dark_on_bright(drawn: list[Picture]) -> None:
+def test_most_are_dark_on_bright(drawn: list[Image]) -> None:
     """One in six is bright on dark, as on a screen."""
     rng = np.random.default_rng(0)
     colours = [_colours(rng) for _ in range(600)]
@@ -42,7 +42,7 @@ def test_most_are_dark_on_bright(drawn: list[Picture]) -> None:
     assert (middles > 200).mean() > 1.5 * (middles < 120).mean() > 0
 
 
-def test_there_is_something_on_them(drawn: list[Picture]) -> None:
+def test_there_is_something_on_them(drawn: list[Image]) -> None:
     contrasts = np.array([np.ptp(page.mean(axis=2)) for page in drawn])
     assert (contrasts > 60).mean() > 0.9
     assert len({page.shape for page in drawn}) == 1
@@ -50,7 +50,7 @@ def test_there_is_something_on_them(drawn: list[Picture]) -> None:
 
 @pytest.mark.parametrize("kind", _KINDS, ids=lambda kind: kind.__name__.strip("_"))
 def test_each_kind_draws_ink_on_paper(
-    kind: Callable[[Picture, Colour, np.random.Generator], None],
+    kind: Callable[[Image, Colour, np.random.Generator], None],
 ) -> None:
     drew = 0
     for seed in range(10):

@@ -14,9 +14,10 @@ from onnx import helper
 from skimage.color import rgb2ycbcr
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
-from derain.arrays import Picture
-from derain.engine import Engine
-from derain.image import PNG, encode, read_picture
+from derain.arrays import Image
+from derain.images.formats import PNG
+from derain.images.plain import encode, read_image
+from derain.inference.engine import Engine
 from derain.manifest import load_manifest
 from tests.conftest import scene
 from tests.training.conftest import ExportedModel
@@ -31,7 +32,7 @@ from training.rain.drawn import DOWNPOUR
 from training.real import score_real
 
 
-def write(folder: Path, **pictures: Picture) -> Path:
+def write(folder: Path, **pictures: Image) -> Path:
     folder.mkdir(exist_ok=True)
     for name, picture in pictures.items():
         (folder / f"{name}.png").write_bytes(encode(picture, PNG))
@@ -39,7 +40,7 @@ def write(folder: Path, **pictures: Picture) -> Path:
 
 
 @pytest.fixture
-def pair(picture: Picture) -> Pair:
+def pair(picture: Image) -> Pair:
     return Pair("one", DOWNPOUR.add(picture, 0, 0), picture)
 
 
@@ -66,7 +67,7 @@ def test_doing_nothing_scores_what_the_input_scores(pair: Pair) -> None:
 def test_one_perfect_picture_does_not_blank_the_mean(pair: Pair) -> None:
     other = Pair("two", DOWNPOUR.add(pair.clean, 0, 1), pair.clean)
 
-    def derain(picture: Picture) -> Picture:
+    def derain(picture: Image) -> Image:
         return pair.clean if np.array_equal(picture, pair.rainy) else picture
 
     scores = evaluate(derain, "set", "test", [pair, other])
@@ -81,7 +82,7 @@ def test_clean_set_has_clean_scores_alone(pair: Pair) -> None:
     assert scores.psnr is scores.ssim is scores.removal is scores.background_error is None
 
 
-def test_jpeg_is_what_the_network_sees_and_not_what_is_wanted(picture: Picture, tmp_path: Path) -> None:
+def test_jpeg_is_what_the_network_sees_and_not_what_is_wanted(picture: Image, tmp_path: Path) -> None:
     """Doing nothing to clean pictures is right; to rainy ones it scores what JPEG leaves of them."""
     idle = save(tmp_path / "idle.onnx", one("Identity"))
     clean = scene(64, 96)
@@ -95,7 +96,7 @@ def test_jpeg_is_what_the_network_sees_and_not_what_is_wanted(picture: Picture, 
     rainy, dry = json.loads(table.read_text())["sets"]
     assert (rainy["name"], dry["name"]) == ("set as JPEG 20", "dry as JPEG 20")
     _, coded = cv2.imencode(
-        ".jpg", read_picture(folders[0] / "one.png")[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 20]
+        ".jpg", read_image(folders[0] / "one.png")[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 20]
     )
     seen = cv2.imdecode(coded, cv2.IMREAD_COLOR)
     assert seen is not None
@@ -120,7 +121,7 @@ def test_clean_pictures_do_not_weigh_on_the_rainy_scores(pair: Pair) -> None:
 def test_one_scene_under_several_rains_goes_through_clean_once(pair: Pair) -> None:
     clean_runs = []
 
-    def derain(picture: Picture) -> Picture:
+    def derain(picture: Image) -> Image:
         clean_runs.append(np.array_equal(picture, pair.clean))
         return picture
 
@@ -212,7 +213,7 @@ def test_rain_that_was_trained_on_is_not_recorded(
     assert (folder / "manifest.json").read_bytes() == before
 
 
-def skimage_scores(derained: Picture, clean: Picture, of_luma: bool) -> tuple[float, float]:
+def skimage_scores(derained: Image, clean: Image, of_luma: bool) -> tuple[float, float]:
     a, b = (rgb2ycbcr(p)[..., 0] if of_luma else p for p in (derained, clean))
     channel_axis = None if of_luma else -1
     return (
@@ -229,7 +230,7 @@ def skimage_scores(derained: Picture, clean: Picture, of_luma: bool) -> tuple[fl
     )
 
 
-def rained_set(folder: Path, clean: list[Picture]) -> Path:
+def rained_set(folder: Path, clean: list[Image]) -> Path:
     for i, picture in enumerate(clean):
         rainy = {f"rain-{i}": DOWNPOUR.add(picture, 0, i), f"norain-{i}": picture}
         write(folder, **rainy)
@@ -244,7 +245,7 @@ def test_the_command_agrees_with_scikit_image(exported: ExportedModel, tmp_path:
     engine = Engine(exported.folder, threads=1)
     expected = []
     for i, each in enumerate(mine["each"]):
-        rainy, clean = (read_picture(folder / f"{kind}-{i}.png") for kind in ("rain", "norain"))
+        rainy, clean = (read_image(folder / f"{kind}-{i}.png") for kind in ("rain", "norain"))
         derained = engine.derain(rainy)
         expected.append(
             [*skimage_scores(derained, clean, of_luma=False), *skimage_scores(derained, clean, of_luma=True)]
@@ -317,7 +318,7 @@ def test_the_page_has_all_it_shows_beside_it(exported: ExportedModel, tmp_path: 
     assert "&lt;mine&gt;" in page
     assert "<mine>" not in page
     (before,) = (name for name in on_disk if name.startswith("pictures/real-0-0-before"))
-    assert read_picture(tmp_path / "page" / before).shape == (960, 19, 3)
+    assert read_image(tmp_path / "page" / before).shape == (960, 19, 3)
 
 
 def test_real_photographs_need_no_truth(
@@ -346,7 +347,7 @@ def darker(path: Path, levels: int) -> Path:
     return save(path, [node], constants={"levels": levels / 255})
 
 
-def darkened(picture: Picture, levels: int) -> Picture:
+def darkened(picture: Image, levels: int) -> Image:
     """What `darker` makes of it."""
     return picture - np.minimum(picture, np.uint8(levels))
 
@@ -368,7 +369,7 @@ def scores_of(arguments: list[str], result: Path) -> Any:
     return json.loads(result.read_text())
 
 
-def enlarged(image: Picture, times: int) -> Picture:
+def enlarged(image: Image, times: int) -> Image:
     larger = cv2.resize(image, None, fx=times, fy=times, interpolation=cv2.INTER_CUBIC)
     return np.asarray(larger, dtype=np.uint8)
 
@@ -553,8 +554,8 @@ def test_models_are_compared_with_the_first_on_the_same_images(
     files = [link.rpartition("/")[2] for link in links.found if link.startswith("pictures/0-0-")]
     in_a_row = [f"0-0-{kind}.jpg" for kind in ("before", "model-0", "model-1", "model-2", "clean")]
     assert list(dict.fromkeys(files)) == in_a_row
-    derained = read_picture(page / "pictures" / "0-0-model-2.jpg").astype(int)
-    before = read_picture(page / "pictures" / "0-0-before.jpg").astype(int)
+    derained = read_image(page / "pictures" / "0-0-model-2.jpg").astype(int)
+    before = read_image(page / "pictures" / "0-0-before.jpg").astype(int)
     assert (before - derained).mean() == pytest.approx(20, abs=1.5)
 
 
@@ -633,9 +634,9 @@ def test_what_cannot_be_scored_is_said(
         ([model, "--rain", "frogs", dry], "no rain family 'frogs'"),
         ([model, "--clean", "dry", dry, "--html", str(tmp_path / "file")], "file"),
         ([model, "--clean", "dry", dry, "--json", str(tmp_path)], "is a folder: name a file"),
-        ([model, "--clean", "dry", dry, "--clean", "broken", str(broken)], "b.png: not a picture"),
-        ([model, "--clean", "dry", dry, "--real", "broken", str(broken)], "b.png: not a picture"),
-        ([model, "--clean", "dry", dry, "--rain", "squall", str(broken)], "b.png: not a picture"),
+        ([model, "--clean", "dry", dry, "--clean", "broken", str(broken)], "b.png: not an image"),
+        ([model, "--clean", "dry", dry, "--real", "broken", str(broken)], "b.png: not an image"),
+        ([model, "--clean", "dry", dry, "--rain", "squall", str(broken)], "b.png: not an image"),
         ([str(network), "--clean", "dry", dry, "--record"], "no manifest to --record in"),
         ([str(network), "--clean", "dry", dry, "--layout", "NHWC"], "it is not NHWC"),
     ]:

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from derain.arrays import FloatArray
-from derain.engine import Engine
+from derain.inference.engine import Engine
 from derain.manifest import load_manifest
 from tests.conftest import files_in, noise
 from tests.training.conftest import (
@@ -150,8 +150,8 @@ def test_engine_derains_as_training_was_watched(exported_pair: ExportedModel) ->
     engine.close()
     assert found.rain_found
     ours = exported_pair.model.derain(picture)
-    assert np.abs(found.picture.astype(int) - ours).max() <= 1
-    assert (found.picture == ours).mean() > 0.99
+    assert np.abs(found.image.astype(int) - ours).max() <= 1
+    assert (found.image == ours).mean() > 0.99
     assert np.abs(ours.astype(int) - picture).max() > 3
 
 
@@ -167,7 +167,7 @@ def test_what_looks_dry_to_the_estimator_comes_back(
     engine = Engine(folder, threads=1)
     picture = noise(40, 40)
     assert np.array_equal(engine.derain(picture), picture) is comes_back
-    assert not np.array_equal(engine.examine(picture, force=True).picture, picture)
+    assert not np.array_equal(engine.examine(picture, force=True).image, picture)
     engine.close()
 
 
@@ -184,7 +184,7 @@ def test_models_of_every_recipe_export(name: str, tmp_path: Path) -> None:
     assert (manifest.estimator is None) == (recipe.model.estimator is None)
     (tmp_path / "manifest.json").write_text(manifest.model_dump_json())
     engine = Engine(tmp_path, threads=1)
-    assert engine.examine(noise(5, 7), force=True).picture.shape == (5, 7, 3)
+    assert engine.examine(noise(5, 7), force=True).image.shape == (5, 7, 3)
     engine.close()
 
 

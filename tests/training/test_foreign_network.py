@@ -9,9 +9,9 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from derain.arrays import Picture
-from derain.engine import Provider
+from derain.arrays import Image
 from derain.errors import ModelError, ProviderError
+from derain.inference.sessions import Provider
 from tests.conftest import noise, scene
 from training.foreign_network import Convention, ConventionError, ForeignNetwork
 
@@ -80,14 +80,14 @@ def reddener(
     return save(path, nodes, shape, dtype, constants={"rain": rain.reshape(sides), "nothing": 0.0})
 
 
-def without_red(picture: Picture) -> Picture:
+def without_red(picture: Image) -> Image:
     """What `reddener` should make of it."""
     expected = picture.astype(int)
     expected[..., 0] -= 20
     return expected.clip(0, 255).astype(np.uint8)
 
 
-def run(path: Path, picture: Picture, **convention: Any) -> Picture:
+def run(path: Path, picture: Image, **convention: Any) -> Image:
     return ForeignNetwork(path, Convention(**convention), Provider.CPU, threads=1).derain(picture)
 
 

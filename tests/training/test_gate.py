@@ -13,10 +13,12 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from derain.engine import Engine, Provider
-from derain.image import PNG, encode
+from derain.images.formats import PNG
+from derain.images.plain import encode
+from derain.inference.engine import Engine
+from derain.inference.sessions import Provider
 from derain.manifest import MANIFEST_NAME, load_manifest
-from derain.registry import Registry
+from derain.models.registry import Registry
 from tests.conftest import describe_model
 from training.bootstrap import Interval
 from training.comparison import (

@@ -14,7 +14,8 @@ from torch import Tensor, nn
 from torch.utils.data import default_collate
 
 from derain.errors import DerainError
-from derain.image import PNG, encode
+from derain.images.formats import PNG
+from derain.images.plain import encode
 from tests.training.conftest import random_model
 from tests.training.trainee import Task, Trainee
 from training.batches import Batch

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from derain.arrays import Picture
+from derain.arrays import Image
 from derain.manifest import Evaluation
 from tests.conftest import noise
 from training.measurement import HARMED_DB, Derain, measure, summarise
@@ -13,14 +13,14 @@ from training.pairs import Pair
 GREY = np.full((32, 32, 3), 100, dtype=np.uint8)
 
 
-def lit(levels: int, clean: Picture = GREY) -> Picture:
+def lit(levels: int, clean: Image = GREY) -> Image:
     """Every other column brighter."""
     rainy = clean.copy()
     rainy[:, ::2] += np.uint8(levels)
     return rainy
 
 
-def returning(*known: tuple[Picture, Picture]) -> Derain:
+def returning(*known: tuple[Image, Image]) -> Derain:
     """A network that knows what to return for some images, and returns all others as they are."""
     by_bytes = {given.tobytes(): back for given, back in known}
     return lambda picture: by_bytes.get(picture.tobytes(), picture)

@@ -7,7 +7,7 @@ import pytest
 from skimage.color import rgb2ycbcr
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
-from derain.arrays import Picture
+from derain.arrays import Image
 from training.metrics import (
     Scores,
     luma,
@@ -21,23 +21,23 @@ from training.metrics import (
 
 
 @pytest.fixture
-def damaged(picture: Picture) -> Picture:
+def damaged(picture: Image) -> Image:
     noise = np.random.default_rng(1).normal(0, 25, picture.shape)
     return np.clip(picture + noise, 0, 255).astype(np.uint8)
 
 
-def flat(level: int) -> Picture:
+def flat(level: int) -> Image:
     return np.full((12, 12, 3), level, dtype=np.uint8)
 
 
-def test_psnr_agrees_with_scikit_image(picture: Picture, damaged: Picture) -> None:
+def test_psnr_agrees_with_scikit_image(picture: Image, damaged: Image) -> None:
     expected = peak_signal_noise_ratio(picture, damaged, data_range=255)  # type: ignore[no-untyped-call]
     assert psnr(picture, damaged) == pytest.approx(expected, abs=1e-4)
     assert psnr(picture, picture) == np.inf
     assert psnr(flat(0), flat(255)) == 0
 
 
-def test_tone_fitted_psnr_agrees_with_polyfit(picture: Picture, damaged: Picture) -> None:
+def test_tone_fitted_psnr_agrees_with_polyfit(picture: Image, damaged: Image) -> None:
     """A line a channel, fitted by least squares; what it takes out of range is clipped."""
     toned = np.clip(damaged * [0.5, 0.8, 0.3] + [100, 20, 3], 0, 255).astype(np.uint8)
     steep = np.clip(picture.astype(int) // 4 + np.arange(56)[:, None] % 9 * 20, 0, 255).astype(np.uint8)
@@ -70,7 +70,7 @@ def test_a_tone_that_was_changed_counts_for_nothing() -> None:
     assert tone_fitted_psnr(flat(50), truth) == psnr(np.broadcast_to(truth.mean((0, 1)), truth.shape), truth)
 
 
-def test_ssim_agrees_with_scikit_image(picture: Picture, damaged: Picture) -> None:
+def test_ssim_agrees_with_scikit_image(picture: Image, damaged: Image) -> None:
     smooth = np.indices(picture.shape).sum(axis=0).astype(np.uint8)
     for a, b in [(picture, damaged), (smooth, smooth // 2), (smooth, picture), (picture, picture)]:
         expected = structural_similarity(  # type: ignore[no-untyped-call]
@@ -85,7 +85,7 @@ def test_ssim_agrees_with_scikit_image(picture: Picture, damaged: Picture) -> No
         assert ssim(a, b) == pytest.approx(expected, abs=1e-4)
 
 
-def test_scores_of_the_luma_agree_with_scikit_image(picture: Picture, damaged: Picture) -> None:
+def test_scores_of_the_luma_agree_with_scikit_image(picture: Image, damaged: Image) -> None:
     expected_a, expected_b = (rgb2ycbcr(p)[..., 0] for p in (picture, damaged))
     np.testing.assert_allclose(luma(picture), expected_a, atol=1e-9)
     assert (luma(flat(0)).max(), luma(flat(255)).min()) == pytest.approx((16, 235))

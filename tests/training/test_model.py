@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import default_collate
 
-from derain.context import context_windows
+from derain.inference.context import context_windows
 from tests.conftest import noise
 from tests.training.conftest import CONDITIONED_MODEL, TINY_SHAPE, random_model
 from training.batches import Batch

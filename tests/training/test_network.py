@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from derain.tiling import cut
+from derain.inference.tiling import cut
 from tests.training.conftest import with_random_weights
 from training.blocks import ResidualBlock
 from training.estimator import DESCRIPTOR

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from derain.errors import ImageError
-from derain.image import JPEG, PNG, encode
+from derain.images.formats import JPEG, PNG
+from derain.images.plain import encode
 from training.pairs import PairingError, find_clean, find_pairs, pair_folders
 
 

@@ -4,12 +4,11 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from derain.arrays import Picture
-from derain.tiling import middle
+from derain.arrays import Image, middle
 from training.pictures import beside, caption, difference, shrink, square
 
 
-def numbered(height: int, width: int) -> Picture:
+def numbered(height: int, width: int) -> Image:
     """Each pixel says where it is: red its row, green its column."""
     rows, columns = np.mgrid[:height, :width]
     return np.stack([rows, columns, 0 * rows], axis=-1).astype(np.uint8)

@@ -11,7 +11,7 @@ from tensorboard.backend.event_processing.event_accumulator import (  # type: ig
     EventAccumulator,
 )
 
-from derain.image import read_picture
+from derain.images.plain import read_image
 from training.checkpoint import DiskError
 from training.progress import Pace, Progress, Row, side_by_side
 
@@ -73,7 +73,7 @@ def test_a_validation_leaves_its_scores_and_a_picture(tmp_path: Path) -> None:
     (entry,) = entries(tmp_path)
     assert entry == {"step": 4, "time": entry["time"], "psnr": 12.5, "removal": None}
     assert points(tmp_path, "validation/psnr") == [(4, 12.5)]
-    sheet = read_picture(tmp_path / "samples" / "step-0000004.jpg")
+    sheet = read_image(tmp_path / "samples" / "step-0000004.jpg")
     assert sheet.shape == (60, 180, 3)
     assert abs(int(sheet[40, 30, 0]) - 50) < 3
     assert abs(int(sheet[40, 90, 0]) - 200) < 3

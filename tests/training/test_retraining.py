@@ -4,10 +4,11 @@ from pathlib import Path
 
 import pytest
 
-from derain.image import PNG, encode
+from derain.images.formats import PNG
+from derain.images.plain import encode
 from derain.manifest import load_manifest
-from derain.models import main as models_command
-from derain.registry import Registry
+from derain.models.__main__ import main as models_command
+from derain.models.registry import Registry
 from tests.conftest import noise
 from tests.serving.server import OPERATOR, operator_key, serving, traffic
 from training.gate import PASSED, REFUSED
@@ -63,7 +64,7 @@ def test_retrain_gate_promote_and_back_under_load(
             assert gate([str(models / "better"), *options]) == PASSED
             assert registry.current().sha256 == served() == hashes["better"]
 
-            assert models_command([*command, "back"]) == 0
+            assert models_command([*command, "rollback"]) == 0
             assert registry.current().sha256 == served() == hashes["current"]
         assert {answer.status_code for answer in answers} == {200}
         assert {answer.headers["x-derain-model"] for answer in answers} == {"current", "better"}

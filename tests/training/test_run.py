@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from derain.engine import Engine
+from derain.inference.engine import Engine
 from derain.manifest import load_manifest
 from tests.conftest import files_in, noise
 from training import recipes
@@ -79,7 +79,7 @@ def test_a_hundredth_of_the_shipped_training_runs_whole(tmp_path: Path) -> None:
     assert entries[-1]["removal"] is not None
     engine = Engine(folder, threads=1)
     picture = noise(300, 1400)  # at two scales
-    assert not np.array_equal(engine.examine(picture, force=True).picture, picture)
+    assert not np.array_equal(engine.examine(picture, force=True).image, picture)
     engine.close()
 
 
@@ -226,7 +226,7 @@ def test_unreadable_background_is_an_error_by_name(
     (tmp_path / "broken.png").write_bytes(b"no picture")
     assert main(["smoke", "--backgrounds", str(tmp_path), *in_folder(tmp_path)]) == 1
     said = capsys.readouterr().err.splitlines()
-    assert said[-1].startswith(f"error: {tmp_path / 'broken.png'}: not a picture in a known format")
+    assert said[-1].startswith(f"error: {tmp_path / 'broken.png'}: not an image in a known format")
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from derain.image import PNG, encode
+from derain.images.formats import PNG
+from derain.images.plain import encode
 from tests.training.conftest import RAIN, TOLD_RAIN
 from training.backgrounds import BackgroundError
 from training.estimator import ANGLES_DEG, FACTS

@@ -5,9 +5,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from derain.arrays import Picture
-from derain.engine import Engine
-from derain.image import PNG, encode, read_picture
+from derain.arrays import Image
+from derain.images.formats import PNG
+from derain.images.plain import encode, read_image
+from derain.inference.engine import Engine
 from tests.conftest import noise, scene
 from tests.training.conftest import ExportedModel
 from training.pictures import shrink
@@ -16,7 +17,7 @@ from training.sheet import main
 CELL_PX, GAP_PX, LABEL_PX = 40, 4, 20
 
 
-def write(path: Path, picture: Picture) -> None:
+def write(path: Path, picture: Image) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(encode(picture, PNG))
 
@@ -37,7 +38,7 @@ def test_each_is_derained_whole_and_made_small_after_that(
     arguments = [str(photographs), "-m", str(exported.folder), "-o", str(sheet), "--cell", str(CELL_PX)]
     assert main([*arguments, "--columns", "2"]) == 0
     assert capsys.readouterr().out == f"{sheet}: a.png to evening/c.png\n"
-    shown = read_picture(sheet)
+    shown = read_image(sheet)
 
     # Two rows, as high as the upright one and the small one.
     assert shown.shape == (2 * (LABEL_PX + GAP_PX) + CELL_PX + 20, 4 * CELL_PX + 3 * GAP_PX, 3)
@@ -48,7 +49,7 @@ def test_each_is_derained_whole_and_made_small_after_that(
         ("b.png", LABEL_PX, 2 * (CELL_PX + GAP_PX)),
         ("evening/c.png", second, 0),
     ):
-        rainy = read_picture(photographs / name)
+        rainy = read_image(photographs / name)
         for picture, right in ((rainy, left), (engine.derain(rainy), left + CELL_PX + GAP_PX)):
             small = shrink(picture, CELL_PX)
             height, width = small.shape[:2]
@@ -77,7 +78,7 @@ def test_what_does_not_fit_goes_onto_the_next(
     [
         (["{tmp}/nowhere"], "nowhere is not a folder"),
         (["{tmp}/empty"], "no pictures in"),
-        (["{tmp}/broken"], "broken/a.png: not a picture"),
+        (["{tmp}/broken"], "broken/a.png: not an image"),
         (["{tmp}/photographs", "-o", "sheet.pdf"], "it can be written as .jpg"),
     ],
 )

@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 from scipy.stats import mannwhitneyu
 
-from derain.arrays import Picture
-from derain.image import PNG, encode
-from derain.slacking import WEIGHTS, Signs
+from derain.arrays import Image
+from derain.images.formats import PNG
+from derain.images.plain import encode
+from derain.monitor import WEIGHTS, Features
 from tests.conftest import scene, write_model
 from training.pairs import Pair
 from training.slacking import Judged, auc, cross_validated, evidence, failed, fit, main, roc, treatments
@@ -19,14 +20,14 @@ from training.slacking import Judged, auc, cross_validated, evidence, failed, fi
 CLEAN = scene(64, 96)
 
 
-def rained(levels: int) -> Picture:
+def rained(levels: int) -> Image:
     """Upright streaks, so many levels brighter than what is behind them."""
     rainy = CLEAN.copy()
     rainy[:, ::6] = np.minimum(rainy[:, ::6].astype(int) + levels, 255)
     return rainy
 
 
-def halfway(picture: Picture, share: float) -> Picture:
+def halfway(picture: Image, share: float) -> Image:
     return np.asarray(cv2.addWeighted(picture, 1 - share, CLEAN, share, 0), dtype=np.uint8)
 
 
@@ -49,10 +50,10 @@ def test_the_networks_that_a_model_is_made_into() -> None:
 def judged(count: int) -> list[Judged]:
     """Failures by a known law of two of the signs, with chance in it."""
     rng = np.random.default_rng(1)
-    names = [field.name for field in fields(Signs)]
+    names = [field.name for field in fields(Features)]
     cases = []
     for i in range(count):
-        signs = Signs(**dict(zip(names, rng.normal(0, 2, len(names)).tolist(), strict=True)))
+        signs = Features(**dict(zip(names, rng.normal(0, 2, len(names)).tolist(), strict=True)))
         chance = 1 / (1 + np.exp(-(1.5 * signs.lines - signs.removed - 0.5)))
         cases.append(Judged(f"{i // 2}", "the model", signs, True, bool(rng.random() < chance)))
     return cases

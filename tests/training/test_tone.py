@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from derain.arrays import fraction
+from derain.arrays import to_float
 from training.tone import _night, tone
 
 # From black at the left to white at the right.
@@ -44,7 +44,7 @@ def test_a_fifth_are_nights() -> None:
 
 
 def test_a_night_is_darker_than_its_day_but_for_its_lamps() -> None:
-    day = fraction(GREY)
+    day = to_float(GREY)
     nights = [_night(day, np.random.default_rng(seed)) for seed in range(40)]
     assert all(night.dtype == np.float32 and night.min() >= 0 and night.max() <= 1 for night in nights)
     darkest = np.array([night.min() for night in nights])

@@ -17,7 +17,7 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-from derain.cli import at_least
+from derain.arguments import at_least
 from training.ablation.cells import (
     CROP_PX,
     DRAWN_PX,

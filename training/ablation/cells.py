@@ -13,10 +13,9 @@ import cv2
 import numpy as np
 import torch
 
-from derain.arrays import Picture
-from derain.image import write_atomically
+from derain.arrays import Image, middle
+from derain.files import write_atomically
 from derain.manifest import Evaluation
-from derain.tiling import middle
 from training.ablation.variants import AblationError, Group, Variant
 from training.backgrounds import HELD_OUT_PHOTOGRAPHS, digest_files, list_pictures, subset
 from training.evaluate import PictureSet, held_out_sets
@@ -152,7 +151,7 @@ def read_done(cells: Iterable[Cell], sets: Sequence[OwnSet], folder: Path) -> di
     return done
 
 
-def measure_sets(derain: Callable[[Picture], Picture], sets: Sequence[OwnSet]) -> list[Evaluation]:
+def measure_sets(derain: Callable[[Image], Image], sets: Sequence[OwnSet]) -> list[Evaluation]:
     """On rain of another make than any trained on, and on the user's own sets; all is validation."""
     named: list[tuple[str, Sequence[Case]]] = [*held_out_sets(DRAWN_PX)]
     named += [(own.name, own.cases) for own in sets]

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean, variance
 
-from derain.image import write_atomically
+from derain.files import write_atomically
 from derain.manifest import Evaluation
 from training.ablation.cells import CROP_PX, DRAWN_PX, MOST_PICTURES, Cell, Result
 from training.ablation.variants import GROUPS, Variant

@@ -10,10 +10,11 @@ from pathlib import Path
 
 import numpy as np
 
-from derain.arrays import Picture
-from derain.cli import at_least, check_output, run_command
-from derain.image import FORMAT_OF, encode, write_atomically
-from derain.tiling import middle
+from derain.arguments import at_least, check_output, run_command
+from derain.arrays import Image, middle
+from derain.files import write_atomically
+from derain.images.formats import FORMAT_OF
+from derain.images.plain import encode
 from training.backgrounds import HELD_OUT_PHOTOGRAPHS, list_pictures, load_folder
 from training.pictures import caption, square
 from training.rain.families import FAMILIES, Family, family
@@ -21,7 +22,7 @@ from training.rain.families import FAMILIES, Family, family
 _GAP_PX = 4
 
 
-def contact_sheet(families: list[Family], backgrounds: list[Picture], cell_px: int, seed: int) -> Picture:
+def contact_sheet(families: list[Family], backgrounds: list[Image], cell_px: int, seed: int) -> Image:
     """A row a family, uint8 (H, W, 3): rain on black, then on a middle cut of each background."""
     # At twice the distance.
     cuts = [square(middle(picture, 2 * cell_px, 2 * cell_px), cell_px) for picture in backgrounds]
@@ -33,12 +34,12 @@ def contact_sheet(families: list[Family], backgrounds: list[Picture], cell_px: i
     return np.concatenate(rows)
 
 
-def _row(rain: Family, scenes: list[Picture], seed: int) -> Picture:
+def _row(rain: Family, scenes: list[Image], seed: int) -> Image:
     cells = [rain.add(scene, seed, index) for index, scene in enumerate(scenes)]
     return np.concatenate([_framed(cell) for cell in cells], axis=1)
 
 
-def _framed(cell: Picture) -> Picture:
+def _framed(cell: Image) -> Image:
     return np.pad(cell, [(0, _GAP_PX), (0, _GAP_PX), (0, 0)], constant_values=255)
 
 

@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from derain.arrays import FloatArray, Picture, fraction, quantise
+from derain.arrays import FloatArray, Image, to_float, to_uint8
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class DrawnRain:
 
     held_out: ClassVar[bool] = True
 
-    def add(self, background: Picture, seed: int, index: int) -> Picture:
+    def add(self, background: Image, seed: int, index: int) -> Image:
         """The background under drawn rain, uint8 (H, W, 3): each drop hides what is behind it."""
         height, width = background.shape[:2]
         hidden = draw_streaks(self, height, width, seed, index)
@@ -35,7 +35,7 @@ class DrawnRain:
         rng = np.random.default_rng([seed, index, 1])  # as in `draw_streaks`
         sky = (rng.uniform(0.65, 0.95) * np.array([0.97, 0.99, 1.0])).astype(np.float32)
         hidden = (hidden + (1 - hidden) * np.float32(rng.uniform(*self.veil)))[..., None]
-        return quantise(fraction(background) * (1 - hidden) + sky * hidden)
+        return to_uint8(to_float(background) * (1 - hidden) + sky * hidden)
 
 
 DRIZZLE = DrawnRain("drizzle", (300, 1500), (0.3, 0.6))
@@ -79,6 +79,6 @@ def draw_streaks(family: DrawnRain, height: int, width: int, seed: int, index: i
     return np.asarray(1 - clear, dtype=np.float32)
 
 
-def _line(plane: Picture, start: Points, end: Points, shade: int, thickness_px: int) -> None:
+def _line(plane: Image, start: Points, end: Points, shade: int, thickness_px: int) -> None:
     x0, y0, x1, y1 = (int(v * 2**_SUBPIXEL_BITS) for v in (*start, *end))
     cv2.line(plane, (x0, y0), (x1, y1), shade, thickness_px, cv2.LINE_AA, _SUBPIXEL_BITS)

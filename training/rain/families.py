@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import ClassVar, Protocol
 
-from derain.arrays import Picture
+from derain.arrays import Image
 from derain.errors import DerainError
 from training.rain.drawn import DRAWN
 from training.rain.foreign import Albumentations, Imgaug
@@ -22,7 +22,7 @@ class Family(Protocol):
 
     held_out: ClassVar[bool]  # kept for evaluation: a score on it is a score on rain never seen
 
-    def add(self, background: Picture, seed: int, index: int) -> Picture:
+    def add(self, background: Image, seed: int, index: int) -> Image:
         """The background under rain number `index`, both uint8 (H, W, 3)."""
         ...
 

@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from derain.arrays import Picture
+from derain.arrays import Image
 from derain.errors import DerainError
 
 
@@ -34,7 +34,7 @@ class Albumentations:
 
     held_out: ClassVar[bool] = True
 
-    def add(self, background: Picture, seed: int, index: int) -> Picture:
+    def add(self, background: Image, seed: int, index: int) -> Image:
         """The background under rain number `index`, uint8 (H, W, 3)."""
         os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # or it asks the network for a newer one
         library = _load("albumentations")
@@ -69,7 +69,7 @@ class Imgaug:
 
     held_out: ClassVar[bool] = True
 
-    def add(self, background: Picture, seed: int, index: int) -> Picture:
+    def add(self, background: Image, seed: int, index: int) -> Image:
         """The background under rain number `index`, uint8 (H, W, 3)."""
         augmenters = _load("imgaug").augmenters
         rng = np.random.default_rng([seed, index])

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import ClassVar
 
-from derain.arrays import Picture
+from derain.arrays import Image
 from training.rain.varied import Layer, VariedRain
 from training.randomness import Purpose, generator
 
@@ -16,7 +16,7 @@ class Mixture:
 
     held_out: ClassVar[bool] = False
 
-    def add(self, background: Picture, seed: int, index: int) -> Picture:
+    def add(self, background: Image, seed: int, index: int) -> Image:
         """The background under rain number `index`, uint8 (H, W, 3)."""
         return self._family(seed, index).add(background, seed, index)
 

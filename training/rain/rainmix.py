@@ -7,7 +7,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from derain.arrays import FloatArray, Picture
+from derain.arrays import FloatArray, Image
 from training.rain.streaks import RainRange, compose
 from training.rain.textures import TextureRain
 from training.randomness import Purpose, generator
@@ -34,7 +34,7 @@ class RainMix:
 
     held_out: ClassVar[bool] = False
 
-    def add(self, background: Picture, seed: int, index: int) -> Picture:
+    def add(self, background: Image, seed: int, index: int) -> Image:
         """The background under rain number `index`, uint8 (H, W, 3)."""
         height, width = background.shape[:2]
         return compose(background, self.layer(height, width, seed, index), "screen")

@@ -16,7 +16,7 @@ from typing import ClassVar, Literal
 import cv2
 import numpy as np
 
-from derain.arrays import FloatArray, Picture, fraction, quantise
+from derain.arrays import FloatArray, Image, to_float, to_uint8
 from training.randomness import Purpose, generator
 
 Blend = Literal["add", "screen"]
@@ -46,7 +46,7 @@ class RainRange:
 
     held_out: ClassVar[bool] = False
 
-    def add(self, background: Picture, seed: int, index: int) -> Picture:
+    def add(self, background: Image, seed: int, index: int) -> Image:
         """The background under rain number `index`, uint8 (H, W, 3)."""
         rain = draw_rain(self, seed, index)
         height, width = background.shape[:2]
@@ -194,9 +194,9 @@ def render_rain(rain: Rain, height: int, width: int, seed: int, index: int) -> F
     return np.asarray(np.clip(total, 0, 1), dtype=np.float32)
 
 
-def compose(background: Picture, rain: FloatArray, blend: Blend) -> Picture:
+def compose(background: Image, rain: FloatArray, blend: Blend) -> Image:
     """Grey rain (H, W) over a background: B + R, clipped (the paper's), or screened, B + R - BR."""
-    clean = fraction(background)
+    clean = to_float(background)
     layer = rain[..., None]  # the same in red, green and blue
     rainy = clean + layer if blend == "add" else clean + layer - clean * layer
-    return quantise(rainy)
+    return to_uint8(rainy)

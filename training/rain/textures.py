@@ -9,8 +9,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from derain.arrays import FloatArray, Picture, fraction
-from derain.image import read_picture
+from derain.arrays import FloatArray, Image, to_float
+from derain.images.plain import read_image
 from training.backgrounds import list_pictures
 from training.rain.streaks import Blend, compose
 from training.randomness import Purpose, generator
@@ -33,7 +33,7 @@ class TextureRain:
 
     held_out: ClassVar[bool] = False
 
-    def add(self, background: Picture, seed: int, index: int) -> Picture:
+    def add(self, background: Image, seed: int, index: int) -> Image:
         """The background under rain number `index`, uint8 (H, W, 3)."""
         rng = generator(Purpose.TEXTURE, seed, index, 1)
         blend: Blend = "screen" if rng.random() < self.screen_share else "add"
@@ -56,12 +56,12 @@ class TextureRain:
         if rng.random() < 0.5:
             window = window[:, ::-1]
         method = cv2.INTER_LINEAR if zoom > 1 else cv2.INTER_AREA
-        drawn = cv2.resize(fraction(window), (width, height), interpolation=method)
+        drawn = cv2.resize(to_float(window), (width, height), interpolation=method)
         return np.asarray(np.clip(drawn * rng.uniform(*self.gain), 0, 1), dtype=np.float32)
 
 
 @cache
 def _load(folder: Path) -> list[NDArray[np.uint8]]:
     """The textures of a folder, grey, uint8 (H, W) each."""
-    pictures = [read_picture(path) for path in list_pictures(folder)]
+    pictures = [read_image(path) for path in list_pictures(folder)]
     return [np.asarray(cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY), dtype=np.uint8) for picture in pictures]

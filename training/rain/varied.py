@@ -24,7 +24,7 @@ from typing import ClassVar
 import cv2
 import numpy as np
 
-from derain.arrays import FloatArray, Picture, fraction, quantise
+from derain.arrays import FloatArray, Image, to_float, to_uint8
 from training.randomness import Purpose, generator
 
 Range = tuple[float, float]  # lowest, highest
@@ -153,7 +153,7 @@ class VariedRain:
 
     held_out: ClassVar[bool] = False
 
-    def add(self, background: Picture, seed: int, index: int) -> Picture:
+    def add(self, background: Image, seed: int, index: int) -> Image:
         """The background under rain number `index`, uint8 (H, W, 3)."""
         rng = generator(Purpose.VARIED, seed, index)
         rain = self._render(rng, background.shape[0], background.shape[1], seed, index)
@@ -162,7 +162,7 @@ class VariedRain:
         spread = self.tint * (3 if rng.random() < 1 / 3 else 1)
         light = np.clip(1 + rng.normal(0, spread, 3), 0.7, 1.3).astype(np.float32)
         blend = _BLENDS[rng.choice(len(_BLENDS), p=self.blend_shares)]
-        return quantise(blend(fraction(background), rain[..., None], light, rng))
+        return to_uint8(blend(to_float(background), rain[..., None], light, rng))
 
     def layers_of(self, seed: int, index: int) -> list[Layer]:
         """What the rain of `add` consists of, but for its veil, gusts and blend."""
@@ -330,10 +330,10 @@ def _screened_in_light(
 _BLENDS: tuple[Blend, ...] = (_added, _screened, _hidden, _screened_in_light)
 
 
-def _lit(rain: FloatArray, background: Picture, rng: np.random.Generator) -> FloatArray:
+def _lit(rain: FloatArray, background: Image, rng: np.random.Generator) -> FloatArray:
     """The rain, (H, W), brighter before what shines and fainter before what is dark."""
     height, width = rain.shape
-    luma = fraction(background).mean(axis=2)
+    luma = to_float(background).mean(axis=2)
     small = cv2.resize(luma, (max(2, width // 16), max(2, height // 16)), interpolation=cv2.INTER_AREA)
     around = cv2.GaussianBlur(small, (0, 0), rng.uniform(0.5, 4))
     around = cv2.resize(around, (width, height), interpolation=cv2.INTER_LINEAR)

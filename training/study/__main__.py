@@ -16,7 +16,7 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-from derain.cli import at_least
+from derain.arguments import at_least
 from training.backgrounds import HELD_OUT_PHOTOGRAPHS, list_pictures
 from training.interruption import run_resumable
 from training.pool import Job, run_jobs

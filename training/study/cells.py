@@ -9,9 +9,11 @@ from typing import Any
 
 import numpy as np
 
-from derain.arrays import Picture
+from derain.arrays import Image
 from derain.errors import DerainError
-from derain.image import PNG, encode, read_picture, write_atomically
+from derain.files import write_atomically
+from derain.images.formats import PNG
+from derain.images.plain import encode, read_image
 from training.backgrounds import Leaves, digest_files, draw_leaves, list_pictures, load_folder, subset
 from training.complexity import set_complexity
 from training.loop import Execution, train
@@ -179,10 +181,10 @@ def read_results(folder: Path) -> list[Result]:
 
 
 def measure(
-    cell: Cell, derain: Callable[[Picture], Picture], held_out: HeldOut, backgrounds: Sequence[Picture]
+    cell: Cell, derain: Callable[[Image], Image], held_out: HeldOut, backgrounds: Sequence[Image]
 ) -> list[Row]:
     """A row for its own rain and for each other; `backgrounds` are those that the cell was trained on."""
-    clean = [square(read_picture(path), TEST_PX) for path in held_out.pictures]
+    clean = [square(read_image(path), TEST_PX) for path in held_out.pictures]
     returned = float(np.mean([min(PERFECT_PSNR, psnr(derain(picture), picture)) for picture in clean]))
     complexity = set_complexity(backgrounds)
     rows = []
@@ -235,11 +237,11 @@ def prepare(category: Category, held_out: HeldOut, folder: Path) -> None:
         if target in targets:
             raise StudyError(f"{targets[target]} and {source} would both become {target}: rename one")
         targets[target] = source
-        picture = square(read_picture(source), BACKGROUND_PX)
+        picture = square(read_image(source), BACKGROUND_PX)
         if not target.exists():
             target.parent.mkdir(parents=True, exist_ok=True)
             write_atomically(target, encode(picture, PNG))
-        elif not np.array_equal(picture, read_picture(target)):
+        elif not np.array_equal(picture, read_image(target)):
             raise StudyError(_other_pictures(category, target))
     for target in list_pictures(_prepared(category, folder)):
         if target not in targets:
@@ -261,7 +263,7 @@ def _of_cell(cell: Cell, recipe: Recipe, folder: Path) -> Recipe:
     return replace(recipe, photographs=None, photograph_count=None, leaves=leaves, leaves_count=cell.count)
 
 
-def _backgrounds(cell: Cell, folder: Path) -> list[Picture]:
+def _backgrounds(cell: Cell, folder: Path) -> list[Image]:
     """Those that the cell is trained on."""
     if cell.category.folder is not None:
         return load_folder(_prepared(cell.category, folder), cell.count, cell.seed)

@@ -12,7 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator, ScalarFormatter
 
-from derain.image import write_atomically
+from derain.files import write_atomically
 from training.charts import GREY, write_figure
 from training.study.cells import Result, Row
 from training.study.checks import (

@@ -2,7 +2,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from derain.engine import Engine
+from derain.inference.engine import Engine
 from tests.conftest import write_estimating
 
 

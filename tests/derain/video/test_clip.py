@@ -11,9 +11,10 @@ import pytest
 from av.stream import AttachmentStream
 
 import derain.video.clip
-from derain.engine import Engine
 from derain.errors import ImageTooLargeError
-from derain.image import JPEG, encode
+from derain.images.formats import JPEG
+from derain.images.plain import encode
+from derain.inference.engine import Engine
 from derain.video.clip import derain_clip
 from derain.video.errors import VideoError
 from derain.video.options import ClipOptions, DerainedVideo

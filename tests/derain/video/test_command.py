@@ -23,7 +23,8 @@ import pytest
 import derain.video.formats
 from derain.cli import main
 from derain.command.watch import Watched
-from derain.image import JPEG, encode
+from derain.images.formats import JPEG
+from derain.images.plain import encode
 from derain.video.formats import CODECS, CONTAINERS, VIDEO_SUFFIXES
 from tests.conftest import ROOT, files_in, scene, write_estimating, write_model
 from tests.derain.video.clips import (

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from derain.engine import Engine
+from derain.inference.engine import Engine
 from derain.video.frames import FrameDerainer
 from derain.video.yuv import BT709, Samples
 from tests.conftest import noise, scene

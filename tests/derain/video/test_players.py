@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from derain.engine import Engine
+from derain.inference.engine import Engine
 from derain.video.clip import derain_clip
 from derain.video.options import ClipOptions
 from tests.conftest import PEAK_KB, ROOT

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from derain.cli import main
-from derain.engine import Engine
+from derain.inference.engine import Engine
 from derain.video.errors import VideoError
 from derain.video.streams import read_frames, read_images, read_y4m
 from derain.video.yuv import Samples, add_change, to_rgb

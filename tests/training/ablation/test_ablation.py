@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from derain.image import PNG, encode
+from derain.images.formats import PNG
+from derain.images.plain import encode
 from training.ablation import __main__ as command
 from training.ablation import cells as ablation_cells
 from training.ablation.cells import (

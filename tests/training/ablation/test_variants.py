@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from derain.image import PNG, encode
+from derain.images.formats import PNG
+from derain.images.plain import encode
 from training.ablation.cells import list_cells
 from training.ablation.variants import AblationError, list_variants
 from training.export import kmac_per_pixel

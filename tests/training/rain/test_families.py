@@ -6,9 +6,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from derain.arrays import Picture
+from derain.arrays import Image
 from derain.errors import DerainError
-from derain.image import PNG, WEBP, ImageFormat, encode, read_header
+from derain.images.formats import PNG, WEBP, ImageFormat
+from derain.images.header import read_header
+from derain.images.plain import encode
 from training.backgrounds import list_pictures, subset
 from training.rain.__main__ import main
 from training.rain.families import FAMILIES, HELD_OUT, TRAINABLE, Family, family, trainable
@@ -153,7 +155,7 @@ def test_rainmix_bends_streaks() -> None:
 # The contact sheet
 
 
-def test_contact_sheet_shows_each_family(tmp_path: Path, picture: Picture) -> None:
+def test_contact_sheet_shows_each_family(tmp_path: Path, picture: Image) -> None:
     backgrounds = tmp_path / "backgrounds"
     backgrounds.mkdir()
     (backgrounds / "one.png").write_bytes(encode(picture, PNG))
@@ -172,7 +174,7 @@ def test_contact_sheet_is_in_the_format_of_its_name(
     assert read_header(sheet.read_bytes()).format == format_
 
 
-def test_contact_sheet_reads_no_more_backgrounds_than_it_shows(tmp_path: Path, picture: Picture) -> None:
+def test_contact_sheet_reads_no_more_backgrounds_than_it_shows(tmp_path: Path, picture: Image) -> None:
     backgrounds = tmp_path / "backgrounds"
     backgrounds.mkdir()
     for name in "abc":

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from derain.arrays import FloatArray, Picture
+from derain.arrays import FloatArray, Image
 from training.rain.streaks import (
     HIGHEST_MEAN,
     LARGE,
@@ -138,7 +138,7 @@ def test_rain_is_even_up_to_the_border() -> None:
 # Drawing
 
 
-def test_seed_and_index_decide_the_picture(picture: Picture) -> None:
+def test_seed_and_index_decide_the_picture(picture: Image) -> None:
     numbers = [(seed, index) for seed in range(3) for index in range(4)]
     first = [LARGE.add(picture, *pair) for pair in numbers]
     again = [LARGE.add(picture, *pair) for pair in reversed(numbers)][::-1]

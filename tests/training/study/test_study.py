@@ -13,7 +13,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from derain.image import PNG, encode
+from derain.images.formats import PNG
+from derain.images.plain import encode
 from training.study.__main__ import main
 from training.study.cells import (
     Category,

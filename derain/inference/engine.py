@@ -1,0 +1,251 @@
+"""Derains images of any size: coarse to fine, tile by tile, on all cores or a GPU."""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from threading import Event, Lock, Timer
+from typing import Any, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from derain.arrays import AnyImage, Derained, FloatArray, SameImage, padded
+from derain.errors import CancelledError
+from derain.inference.estimator import RainEstimator
+from derain.inference.network import Network, TileJob
+from derain.inference.resources import usable_cores, usable_memory
+from derain.inference.scales import add_change, reduced, scales
+from derain.inference.sessions import Provider
+from derain.inference.tile_batcher import NoteProgress, TileBatcher
+from derain.inference.tiling import Tile, cut
+from derain.manifest import load_manifest
+from derain.pointer import promoted_model
+
+_MAX_THREADS = 16
+
+# Larger tiles waste less on overlap and take more memory. Tiles that fill all threads may have this
+# share of it; with 2 GB a core that is 2.4 million pixels a thread, an image of 1920 x 1080 in one.
+_BYTES_PER_PIXEL = 210  # while a tile is computed, at 32 channels of half resolution: measured
+_SHARE_OF_MEMORY = 0.25
+_MAX_TILE_PIXELS = 8 * 1024**2  # beyond, less than a tenth is left to gain
+_GPU_TILE_PIXELS = 2 * 1024**2  # a GPU's memory is its own, and smaller
+
+# What has no more pixels takes less time than another thread to be woken.
+_SMALL_PIXELS = 64**2
+
+# Starting a run costs a GPU a fixed time, and small tiles leave most of it idle. On a CPU one run of several
+# tiles takes as long as a run of each: measured. The GPU's figure is a guess, for none was ever at hand.
+_GPU_TILE_BATCH = 8
+
+# onnxruntime keeps the memory of a run for the next one, which costs a tenth more time without.
+# A service is idle more often than not: after so long it gives the memory back.
+_IDLE_S = 2.0
+
+
+class Engine:
+    """A model, loaded and ready. Safe to call from several threads at once.
+
+    `folder` is the model that was promoted, unless another one is named.
+
+    Up to `tile_batch` tiles of one shape go into one run, of whichever images, as long as they have no
+    more pixels together than the largest tile; `note_run` is told how many did, by the thread that ran
+    them. None: 1 on the CPU, 8 elsewhere. A network that takes one image at a time is given no more.
+
+    `device` is the number of the GPU to run on; where several providers might do, it asks for CUDA.
+
+    Raises ModelError for a folder that is no sound model, and ProviderError where the
+    provider or device asked for is not there: it never falls back to another one unasked.
+    """
+
+    def __init__(
+        self,
+        folder: Path | None = None,
+        provider: Provider = Provider.AUTO,
+        threads: int | None = None,
+        tile_pixels: int | None = None,
+        tile_batch: int | None = None,
+        note_run: Callable[[int], object] = lambda tiles: None,
+        device: int | None = None,
+    ) -> None:
+        folder = folder or promoted_model()
+        self.manifest = load_manifest(folder)
+        self.network = Network(folder, self.manifest, provider, device)
+        self.provider = self.network.provider
+        on_cpu = self.provider is Provider.CPU
+        # Threads that share a convolution wait for one another; so each run has one thread.
+        # A GPU takes one tile after the other.
+        self.threads = (threads or min(usable_cores(), _MAX_THREADS)) if on_cpu else 1
+        self.tile_pixels = tile_pixels or _affordable_tile_pixels(self.threads, on_cpu)
+        if tile_batch is None:
+            tile_batch = 1 if on_cpu else _GPU_TILE_BATCH
+        self.tile_batch = tile_batch if self.network.takes_several else 1
+        self._estimator: RainEstimator | None = None
+        if (estimator := self.manifest.estimator) is not None:
+            self._estimator = RainEstimator(folder, estimator, self.provider, device)
+        self._note_run = note_run
+        self._batcher = TileBatcher(self._run, self.threads, self.tile_batch, self.tile_pixels)
+        self._lock = Lock()
+        self._in_work = 0  # images
+        self._release: Timer | None = None
+        if on_cpu:
+            # What onnxruntime takes first it never gives back, so let that be little.
+            self.network.release_memory()
+
+    def derain(self, image: SameImage) -> SameImage:
+        """As `examine`, whether rain was found or not."""
+        return self.examine(image).image
+
+    def examine(
+        self,
+        image: SameImage,
+        force: bool = False,
+        cancelled: Event | None = None,
+        note_progress: NoteProgress = lambda done, tiles: None,
+        tile_pixels: int | None = None,
+    ) -> Derained[SameImage]:
+        """The image without rain, RGB (height, width, 3), any size from 1 x 1 up, and whether it had any.
+
+        It is of uint8 or of uint16, and comes back in as many bits. One that looks dry to the model's
+        estimator comes back as it is, at every scale, unless it is to be derained by `force`.
+        Raises CancelledError between two tiles once `cancelled` is set. One of no more than 64 x 64 pixels is
+        derained by the calling thread. `note_progress` is told how many tiles are done and how many there
+        are at all scales, from 0 on. Tiles of no more than `tile_pixels` are told of more often.
+        """
+        is_known = image.dtype in (np.uint8, np.uint16)
+        if not is_known or image.ndim != 3 or image.shape[2] != 3 or not image.size:
+            raise ValueError(
+                f"an image is uint8 or uint16 (height, width, 3), got {image.dtype} {image.shape}"
+            )
+        derained, rain_found = image, False
+        evidence: list[float] = []  # at each scale
+        with self._share_of_threads() as threads:
+            coarse_to_fine = [
+                _Scale(scale, self._tiles(image, scale, threads, tile_pixels))
+                for scale in scales(max(image.shape), self.manifest.longest_px)
+            ]
+            progress = _Progress(sum(len(scale.tiles) for scale in coarse_to_fine), note_progress)
+            progress.note(0)
+            for scale in coarse_to_fine:
+                if cancelled is not None and cancelled.is_set():
+                    raise CancelledError("nobody waits for the image any more")
+                seen = reduced(derained, scale.factor)
+                rain = self._estimator.estimate(seen) if self._estimator is not None else None
+                if rain is not None:
+                    evidence.append(rain.evidence)
+                if rain is not None and rain.is_none and not force:
+                    progress.finish(len(scale.tiles))
+                    continue
+                rain_found = True
+                descriptor = None if rain is None else rain.descriptor
+                clean = self._derain(seen, scale.tiles, descriptor, cancelled, progress)
+                derained = clean if scale.factor == 1 else add_change(derained, seen, clean, scale.factor)
+        return Derained(derained, rain_found, max(evidence, default=None))
+
+    def rain_evidence(self, image: AnyImage) -> float | None:
+        """How far the log-odds of rain are above those of a dry image, at the scale where they are highest.
+
+        RGB, uint8 or uint16 (height, width, 3); None for a model that cannot tell.
+        """
+        if self._estimator is None:
+            return None
+        factors = scales(max(image.shape), self.manifest.longest_px)
+        return max(self._estimator.estimate(reduced(image, factor)).evidence for factor in factors)
+
+    def _tiles(self, image: AnyImage, scale: int, threads: int, tile_pixels: int | None) -> list[Tile]:
+        alignment_px = self.manifest.input.alignment_px
+        rows, columns = (-(-side // (scale * alignment_px)) * alignment_px for side in image.shape[:2])
+        most = min(self.tile_pixels, tile_pixels or self.tile_pixels)
+        return cut(rows, columns, threads, most, self.manifest.overlap_px, alignment_px)
+
+    def _derain(
+        self,
+        image: SameImage,
+        tiles: Sequence[Tile],
+        descriptor: FloatArray | None,
+        cancelled: Event | None,
+        progress: "_Progress",
+    ) -> SameImage:
+        """At its own scale."""
+        height, width = image.shape[:2]
+        whole: NDArray[Any] = padded(image, self.manifest.input.alignment_px)
+        derained: NDArray[Any] = np.empty_like(whole)
+        # The tiles write to separate parts of the result.
+        jobs = [TileJob(whole, tile, derained, descriptor) for tile in tiles]
+        if len(jobs) == self.tile_batch == 1 and whole.shape[0] * whole.shape[1] <= _SMALL_PIXELS:
+            self._run(jobs)
+            progress.note(1)
+        else:
+            self._batcher.run_all(jobs, tiles[0].shape, cancelled, progress.note)
+        progress.finish(len(tiles))
+        return cast(SameImage, np.ascontiguousarray(derained[:height, :width]))
+
+    def close(self) -> None:
+        with self._lock:
+            self._cancel_release()
+        self._batcher.close()
+
+    def _run(self, jobs: Sequence[TileJob]) -> None:
+        self.network.run(jobs)
+        self._note_run(len(jobs))
+
+    @contextmanager
+    def _share_of_threads(self) -> Iterator[int]:
+        """For the time that an image is in work: how many threads it should be cut for.
+
+        An image alone is cut for all of them, though its tiles overlap. Of several, each has its
+        share: where there are enough to fill the threads, cutting would only be more work.
+        """
+        with self._lock:
+            self._in_work += 1
+            self._cancel_release()
+            threads = max(1, self.threads // self._in_work)
+        try:
+            yield threads
+        finally:
+            with self._lock:
+                self._in_work -= 1
+                if not self._in_work and self.provider is Provider.CPU:
+                    self._release = Timer(_IDLE_S, self.network.release_memory)
+                    self._release.daemon = True
+                    self._release.start()
+
+    def _cancel_release(self) -> None:
+        if self._release is not None:
+            self._release.cancel()
+
+
+@dataclass(frozen=True)
+class _Scale:
+    """A scale that an image is derained at."""
+
+    factor: int  # what the image is reduced by
+    tiles: list[Tile]
+
+
+class _Progress:
+    """Of the tiles of all scales."""
+
+    def __init__(self, tiles: int, note: NoteProgress) -> None:
+        self._before = 0  # tiles of the scales that are done
+        self._told = -1
+        self._tiles = tiles
+        self._note = note
+
+    def note(self, done: int, _of: int = 0) -> None:
+        """How many tiles of the scale in work are done."""
+        done += self._before
+        if done != self._told:
+            self._told = done
+            self._note(done, self._tiles)
+
+    def finish(self, tiles: int) -> None:
+        """A scale of so many tiles is done, or has none to do."""
+        self._before += tiles
+        self.note(0)
+
+
+def _affordable_tile_pixels(threads: int, on_cpu: bool) -> int:
+    """How large tiles may be, so that one in each thread leaves the memory to others as well."""
+    affordable = int(usable_memory() * _SHARE_OF_MEMORY) // _BYTES_PER_PIXEL // threads
+    return min(affordable, _MAX_TILE_PIXELS if on_cpu else _GPU_TILE_PIXELS)

@@ -1,0 +1,144 @@
+"""Where to cut an image into tiles, so that the parts put together equal the whole.
+
+Pure geometry. A network that sees `overlap_px` around each pixel gives the same result on a
+tile as on the image, except within `overlap_px` of a border of the tile that is not a
+border of the image. So tiles overlap by twice that, and only their inside is kept.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import cast
+
+from derain.arrays import SameImage
+
+# To be done sooner on many threads, an image may take this many times the work of the whole.
+_MAX_WORK = 2
+
+
+@dataclass(frozen=True)
+class Span:
+    """One tile along one axis: [start, stop) is read, [keep_start, keep_stop) is kept."""
+
+    start: int
+    stop: int
+    keep_start: int
+    keep_stop: int
+
+
+@dataclass(frozen=True)
+class Tile:
+    rows: Span
+    columns: Span
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        return self.rows.stop - self.rows.start, self.columns.stop - self.columns.start
+
+    def of(self, image: SameImage) -> SameImage:
+        """What of the image is read."""
+        read = image[self.rows.start : self.rows.stop, self.columns.start : self.columns.stop]
+        return cast(SameImage, read)
+
+
+def cut(
+    height: int, width: int, threads: int, tile_pixels: int, overlap_px: int, alignment_px: int
+) -> list[Tile]:
+    """Tiles, all of one shape, that cover the image; each pixel is kept by just one of them.
+
+    `height` and `width` are multiples of `alignment_px`, and so is every start and stop: a
+    network that works on cells of that size sees the same cells in the tile.
+
+    No tile has more than `tile_pixels`, or than `min_tile_pixels` where that is more. Of the
+    grids that are left it is the one to be done soonest by so many threads, see `_price`.
+    """
+    assert height % alignment_px == 0, "pad the image first"
+    assert width % alignment_px == 0, "pad the image first"
+    row_px, column_px = _tile_size(height, width, threads, tile_pixels, overlap_px, alignment_px)
+    columns = spans(width, column_px, overlap_px, alignment_px)
+    return [
+        Tile(row, column) for row in spans(height, row_px, overlap_px, alignment_px) for column in columns
+    ]
+
+
+def min_tile_pixels(overlap_px: int, alignment_px: int) -> int:
+    """What any image can be cut into: at worst, half of a tile is overlap in each direction."""
+    return int((2 * max(_shared_px(overlap_px, alignment_px), alignment_px)) ** 2)
+
+
+def spans(length: int, tile_px: int, overlap_px: int, alignment_px: int) -> list[Span]:
+    """The tiles along one axis, each of `tile_px`: as few as possible, the last flush with the end.
+
+    Both lengths are multiples of `alignment_px`, and `tile_px` is no longer than `length`.
+    """
+    if tile_px == length:
+        return [Span(0, length, 0, length)]
+    step_px = tile_px - _shared_px(overlap_px, alignment_px)
+    assert step_px > 0, "a tile has no inside"
+    starts = [*range(0, length - tile_px, step_px), length - tile_px]
+    # Where two tiles meet: past the overlap of the later one, and before that of the earlier one.
+    seams = [0, *(start + overlap_px for start in starts[1:]), length]
+    return [
+        Span(start, start + tile_px, first, last)
+        for start, (first, last) in zip(starts, pairwise(seams), strict=True)
+    ]
+
+
+def _tile_size(
+    height: int, width: int, threads: int, tile_pixels: int, overlap_px: int, alignment_px: int
+) -> tuple[int, int]:
+    """Height and width of the tiles, by trying every grid that might be better than those before."""
+    tile_pixels = max(tile_pixels, min_tile_pixels(overlap_px, alignment_px))
+    shared_px = _shared_px(overlap_px, alignment_px)
+    whole = height * width
+    best, size = (float("inf"),) * 3, (height, width)
+    for rows, row_px in _divisions(height, shared_px, alignment_px):
+        # From here on each row adds an overlap as wide as the image.
+        if _min_price((height + (rows - 1) * shared_px) * width, threads, whole) >= best:
+            break
+        for columns, column_px in _divisions(width, shared_px, alignment_px):
+            if _min_price((width + (columns - 1) * shared_px) * rows * row_px, threads, whole) >= best:
+                break
+            price = _price(rows * columns, row_px * column_px, threads, whole)
+            if row_px * column_px <= tile_pixels and price < best:
+                best, size = price, (row_px, column_px)
+    return size
+
+
+def _price(tiles: int, pixels: int, threads: int, whole: int) -> tuple[float, float, float]:
+    """What so many tiles of so many pixels cost an image of `whole` pixels; the lowest is the best.
+
+    It is the time that the image takes, which is that of the thread with the most tiles, plus the
+    time that its work takes from the images after it, which is that of all tiles over all threads.
+    Grids that take too much work come after all others, the least work first.
+    """
+    work = tiles * pixels
+    rounds = -(-tiles // threads)
+    return max(work, _MAX_WORK * whole), rounds * pixels + work / threads, tiles
+
+
+def _min_price(work: int, threads: int, whole: int) -> tuple[float, float, float]:
+    """No grid with that much work or more has a lower price, however well it suits the threads."""
+    return max(work, _MAX_WORK * whole), 2 * work / threads, 0
+
+
+def _divisions(length: int, shared_px: int, alignment_px: int) -> Iterator[tuple[int, int]]:
+    """Ways to cut one axis: the number of tiles and the length of each, from one tile upwards."""
+    yield 1, length
+    inside_px = length - shared_px
+    most = inside_px // alignment_px
+    shortest_px = inside_px
+    for count in range(2, most + 1):
+        step_px = _round_up(-(-inside_px // count), alignment_px)
+        if step_px < shortest_px:  # else it is the same as with fewer tiles
+            shortest_px = step_px
+            yield -(-inside_px // step_px), step_px + shared_px
+
+
+def _shared_px(overlap_px: int, alignment_px: int) -> int:
+    """What a tile has in common with the next one."""
+    return _round_up(2 * overlap_px, alignment_px)
+
+
+def _round_up(value: int, multiple: int) -> int:
+    return -(-value // multiple) * multiple
