@@ -7,7 +7,6 @@ from typing import cast
 import numpy as np
 
 from derain.arrays import AnyPicture
-from derain.derained import Derained
 from derain.engine import Engine
 from derain.video.scene import Scene
 from derain.video.yuv import Plane, Samples, add_change, to_rgb
@@ -40,7 +39,7 @@ class FrameDerainer:
         if not share:
             return False
         for number, (each, image) in enumerate(zip(fields, images, strict=True)):
-            derained = first if first is not None and not number else self._derained(image).picture
+            derained = first if first is not None and not number else self._derained(image)
             before, after = (self._turned(one, -self.quarter_turns) for one in (image, derained))
             add_change(each, before, after, self.samples, share)
         return True
@@ -51,7 +50,7 @@ class FrameDerainer:
         if not share:
             return image
         if derained is None:
-            derained = self._derained(image).picture
+            derained = self._derained(image)
         if share == 1:
             return derained
         mixed = image + share * np.subtract(derained, image, dtype=np.float32)
@@ -67,7 +66,7 @@ class FrameDerainer:
             if not self.scene.share:
                 evidence = self.engine.rain_evidence(image)
             else:  # it is about to be derained, which estimates its rain anyway
-                examined = self._derained(image)
+                examined = self.engine.examine(image, force=True)
                 known.append(examined.picture)
                 evidence = examined.evidence
             assert evidence is not None, "the model has an estimator"
@@ -76,8 +75,9 @@ class FrameDerainer:
         share = self.scene.see(image, estimate) * self.strength
         return share, known[0] if known else None
 
-    def _derained(self, image: AnyPicture) -> Derained[AnyPicture]:
-        return self.engine.examine(image, force=True)  # the scene has decided
+    def _derained(self, image: AnyPicture) -> AnyPicture:
+        """Whatever the estimator says of it: the scene has decided."""
+        return self.engine.examine(image, force=True).picture
 
     def _turned(self, image: AnyPicture, turns: int) -> AnyPicture:
         return cast(AnyPicture, np.ascontiguousarray(np.rot90(image, turns))) if turns % 4 else image
