@@ -4,7 +4,7 @@ import sys
 import time
 from collections.abc import Iterator
 from io import BufferedReader
-from typing import Any, cast
+from typing import Any
 
 from tqdm import tqdm
 
@@ -52,8 +52,8 @@ def has_frames(raw: Size | None) -> bool:
     """Whether what comes through standard input is frames: plain ones, as the caller says, or y4m."""
     if raw is not None:
         return True
-    start = cast(BufferedReader, sys.stdin.buffer).peek(len(Y4M_MAGIC))
-    return start.startswith(Y4M_MAGIC)
+    stream = sys.stdin.buffer
+    return isinstance(stream, BufferedReader) and stream.peek(len(Y4M_MAGIC)).startswith(Y4M_MAGIC)
 
 
 def derain_stream(engine: Engine, options: ClipOptions, raw: Size | None, is_quiet: bool) -> Outcome:
