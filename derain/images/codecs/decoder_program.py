@@ -19,6 +19,10 @@ import numpy as np
 _IDLE_S = 60
 
 
+class _UnknownError(Exception):
+    """Of a kind that the library does not know."""
+
+
 @dataclass(frozen=True)
 class _Image:
     samples: Any  # uint8
@@ -35,7 +39,8 @@ def main() -> None:
         try:
             parts = _answer(_DECODERS[asked["format"]](data))
         except Exception as error:
-            parts = [json.dumps({"error": str(error)}).encode() + b"\n"]
+            failed = {"error": str(error), "is_unknown": isinstance(error, _UnknownError)}
+            parts = [json.dumps(failed).encode() + b"\n"]
         for part in parts:
             answers.write(part)
         answers.flush()
@@ -76,9 +81,14 @@ def _heic(data: bytes) -> _Image:
 def _avif(data: bytes) -> _Image:
     """Not turned: Pillow says by EXIF's orientation how it is to be."""
     from PIL import Image as PilImage
+    from PIL import UnidentifiedImageError
 
     PilImage.MAX_IMAGE_PIXELS = None  # the memory is limited
-    with PilImage.open(io.BytesIO(data), formats=["AVIF"]) as image:
+    try:
+        image = PilImage.open(io.BytesIO(data), formats=["AVIF"])
+    except UnidentifiedImageError as error:  # its words are about our buffer
+        raise _UnknownError from error
+    with image:
         image.load()
         return _Image(np.asarray(image), image.info)
 

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from derain.errors import CorruptImageError
+from derain.errors import CorruptImageError, UnsupportedFormatError
 from derain.images.formats import ImageFormat
 
 _PROGRAM = Path(__file__).with_name("decoder_program.py")
@@ -44,7 +44,7 @@ class DecodedFile:
 
 
 def decode(data: bytes, image_format: ImageFormat, pixels: int) -> DecodedFile:
-    """A file that says to have so many pixels; raises CorruptImageError."""
+    """A file that says to have so many pixels; raises CorruptImageError or UnsupportedFormatError."""
     name = image_format.name
     asked = {
         "format": name,
@@ -58,6 +58,8 @@ def decode(data: bytes, image_format: ImageFormat, pixels: int) -> DecodedFile:
         raise CorruptImageError(f"the {name} image was not decoded in {error} s") from error
     except EOFError as error:
         raise CorruptImageError(f"the {name} image is damaged, or takes too much to decode") from error
+    if told.get("is_unknown"):
+        raise UnsupportedFormatError(f"{name} of this kind is not supported, or it is damaged")
     if "error" in told:
         raise CorruptImageError(f"the {name} image is damaged or cut short: {told['error']}")
     return _decoded_file(told, content)

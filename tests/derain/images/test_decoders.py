@@ -12,7 +12,7 @@ import pytest
 from PIL import Image as PilImage
 
 from derain.arrays import AnyImage
-from derain.errors import CorruptImageError
+from derain.errors import CorruptImageError, UnsupportedFormatError
 from derain.images.codecs import decoders
 from derain.images.codecs.decoders import decode
 from derain.images.formats import AVIF, HEIC
@@ -68,6 +68,12 @@ def test_one_that_a_file_was_too_much_for_is_not_used_again(avif: bytes) -> None
     assert waiting() == []
     decode(avif, AVIF, PIXELS)
     assert waiting() != [before]
+
+
+def test_what_libavif_does_not_know_is_said_without_our_buffer(avif: bytes) -> None:
+    with pytest.raises(UnsupportedFormatError) as caught:
+        decode(avif.replace(b"ispe", b"size"), AVIF, PIXELS)
+    assert str(caught.value) == "AVIF of this kind is not supported, or it is damaged"
 
 
 @pytest.mark.parametrize("program", ["while True: pass", "bytearray(4 * 2**30)", "import os; os.abort()"])
