@@ -6,8 +6,8 @@ from typing import cast
 
 import numpy as np
 
-from derain.arrays import AnyPicture
-from derain.engine import Engine
+from derain.arrays import AnyImage
+from derain.inference.engine import Engine
 from derain.video.scene import Scene
 from derain.video.yuv import Plane, Samples, add_change, to_rgb
 
@@ -44,7 +44,7 @@ class FrameDerainer:
             add_change(each, before, after, self.samples, share)
         return True
 
-    def derain_image(self, image: AnyPicture) -> AnyPicture:
+    def derain_image(self, image: AnyImage) -> AnyImage:
         """A frame in RGB, (height, width, 3); the same array where it stays as it is."""
         share, derained = self._decide(image)
         if not share:
@@ -54,20 +54,20 @@ class FrameDerainer:
         if share == 1:
             return derained
         mixed = image + share * np.subtract(derained, image, dtype=np.float32)
-        return cast(AnyPicture, np.rint(mixed).astype(image.dtype))
+        return cast(AnyImage, np.rint(mixed).astype(image.dtype))
 
-    def _decide(self, image: AnyPicture) -> tuple[float, AnyPicture | None]:
+    def _decide(self, image: AnyImage) -> tuple[float, AnyImage | None]:
         """The share of its change that an upright frame gets, and it derained, where that is known by now."""
         if self.force or not self.strength or self.engine.manifest.estimator is None:
             return self.strength, None
-        known: list[AnyPicture] = []
+        known: list[AnyImage] = []
 
         def estimate() -> float:
             if not self.scene.share:
                 evidence = self.engine.rain_evidence(image)
             else:  # it is about to be derained, which estimates its rain anyway
                 examined = self.engine.examine(image, force=True)
-                known.append(examined.picture)
+                known.append(examined.image)
                 evidence = examined.evidence
             assert evidence is not None, "the model has an estimator"
             return evidence
@@ -75,9 +75,9 @@ class FrameDerainer:
         share = self.scene.see(image, estimate) * self.strength
         return share, known[0] if known else None
 
-    def _derained(self, image: AnyPicture) -> AnyPicture:
+    def _derained(self, image: AnyImage) -> AnyImage:
         """Whatever the estimator says of it: the scene has decided."""
-        return self.engine.examine(image, force=True).picture
+        return self.engine.examine(image, force=True).image
 
-    def _turned(self, image: AnyPicture, turns: int) -> AnyPicture:
-        return cast(AnyPicture, np.ascontiguousarray(np.rot90(image, turns))) if turns % 4 else image
+    def _turned(self, image: AnyImage, turns: int) -> AnyImage:
+        return cast(AnyImage, np.ascontiguousarray(np.rot90(image, turns))) if turns % 4 else image
