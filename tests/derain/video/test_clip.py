@@ -394,6 +394,11 @@ def _transparent(path: Path) -> None:
         ("a.mp4", _encrypted, "a.mp4 is encrypted: its key is not in the file"),
         ("a.mov", _transparent, "a.mov has transparency, which h264 cannot hold: ffv1 can, in a .mkv"),
         ("a.mp4", lambda path: os.mkfifo(path), "a.mp4 is no file"),
+        (
+            "a.y4m",
+            lambda path: path.write_bytes(b"YUV4MPEG2 W16 H16 F25:1\n"),
+            "a.y4m has no frame that can be decoded",
+        ),
     ],
 )
 def test_what_cannot_be_derained_says_why(
