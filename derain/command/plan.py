@@ -167,7 +167,7 @@ def _look_at_video(path: Path, place: Path, codec: str | None) -> Source:
     from derain.video.preview import preview  # PyAV takes its time, and may not be there
 
     found = preview(path, codec)
-    size = path.stat().st_size if path.exists() else 0
+    size = 2 * path.stat().st_size if path.exists() else 0  # segments, and the result that is made of them
     if found is None:
         return Source(path, place, None, 0, size, is_video=True)
     return Source(path, place, None, found.pixels, size, found.container, is_video=True)

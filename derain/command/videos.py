@@ -11,8 +11,8 @@ from tqdm import tqdm
 from derain.command.plan import Job
 from derain.command.progress import Progress
 from derain.command.report import Outcome, Status
-from derain.command.streams import write_output
-from derain.inference.engine import Engine
+from derain.command.streams import STANDARD_OUTPUT, write_output
+from derain.engine import Engine
 from derain.video.errors import VideoError, too_large
 from derain.video.frames import FrameDerainer
 from derain.video.options import MAX_FRAME_PIXELS, ClipOptions
@@ -59,7 +59,8 @@ def has_frames(raw: Size | None) -> bool:
 def derain_stream(engine: Engine, options: ClipOptions, raw: Size | None, is_quiet: bool) -> Outcome:
     """Frames from standard input to standard output, in the form in which they come.
 
-    A stream that ends within a frame is derained as far as it goes. Raises DerainError or OSError.
+    A stream that ends within a frame is derained as far as it goes, and so is one whose result nobody reads
+    to the end. Raises DerainError.
     """
     started = time.monotonic()
     stream = _Stream(engine, options)
@@ -75,6 +76,8 @@ def derain_stream(engine: Engine, options: ClipOptions, raw: Size | None, is_qui
             if not stream.frames:
                 raise
             problem = str(error)
+        except OSError as error:
+            problem = f"{STANDARD_OUTPUT} cannot be written to: {error.strerror}"
     if not stream.frames:
         raise VideoError("standard input has no frames")
     rate = stream.frames / (time.monotonic() - started)

@@ -123,6 +123,7 @@ def _origin(engine: Engine, source: Path, encoding: Encoding, options: ClipOptio
         "codec": encoding.codec.name,
         "format": [encoding.width, encoding.height, encoding.pixel_format],
         "options": encoding.options,
+        "segment_frames": SEGMENT_FRAMES,
         "derain": __version__,
         "av": av.__version__,
     }

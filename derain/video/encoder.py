@@ -20,6 +20,7 @@ from derain.video.source import Facts, Source
 from derain.video.yuv import Plane, Samples, usual_matrix
 
 GOP_FRAMES = 240  # from one frame that can be jumped to, to the next; also those of a segment
+_MAX_RATE = Fraction(240)  # frames a second, that SVT-AV1 takes
 _LOOKAHEAD_BYTES = 400_000_000  # of frames that wait in an encoder
 _LOOKAHEAD_FRAMES = 40  # where there is room
 
@@ -75,7 +76,8 @@ class Encoding:
 
     def configure(self, context: VideoCodecContext) -> None:
         context.width, context.height, context.pix_fmt = self.width, self.height, self.pixel_format
-        context.time_base, context.framerate = self.facts.time_base, self.facts.rate
+        # The rate is a hint: each frame has its time. Some files name that of their clock.
+        context.time_base, context.framerate = self.facts.time_base, min(self.facts.rate, _MAX_RATE)
         context.color_range, context.colorspace, context.color_trc, context.color_primaries = self.colours
         context.sample_aspect_ratio = self.sample_aspect
         context.thread_count = ENCODER_THREADS
@@ -181,8 +183,6 @@ def fitted(frame: av.VideoFrame, encoding: Encoding) -> av.VideoFrame:
         colours: dict[str, Any] = {}
         if facts.is_rgb:
             colours = {"dst_colorspace": Colorspace.ITU709, "dst_color_range": ColorRange.MPEG}
-        elif frame.format.name.startswith("yuvj"):
-            colours = {"src_color_range": ColorRange.JPEG, "dst_color_range": ColorRange.JPEG}
         stamp, length = frame.pts, frame.duration
         frame = frame.reformat(facts.width, facts.height, encoding.pixel_format, **colours)
         frame.pts, frame.duration = stamp, length

@@ -395,6 +395,11 @@ def _transparent(path: Path) -> None:
         ("a.mp4", _encrypted, "a.mp4 is encrypted: its key is not in the file"),
         ("a.mov", _transparent, "a.mov has transparency, which h264 cannot hold: ffv1 can, in a .mkv"),
         ("a.mp4", lambda path: os.mkfifo(path), "a.mp4 is no file"),
+        (
+            "a.y4m",
+            lambda path: path.write_bytes(b"YUV4MPEG2 W16 H16 F25:1\n"),
+            "a.y4m has no frame that can be decoded",
+        ),
     ],
 )
 def test_what_cannot_be_derained_says_why(
@@ -456,6 +461,43 @@ def test_odd_sizes(codec: str, size: tuple[int, int], engine: Engine, tmp_path: 
     found = frames(tmp_path / "b.mkv")
     assert {(each.width, each.height) for each in found} == {size}
     assert len(found) == FRAMES
+
+
+def _range(number: int) -> Any:
+    def set_up(stream: Any) -> None:
+        stream.codec_context.color_range = number
+
+    return set_up
+
+
+@pytest.mark.parametrize("colour_range", [0, 1, 2])
+@pytest.mark.parametrize("pixel_format", ["gray", "yuv444p", "yuvj420p", "rgb24", "yuyv422", "nv12"])
+def test_black_and_white_stay_where_they_are(
+    pixel_format: str, colour_range: int, engine: Engine, tmp_path: Path
+) -> None:
+    """Whatever the pixel format, and whether its levels go from 16 to 235 or from 0 to 255."""
+    codec = {"gray": "ffv1", "yuv444p": "ffv1", "yuvj420p": "mjpeg"}.get(pixel_format, "rawvideo")
+    suffix = {"ffv1": ".mkv", "mjpeg": ".mov"}.get(codec, ".avi" if pixel_format == "nv12" else ".mov")
+    flat_ones = Clip(
+        draw=flat(*[10, 128, 245] * 4),
+        codec=codec,
+        pixel_format=pixel_format,
+        options={},
+        set_up=_range(colour_range),
+    )
+    source = write_clip(tmp_path / f"a{suffix}", flat_ones)
+    derained(engine, source, tmp_path / "b.mp4", strength=0.0, codec="h264", crf=5)
+    for before, after in list(zip(frames(source), frames(tmp_path / "b.mp4"), strict=True))[:3]:
+        assert abs(rgb(before).astype(float).mean() - rgb(after).mean()) < 2.5
+
+
+def test_a_rate_that_is_none_is_no_matter(engine: Engine, tmp_path: Path) -> None:
+    """AVI names a rate of its clock."""
+    source = write_clip(tmp_path / "a.avi", Clip(codec="rawvideo", pixel_format="nv12", options={}))
+    with av.open(str(source)) as file:
+        assert (file.streams.video[0].average_rate or 0) > 240
+    derained(engine, source, tmp_path / "b.mp4", codec="av1")
+    assert stamps(tmp_path / "b.mp4") == stamps(source)
 
 
 def _interlaced(path: Path) -> Path:

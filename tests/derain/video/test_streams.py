@@ -210,6 +210,19 @@ def test_no_frame_is_read_for_a_header_alone() -> None:
         read_y4m(io.BytesIO(b"no header"))
 
 
+def test_a_result_that_nobody_reads_on_is_a_failure(model: Path, tmp_path: Path) -> None:
+    (tmp_path / "rain.y4m").write_bytes(b"YUV4MPEG2 W64 H64\n" + (b"FRAME\n" + bytes(64 * 64 * 3 // 2)) * 60)
+    command = f'"{sys.executable}" -m derain - -m "{model}" < rain.y4m | head -c 9 > /dev/null'
+    script = f"{command}; exit ${{PIPESTATUS[0]}}"
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    done = subprocess.run(
+        ["bash", "-c", script], cwd=tmp_path, env=environment, capture_output=True, timeout=120
+    )
+    assert done.returncode == 1
+    assert b"derain: standard output cannot be written to: Broken pipe\n" in done.stderr
+    assert b"Traceback" not in done.stderr
+
+
 def test_it_works_without_pyav(model: Path) -> None:
     without = (
         "import sys, importlib.abc\n"
