@@ -12,7 +12,7 @@ from derain.command.plan import Job
 from derain.command.progress import Progress
 from derain.command.report import Outcome, Status
 from derain.command.streams import STANDARD_OUTPUT, write_output
-from derain.engine import Engine
+from derain.inference.engine import Engine
 from derain.video.errors import VideoError, too_large
 from derain.video.frames import FrameDerainer
 from derain.video.options import MAX_FRAME_PIXELS, ClipOptions
