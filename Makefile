@@ -155,7 +155,7 @@ COMPILE = $(BIN)/uv pip compile pyproject.toml --universal --python-version 3.11
 lock: $(DEV_READY)
 	$(COMPILE) --extra cpu --extra serve --output-file requirements/serve.txt
 	$(COMPILE) --extra gpu --extra serve --output-file requirements/serve-gpu.txt
-	$(COMPILE) --extra cpu --extra serve --extra export --extra plots --extra dev \
+	$(COMPILE) --extra cpu --extra serve --extra video --extra export --extra plots --extra dev \
 		--constraint requirements/serve.txt --output-file requirements/dev.txt
 	$(BIN)/uv pip compile --group pyproject.toml:deploy --universal --python-version 3.11 --generate-hashes \
 		--no-header --no-annotate --quiet --upgrade --output-file requirements/deploy.txt

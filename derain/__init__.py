@@ -1,4 +1,4 @@
-"""Takes rain out of photographs: `derain("photo.jpg").save("clean.jpg")`."""
+"""Takes rain out of photographs and videos: `derain("photo.jpg").save("clean.jpg")`."""
 
 import os
 from typing import TYPE_CHECKING
@@ -11,9 +11,10 @@ os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 if TYPE_CHECKING:
     from derain.errors import DerainError
-    from derain.library import DerainedImage, Derainer, derain
+    from derain.library import DerainedImage, Derainer, derain, derain_video
+    from derain.video.options import DerainedVideo
 
-__all__ = ["DerainError", "DerainedImage", "Derainer", "derain"]
+__all__ = ["DerainError", "DerainedImage", "DerainedVideo", "Derainer", "derain", "derain_video"]
 
 
 def __getattr__(name: str) -> object:
@@ -21,8 +22,10 @@ def __getattr__(name: str) -> object:
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from derain import errors, library
+    from derain.video import options
 
-    return getattr(errors if name == "DerainError" else library, name)
+    homes = {"DerainError": errors, "DerainedVideo": options}
+    return getattr(homes.get(name, library), name)
 
 
 def __dir__() -> list[str]:

@@ -21,6 +21,7 @@ class Derained(Generic[SameImage]):
 
     image: SameImage
     rain_found: bool  # if not, it is the image that was given
+    evidence: float | None = None  # log-odds of rain above a dry image's, where the model can tell
 
 
 def to_float(image: Image) -> FloatArray:

@@ -1,4 +1,4 @@
-"""The `derain` command: images and folders in, images without rain out."""
+"""The `derain` command: images, videos and folders in, the same without rain out."""
 
 import argparse
 import sys
@@ -10,10 +10,11 @@ from derain.command import streams
 from derain.command.arguments import parse
 from derain.command.disk import check_folder, check_space, problem_of
 from derain.command.interruption import Interrupted, interruptible
-from derain.command.plan import Job, Output, plan, read_output
+from derain.command.plan import Job, Output, PlanError, plan, read_output
 from derain.command.progress import Progress
 from derain.command.report import REPORT_SUFFIXES, Outcome, Report, Status, left_out_lines, shown_name
 from derain.command.streams import STREAM
+from derain.command.videos import derain_stream, has_frames
 from derain.command.watch import Watched, watch
 from derain.command.work import ResultOptions, derain_all
 from derain.errors import DerainError
@@ -34,6 +35,8 @@ def main(arguments: list[str] | None = None) -> int:
         return USAGE
     except KeyboardInterrupt as interrupt:
         print("\nderain: interrupted; the same command goes on with what is left", file=sys.stderr)
+        for note in getattr(interrupt, "__notes__", ()):
+            print(f"derain: {note}", file=sys.stderr)
         if isinstance(interrupt, Interrupted):
             interrupt.end_process()
         return INTERRUPTED
@@ -56,7 +59,8 @@ def _run(options: argparse.Namespace) -> int:
         _watch(options, folder, report)
     else:
         _derain(options, folder, report)
-    return SOME_FAILED if report.count(Status.FAILED) or report.count(Status.NOT_TRIED) else DONE
+    unfinished = (Status.FAILED, Status.NOT_TRIED, Status.CUT_SHORT)
+    return SOME_FAILED if any(map(report.count, unfinished)) else DONE
 
 
 def _derain(options: argparse.Namespace, folder: Path, report: Report) -> None:
@@ -64,9 +68,13 @@ def _derain(options: argparse.Namespace, folder: Path, report: Report) -> None:
     output = read_output(options.output, options.inputs)
     if STREAM in options.inputs:
         streams.check_input()
+        if options.inputs == [STREAM] and has_frames(options.raw):
+            _derain_stream(options, folder, output, report)
+            return
     if output.is_stream:
         streams.check_output()
-    planned = plan(options.inputs, output, options.format)
+    planned = plan(options.inputs, output, options.format, options.codec)
+    _check_options(planned.jobs, options)
     _note(planned.outcomes, report, options.quiet)
     todo = planned.jobs if output.folder is None else _to_do(planned.jobs, options, report)
     _check_space(todo, output, is_as_it_came=not (options.format or options.quality))
@@ -81,12 +89,44 @@ def _derain(options: argparse.Namespace, folder: Path, report: Report) -> None:
             print(report.summary(options.output), file=sys.stderr)
 
 
+def _derain_stream(options: argparse.Namespace, folder: Path, output: Output, report: Report) -> None:
+    """The frames of a video, in y4m or plain."""
+    if not output.is_stream:
+        raise PlanError(f"frames from standard input go to standard output, not to {options.output}: -o -")
+    streams.check_output()
+    _check_video_options("frames", options)
+    engine = _engine(options, folder)
+    outcome = derain_stream(engine, _result_options(options).clip, options.raw, options.quiet)
+    if outcome.reason:
+        print(f"derain: {outcome.reason}", file=sys.stderr)
+    report.add(outcome)
+    report.write()
+    engine.close()
+
+
+def _check_options(jobs: Sequence[Job], options: argparse.Namespace) -> None:
+    """Raises PlanError for an option that videos do not have. What only images have may be for others."""
+    videos = [job for job in jobs if job.is_video]
+    if len(videos) == len(jobs) or options.explain:
+        for job in videos[:1]:
+            _check_video_options(shown_name(job.source), options)
+
+
+def _check_video_options(what: str, options: argparse.Namespace) -> None:
+    for name in ("explain", "format", "lossless", "quality"):
+        if getattr(options, name):
+            hint = {"quality": "; of videos it is --crf", "lossless": "; of videos it is --codec ffv1"}
+            raise PlanError(f"--{name} is of images, and {what} is none{hint.get(name, '')}")
+
+
 def _watch(options: argparse.Namespace, folder: Path, report: Report) -> None:
     """Ends by being interrupted."""
     results = read_output(options.output, options.inputs).folder
     assert results is not None, "a folder is never derained into a file"
     check_folder(results)
-    watched = Watched(Path(options.inputs[0]), results, options.format)  # raises before the model is loaded
+    watched = Watched(
+        Path(options.inputs[0]), results, options.format, options.codec
+    )  # raises before the model is loaded
     engine, wanted = _engine(options, folder), _result_options(options)
 
     def work(new: Sequence[Job], changed: Sequence[Job], untold: Sequence[Outcome]) -> None:
@@ -153,6 +193,8 @@ def _result_options(options: argparse.Namespace) -> ResultOptions:
         quality=options.quality,
         is_lossless=options.lossless,
         keeps_metadata=not options.strip_metadata,
+        codec=options.codec,
+        crf=options.crf,
     )
 
 

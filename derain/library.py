@@ -35,6 +35,8 @@ from derain.images.photo import DerainedPhoto, Photo, decode_photo, derain_photo
 from derain.inference.engine import Engine
 from derain.inference.sessions import Provider
 from derain.models.registry import find_model
+from derain.video.formats import can_read_videos
+from derain.video.options import ClipOptions, DerainedVideo, NoteFrames
 
 ImagePath: TypeAlias = str | os.PathLike[str]
 ImageBytes: TypeAlias = bytes | bytearray | memoryview
@@ -200,8 +202,7 @@ class Derainer:
         force: bool = False,
     ) -> DerainedImage | bytes | PilImage.Image | NDArray[Any]:
         """The image without rain, of the kind that was given: the rules are those of `derain.derain`."""
-        if not (isinstance(strength, int | float | np.number) and 0 <= strength <= 1):
-            raise OptionError(f"the strength is a number from 0 to 1, not {strength!r}")
+        _check_strength(strength)
         how = _How(float(strength), force)
         if isinstance(image, str | os.PathLike):
             return DerainedImage(self._derain_photo(_read(Path(image)), how))
@@ -217,6 +218,32 @@ class Derainer:
         )
 
     __call__ = derain
+
+    def derain_video(
+        self,
+        source: ImagePath,
+        target: ImagePath,
+        *,
+        strength: float = 1.0,
+        force: bool = False,
+        codec: str | None = None,
+        crf: int | None = None,
+        keep_metadata: bool = True,
+        note_progress: NoteFrames = lambda frames, of: None,
+    ) -> DerainedVideo:
+        """Writes `target`, a video without rain: the rules are those of `derain.derain_video`."""
+        _check_strength(strength)
+        if not can_read_videos():
+            raise ModuleNotFoundError("PyAV is not installed: pip install 'derain[video]'", name="av")
+        from derain.video.clip import derain_clip  # PyAV takes its time, and may not be there
+
+        options = ClipOptions(None, float(strength), force, codec, crf, keep_metadata)
+        try:
+            return derain_clip(self._engine, Path(source), Path(target), options, note_progress)
+        except FileNotFoundError as error:
+            raise MissingFileError(f"{error.filename or source} does not exist") from error
+        except OSError as error:
+            raise FileError(f"{error.filename or target}: {error.strerror or error}") from error
 
     def close(self) -> None:
         """Ends its threads, once the images in work are done."""
@@ -318,6 +345,46 @@ def derain(
     return _shared(_model_folder(model), _provider(provider)).derain(image, strength=strength, force=force)
 
 
+def derain_video(
+    source: ImagePath,
+    target: ImagePath,
+    *,
+    model: ImagePath | None = None,
+    strength: float = 1.0,
+    provider: ProviderName = "auto",
+    force: bool = False,
+    codec: str | None = None,
+    crf: int | None = None,
+    keep_metadata: bool = True,
+    note_progress: NoteFrames = lambda frames, of: None,
+) -> DerainedVideo:
+    """Takes the rain out of a video file, and writes another one, whole or not at all.
+
+    The suffix of `target` says its container: .mp4, .m4v, .mov, .mkv or .webm. Sound, subtitles, chapters,
+    time stamps, colours, rotation and the shape of pixels are kept. Scenes without rain stay as they are,
+    unless `force` says otherwise.
+
+    `codec` is `h264`, `hevc`, `av1` or `ffv1`; None is H.264, HEVC for more than 8 bits, and AV1 in WebM.
+    `crf` is the codec's constant rate factor, lower for better; None is 18, 20 or 26. `note_progress` is
+    called with the number of frames that are done, and of about how many. The same call goes on with what one
+    that was killed has left.
+
+    Needs PyAV: `pip install 'derain[video]'`. Raises DerainError, which is one of: VideoError,
+    ImageTooLargeError, FileError and MissingFileError (these are OSError and FileNotFoundError as well),
+    ModelError, ProviderError and OptionError.
+    """
+    return _shared(_model_folder(model), _provider(provider)).derain_video(
+        source,
+        target,
+        strength=strength,
+        force=force,
+        codec=codec,
+        crf=crf,
+        keep_metadata=keep_metadata,
+        note_progress=note_progress,
+    )
+
+
 @cache
 def _shared(folder: Path | None, provider: Provider) -> Derainer:
     return Derainer(folder, provider=provider)
@@ -326,6 +393,12 @@ def _shared(folder: Path | None, provider: Provider) -> Derainer:
 if hasattr(os, "register_at_fork"):
     # A forked process has the memory, but not the threads.
     os.register_at_fork(after_in_child=_shared.cache_clear)
+
+
+def _check_strength(strength: float) -> None:
+    """Raises OptionError."""
+    if not (isinstance(strength, int | float | np.number) and 0 <= strength <= 1):
+        raise OptionError(f"the strength is a number from 0 to 1, not {strength!r}")
 
 
 def _model_folder(model: ImagePath | None) -> Path | None:

@@ -17,6 +17,7 @@ from pathlib import Path
 import httpx
 import numpy as np
 import pytest
+import yaml
 from PIL import Image as PilImage
 
 from derain.images.formats import JPEG
@@ -55,6 +56,11 @@ def folder(tmp_path: Path) -> Path:
 
 def run(folder: Path, *command: str | Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=120)
+
+
+def write_tool(folder: Path, name: str, script: str) -> None:
+    (folder / name).write_text(f"#!/bin/sh\n{script}\n")
+    (folder / name).chmod(0o755)
 
 
 def write(folder: Path, name: str, code: str, server: Server) -> str:
@@ -193,8 +199,9 @@ def test_a_video_goes_through_the_pipe(folder: Path) -> None:
     made = ["-v", "error", "-f", "lavfi", "-i", "testsrc=size=64x48:rate=5:duration=1"]
     sound = ["-f", "lavfi", "-i", "sine=duration=1", "-shortest", "-pix_fmt", "yuv420p", "rainy.mp4"]
     assert run(folder, ffmpeg, *made, *sound).returncode == 0
-    (folder / "video.py").write_text(blocks("python")[1])
-    done = run(folder, sys.executable, "video.py", "rainy.mp4", "clean.mp4")
+    (pipe,) = (block for block in blocks("sh") if "rainy.mp4" in block)
+    write_tool(folder, "derain", f'exec "{sys.executable}" -m derain "$@"')
+    done = run(folder, "bash", "-o", "pipefail", "-c", f'PATH="$PWD:$PATH"\n{pipe}')
     assert done.returncode == 0, done.stderr
     shown = run(
         folder,
@@ -210,6 +217,21 @@ def test_a_video_goes_through_the_pipe(folder: Path) -> None:
     )
     assert "video,5" in shown.stdout
     assert "audio" in shown.stdout
+
+
+def test_the_camera_reads_the_stream_that_the_pipe_publishes() -> None:
+    (text,) = blocks("yaml")
+    frigate = yaml.safe_load(text)
+    (name,) = frigate["go2rtc"]["streams"]
+    (pipe,) = (block for block in blocks("sh") if "-f rtsp" in block)
+    assert pipe.split()[-1].endswith(f":8554/{name}")
+    inputs = frigate["cameras"]["front"]["ffmpeg"]["inputs"]
+    assert inputs[0] == {
+        "path": f"rtsp://127.0.0.1:8554/{name}",
+        "input_args": "preset-rtsp-restream",
+        "roles": ["detect"],
+    }
+    assert frigate["cameras"]["front"]["detect"]["fps"] == int(re.findall(r"fps=(\d+)", pipe)[0])
 
 
 @contextmanager
@@ -234,7 +256,8 @@ def recorder() -> Iterator[int]:
 def test_a_snapshot_goes_through_the_pipe(server: Server, folder: Path) -> None:
     program("curl")
     with recorder() as port:
-        code = blocks("sh")[1].replace("frigate:5000", f"localhost:{port}")
+        (snapshot,) = (block for block in blocks("sh") if "latest.jpg" in block)
+        code = snapshot.replace("frigate:5000", f"localhost:{port}")
         done = run(folder, "bash", "-o", "pipefail", write(folder, "snapshot.sh", code, server))
     assert done.returncode == 0, done.stderr
     clean = PilImage.open(io.BytesIO((folder / "clean.jpg").read_bytes()))

@@ -11,6 +11,7 @@ import pytest
 import yaml
 
 from tests.conftest import ROOT, scene
+from tests.derain.video.clips import write_clip
 
 DOCS = ROOT / "docs"
 REPOSITORY = "https://code.example/derain/blob/v1"
@@ -88,12 +89,13 @@ def test_the_code_of_the_library_page_runs(tmp_path: Path, monkeypatch: pytest.M
     (tmp_path / "frames").mkdir()
     for name in ("photo.jpg", "frames/1.jpg"):
         PilImage.fromarray(scene(24, 32)).save(name)
+    write_clip(tmp_path / "rain.mp4")
     names: dict[str, object] = {}
     blocks = re.findall(r"^```python\n(.*?)^```$", LIBRARY, flags=re.MULTILINE | re.DOTALL)
     for block in blocks:
         exec(block, names)
-    written = {path.name for path in tmp_path.rglob("*.*")} - {"photo.jpg", "1.jpg"}
-    assert written == {*re.findall(r'save\("([\w.]+)"', LIBRARY), "clean.png", "1.png"}
+    written = {path.name for path in tmp_path.rglob("*.*")} - {"photo.jpg", "1.jpg", "rain.mp4"}
+    assert written == {*re.findall(r'save\("([\w.]+)"', LIBRARY), "clean.png", "1.png", "clean.mp4"}
     assert isinstance(names["data"], bytes)
     shutil.rmtree(tmp_path / "frames")
 

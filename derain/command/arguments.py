@@ -1,6 +1,7 @@
 """What can be said to the `derain` command."""
 
 import argparse
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -14,15 +15,17 @@ from derain.inference.sessions import Provider
 from derain.manifest import load_manifest
 from derain.models.registry import Registry
 from derain.pointer import DEFAULT_MODELS, current_choice
+from derain.video.errors import VideoError
+from derain.video.formats import CODECS, check_crf
 
 _EPILOG = """\
 A FILE or FOLDER of results: `-o clean.jpg` is a file, by its suffix, and written over; any other name is a
 folder, in which images keep their names and their places, and what is there already is skipped. `-` is
-standard input, or standard output.
+standard input, or standard output: for an image, or for the frames of a video in y4m.
 
 exit status:
   0    all is done, or was done before
-  1    some failed, which the others did not wait for
+  1    some failed, which the others did not wait for, or were cut short and derained as far as they go
   2    nothing could be started
   130  interrupted by Ctrl+C (143: by SIGTERM, 129: by SIGHUP); the same command goes on with what is left
 """
@@ -44,11 +47,22 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         parser.error("--report -: a watch has no end to print it at; name a file")
     if STREAM == options.output == options.report:
         parser.error("--report -: standard output has the image already")
+    _check_video_options(parser, options)
     if options.quality and options.format and options.format.quality is None:
         parser.error(f"--quality: {options.format.name} has none")
     if options.lossless and options.format and not options.format.can_be_lossless:
         parser.error(f"--lossless: {options.format.name} cannot be written without loss")
     return options
+
+
+def _check_video_options(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:
+    if options.raw and options.inputs != [STREAM]:
+        parser.error("--raw says how large the frames are that come through standard input: derain - --raw")
+    if options.crf is not None and options.codec is not None:
+        try:
+            check_crf(options.crf, CODECS[options.codec])
+        except VideoError as error:
+            parser.error(f"--crf: {error}")
 
 
 def _promoted_name() -> str | None:
@@ -82,11 +96,11 @@ class _ListModels(argparse.Action):
 def make_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="derain",
-        description="Takes rain out of photographs.",
+        description="Takes rain out of photographs and videos.",
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("inputs", nargs="+", type=_name, metavar="IMAGE|FOLDER|-")
+    parser.add_argument("inputs", nargs="+", type=_name, metavar="IMAGE|VIDEO|FOLDER|-")
     parser.add_argument(
         "-o",
         "--output",
@@ -99,6 +113,7 @@ def make_parser() -> argparse.ArgumentParser:
         "--watch", action="store_true", help="go on with what comes into the folder, until Ctrl+C"
     )
     _add_result_options(parser)
+    _add_video_options(parser)
     _add_engine_options(parser)
     parser.add_argument(
         "--report", type=_name, metavar="FILE", help="what became of each file: .json or .csv; - prints JSON"
@@ -132,6 +147,24 @@ def _add_result_options(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def _add_video_options(parser: argparse.ArgumentParser) -> None:
+    videos = parser.add_argument_group("videos")
+    videos.add_argument(
+        "--codec",
+        choices=list(CODECS),
+        help="default: h264, and hevc where the video has more than 8 bits; av1 in .webm",
+    )
+    videos.add_argument(
+        "--crf", type=at_least(0), metavar="N", help="constant rate factor: lower is better and larger"
+    )
+    videos.add_argument(
+        "--raw",
+        type=_size,
+        metavar="WIDTHxHEIGHT",
+        help="frames of plain RGB, 8 bits, come through standard input; y4m says its size itself",
+    )
+
+
 def _add_engine_options(parser: argparse.ArgumentParser) -> None:
     engine = parser.add_argument_group("model and machine")
     engine.add_argument(
@@ -159,6 +192,13 @@ def _name(text: str) -> str:
     if not text or "\0" in text:
         raise argparse.ArgumentTypeError(f"{text!r} is no name of a file or folder")
     return text
+
+
+def _size(text: str) -> tuple[int, int]:
+    known = re.fullmatch(r"([1-9]\d{0,4})x([1-9]\d{0,4})", text)
+    if known is None:
+        raise argparse.ArgumentTypeError(f"{text!r} is no width and height in pixels, such as 1280x720")
+    return int(known[1]), int(known[2])
 
 
 def _strength(text: str) -> float:

@@ -1,4 +1,4 @@
-"""The images in and below a folder, and what there is left out, with the reason."""
+"""The images and videos in and below a folder, and what there is left out, with the reason."""
 
 import os
 from collections.abc import Iterator
@@ -6,10 +6,11 @@ from pathlib import Path
 
 from derain.command.report import Outcome, Status
 from derain.images.formats import IMAGE_SUFFIXES, UNREAD_KINDS
+from derain.video.formats import AMBIGUOUS_SUFFIX, UNFINISHED_SUFFIX, can_read_videos, is_video_name
 
 
 def walk(folder: Path, results: Path | None = None) -> Iterator[Path | Outcome]:
-    """Each file below, in order of their names: the path of an image, or why it is none to derain.
+    """Each file below, in order of their names: the path of an image or video, or why it is none to derain.
 
     The folder `results` is passed by, should it lie inside. Symlinked folders are not entered, so that
     there are no loops. A folder that cannot be read is a failure, and the walk goes on.
@@ -47,17 +48,24 @@ def _is_dir(entry: os.DirEntry[str]) -> bool:
 def _folder_reason(entry: os.DirEntry[str]) -> str | None:
     if entry.name.startswith("."):
         return "hidden folders"
+    if entry.name.endswith(UNFINISHED_SUFFIX):
+        return "unfinished videos"
     if entry.is_symlink():
         return "symlinked folders (name them outright to derain what is in them)"
     return None
 
 
 def _file_outcome(entry: os.DirEntry[str], path: Path) -> Outcome | None:
-    """None for an image. What is not named as one is in the report alone: few would expect a result."""
+    """None for an image or a video.
+
+    What is not named as one is in the report alone: few would expect a result.
+    """
     suffix = path.suffix.lower()
     if suffix in UNREAD_KINDS:
         reason, is_told = f"{UNREAD_KINDS[suffix]} cannot be read", not entry.name.startswith(".")
-    elif suffix not in IMAGE_SUFFIXES:
+    elif is_video_name(entry.name) and not can_read_videos():
+        reason, is_told = "videos need PyAV: pip install 'derain[video]'", not entry.name.startswith(".")
+    elif suffix not in IMAGE_SUFFIXES and (not is_video_name(entry.name) or suffix == AMBIGUOUS_SUFFIX):
         reason, is_told = "not named as an image", False
     elif entry.name.startswith("."):
         # macOS leaves `._photo.jpg` beside `photo.jpg`.

@@ -7,6 +7,7 @@ from itertools import count
 from pathlib import Path, PurePath
 
 from derain.images.formats import FORMAT_OF, ImageFormat
+from derain.video.formats import Container, is_video_name
 
 
 class Namer:
@@ -19,7 +20,7 @@ class Namer:
     def __init__(self) -> None:
         self._taken: set[str] = set()
 
-    def name_all(self, wanted: Iterable[tuple[PurePath, ImageFormat | None]]) -> list[PurePath]:
+    def name_all(self, wanted: Iterable[tuple[PurePath, ImageFormat | Container | None]]) -> list[PurePath]:
         """For each place of a source within its folder, and the format that its result is written in.
 
         A source whose name says that format already keeps its name. `IMG_1.heic` becomes `IMG_1.jpg`,
@@ -27,7 +28,7 @@ class Namer:
         numbered.
         """
         asked = list(wanted)
-        plain = [_suited(place, image_format) for place, image_format in asked]
+        plain = [_suited(place, file_format) for place, file_format in asked]
         for place in plain:
             self._taken |= {_key(parent) for parent in place.parents}  # a folder is no file
         contested = _twice(_key(name) for (place, _), name in zip(asked, plain, strict=True) if name != place)
@@ -63,12 +64,12 @@ def same_name(one: PurePath, other: PurePath) -> bool:
     return _key(one) == _key(other)
 
 
-def _suited(place: PurePath, image_format: ImageFormat | None) -> PurePath:
+def _suited(place: PurePath, file_format: ImageFormat | Container | None) -> PurePath:
     """The same name with a suffix of the format; None leaves it as it is, for nobody knows what it holds."""
-    if image_format is None or place.suffix.lower() in image_format.suffixes:
+    if file_format is None or place.suffix.lower() in file_format.suffixes:
         return place
-    is_suffix = place.suffix.lower() in FORMAT_OF
-    return place.with_name((place.stem if is_suffix else place.name) + image_format.suffixes[0])
+    is_suffix = place.suffix.lower() in FORMAT_OF or is_video_name(place.name)
+    return place.with_name((place.stem if is_suffix else place.name) + file_format.suffixes[0])
 
 
 def _key(name: PurePath) -> str:

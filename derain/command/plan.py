@@ -17,6 +17,7 @@ from derain.command.streams import STREAM
 from derain.errors import DerainError, ImageError
 from derain.images.formats import FORMAT_OF, FORMATS, IMAGE_SUFFIXES, UNREAD_KINDS, ImageFormat
 from derain.images.header import read_header
+from derain.video.formats import Container, can_read_videos, container_named, is_video_name
 
 # Mostly, format and size are told by so much of a file: EXIF with its thumbnail comes before the size.
 _HEADER_BYTES = 128 * 1024
@@ -28,7 +29,7 @@ class PlanError(DerainError):
 
 @dataclass(frozen=True)
 class Job:
-    """One image to derain; a source of None is standard input, a target of None standard output."""
+    """One image or video to derain; a source of None is standard input, a target of None standard output."""
 
     source: Path | None
     target: Path | None
@@ -36,6 +37,7 @@ class Job:
     pixels: int = 0  # of the source; 0: not known beforehand
     source_bytes: int = 0
     is_in_place: bool = False  # the target is a device, a pipe or an empty file, to be kept as such
+    is_video: bool = False  # the target's name says as what it is written; pixels are those of all frames
 
     def failed(self, reason: str) -> Outcome:
         return Outcome(self.source, Status.FAILED, self.target, reason)
@@ -62,13 +64,15 @@ class Plan:
 
 @dataclass(frozen=True)
 class Source:
-    """An image that was found. By its header: the format that it is answered in, and its size."""
+    """An image or video that was found. By its header: the format that it is answered in, and its size."""
 
     path: Path
     place: Path  # where it is in the folder that was named
     format: ImageFormat | None  # None: nobody knows
     pixels: int
     bytes: int
+    container: Container | None = None  # of a video
+    is_video: bool = False
 
 
 def read_output(text: str, inputs: Sequence[str]) -> Output:
@@ -98,7 +102,12 @@ def read_output(text: str, inputs: Sequence[str]) -> Output:
     return Output(file=path, is_in_place=is_in_place)
 
 
-def plan(inputs: Sequence[str], output: Output, image_format: ImageFormat | None = None) -> Plan:
+def plan(
+    inputs: Sequence[str],
+    output: Output,
+    image_format: ImageFormat | None = None,
+    codec: str | None = None,
+) -> Plan:
     """What goes where: a file by its name, a folder's images by their place in it.
 
     What is there, but left out, has its outcome, and so has what is not there or cannot be read.
@@ -108,13 +117,15 @@ def plan(inputs: Sequence[str], output: Output, image_format: ImageFormat | None
     if output.folder is None:
         return Plan([_single_job(inputs[0], output, image_format)])
     check_folder(output.folder)
-    sources, outcomes = find(inputs, output.folder)
+    sources, outcomes = find(inputs, output.folder, codec)
     jobs = name_targets(sources, output.folder, image_format, Namer())
     _check_sources_are_safe(jobs)
     return Plan(jobs, outcomes)
 
 
-def find(inputs: Sequence[str], results: Path) -> tuple[list[Source], list[Outcome]]:
+def find(
+    inputs: Sequence[str], results: Path, codec: str | None = None
+) -> tuple[list[Source], list[Outcome]]:
     """The images that are named, and those in folders; and what is none.
 
     Raises PlanError for no images at all, and for two of one name.
@@ -131,11 +142,13 @@ def find(inputs: Sequence[str], results: Path) -> tuple[list[Source], list[Outco
             raise PlanError(f"{other} and {path} would both be written to {results / place}")
     if not found:
         raise PlanError(_nothing_to_do(inputs, outcomes))
-    return [look_at(path, place) for place, path in found.items()], outcomes
+    return [look_at(path, place, codec) for place, path in found.items()], outcomes
 
 
-def look_at(path: Path, place: Path) -> Source:
+def look_at(path: Path, place: Path, codec: str | None = None) -> Source:
     """By the beginning of the file; whether the rest is sound shows when it is derained."""
+    if is_video_name(path.name):
+        return _look_at_video(path, place, codec)
     image_format, pixels, size = FORMAT_OF.get(path.suffix.lower()), 0, 0
     try:
         size = path.stat().st_size
@@ -150,14 +163,26 @@ def look_at(path: Path, place: Path) -> Source:
     return Source(path, place, image_format and image_format.answer_format, pixels, size)
 
 
+def _look_at_video(path: Path, place: Path, codec: str | None) -> Source:
+    from derain.video.preview import preview  # PyAV takes its time, and may not be there
+
+    found = preview(path, codec)
+    size = 2 * path.stat().st_size if path.exists() else 0  # segments, and the result that is made of them
+    if found is None:
+        return Source(path, place, None, 0, size, is_video=True)
+    return Source(path, place, None, found.pixels, size, found.container, is_video=True)
+
+
 def name_targets(
     sources: Sequence[Source], folder: Path, image_format: ImageFormat | None, namer: Namer
 ) -> list[Job]:
     """A job for each source, in the format given or the one it came in."""
-    formats = [image_format or source.format for source in sources]
-    names = namer.name_all((source.place, each) for source, each in zip(sources, formats, strict=True))
+    formats = [None if each.is_video else image_format or each.format for each in sources]
+    names = namer.name_all(
+        (source.place, each or source.container) for source, each in zip(sources, formats, strict=True)
+    )
     return [
-        Job(source.path, folder / name, each, source.pixels, source.bytes)
+        Job(source.path, folder / name, each, source.pixels, source.bytes, is_video=source.is_video)
         for source, name, each in zip(sources, names, formats, strict=True)
     ]
 
@@ -168,6 +193,8 @@ def _single_job(text: str, output: Output, image_format: ImageFormat | None) -> 
     if source is not None:
         if not source.exists():
             raise PlanError(f"{source} does not exist")
+        if is_video_name(source.name):
+            return _video_job(source, output)
         if source.is_file():  # what comes through a pipe comes once
             looked = look_at(source, source)
     if output.file is None:
@@ -187,6 +214,29 @@ def _single_job(text: str, output: Output, image_format: ImageFormat | None) -> 
     return job
 
 
+def _video_job(source: Path, output: Output) -> Job:
+    _check_can_read(source)
+    if output.file is None:
+        raise PlanError(
+            f"{source} is a video, and is written to a file: name one as --output; "
+            "frames go through standard input and output as y4m"
+        )
+    file = output.file.resolve() if output.file.is_symlink() else output.file
+    container_named(file)  # raises
+    check_folder(file.parent)
+    if problem := problem_of(file):
+        raise PlanError(problem)
+    looked = look_at(source, source)
+    job = Job(source, file, None, looked.pixels, looked.bytes, is_video=True)
+    _check_sources_are_safe([job])
+    return job
+
+
+def _check_can_read(path: Path) -> None:
+    if is_video_name(path.name) and not can_read_videos():
+        raise PlanError(f"{path} is a video, which needs PyAV: pip install 'derain[video]'")
+
+
 def _written_by(file: Path) -> ImageFormat:
     """The format that the name says; raises PlanError for one that is not written, or not under that name."""
     known = FORMAT_OF.get(file.suffix.lower())
@@ -197,7 +247,8 @@ def _written_by(file: Path) -> ImageFormat:
 
 
 def _is_image_name(path: Path) -> bool:
-    return path.suffix.lower() in FORMAT_OF or path.suffix.lower() in UNREAD_KINDS
+    suffix = path.suffix.lower()
+    return suffix in FORMAT_OF or suffix in UNREAD_KINDS or is_video_name(path.name)
 
 
 def _is_written_in_place(path: Path) -> bool:
@@ -224,6 +275,7 @@ def _in_input(text: str, results: Path) -> Iterator[tuple[Path, Path] | Outcome]
         for each in walk(given, results):
             yield (each, each.relative_to(given)) if isinstance(each, Path) else each
     elif stat.S_ISREG(mode):
+        _check_can_read(given)
         yield given, Path(given.name)
     else:
         raise PlanError(f"{given} is a device or a pipe, and has no name to keep: name a file as --output")

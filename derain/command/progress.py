@@ -1,6 +1,7 @@
 """How far the work is, in megapixels, and what there is to say meanwhile; all on standard error."""
 
 import sys
+import time
 from collections.abc import Sequence
 from typing import Any
 
@@ -37,17 +38,33 @@ class Progress:
             disable=True if is_quiet or has_lines else None,
         )
         self._done = 0.0  # megapixels of the images before
+        self._text = ""  # of the job in work
+        self._frames_before: int | None = None  # of a video: done by an earlier run
+        self._begun = 0.0
 
     def begin(self, job: Job, pixels: int) -> None:
         """`pixels` is what its header says now."""
         self._number += 1
         self._expect(job, pixels)
         text = f"{self._number} of {self._count}, {shown_name(job.source)}"
+        self._text, self._frames_before = text, None
         self._bar.set_postfix_str(text, refresh=False)
         self._move(0)
 
     def note(self, tiles: int, of: int) -> None:
         self._move(self._pixels * tiles / of / 1e6)
+
+    def note_frames(self, frames: int, of: int) -> None:
+        """Of a video; those that an earlier run has done come first, at once, and count for no speed."""
+        if self._frames_before is None:
+            self._frames_before, self._begun = frames, time.monotonic()
+            if not self._bar.disable:
+                skipped = self._pixels * frames / of / 1e6
+                self._bar.initial += skipped
+        elif self._bar.total is not None:
+            rate = (frames - self._frames_before) / max(time.monotonic() - self._begun, 1e-3)
+            self._bar.set_postfix_str(f"{self._text}, {rate:.1f} frames/s", refresh=False)
+        self.note(frames, max(of, 1))
 
     def end(self, job: Job, outcome: Outcome) -> None:
         if outcome.status is Status.FAILED:
@@ -55,13 +72,12 @@ class Progress:
         self._done += self._pixels / 1e6
         self._move(0)
         self._pixels, self._is_begun = 0, False
-        if outcome.status is Status.FAILED:
+        if outcome.status is Status.FAILED or outcome.status is Status.CUT_SHORT:
             self.complain(f"{shown_name(outcome.source)}: {outcome.reason}")
         elif outcome.status is Status.DRY and (self._count == 1 or self._has_lines):
             self.say(f"{shown_name(outcome.source)}: {outcome.status}; --force derains it all the same")
         elif self._has_lines:
             self.say(f"{shown_name(outcome.source)}: {outcome.status} in {outcome.seconds:.1f} s")
-
         if outcome.dropped and self._count == 1:
             self.say(f"{shown_name(outcome.source)}: not in the result: {', '.join(outcome.dropped)}")
 

@@ -24,6 +24,7 @@ class Status(StrEnum):
 
     DERAINED = "derained"
     DRY = "no rain found, left as it was"
+    CUT_SHORT = "derained as far as it goes"
     THERE = "already there"
     FAILED = "failed"
     LEFT_OUT = "left out"
@@ -42,11 +43,13 @@ class Outcome:
     height: int | None = None
     seconds: float | None = None
     dropped: tuple[str, ...] = ()  # what the file held and the result does not
+    frames: int | None = None  # of a video
+    derained_frames: int | None = None  # the others are of scenes without rain
     is_told: bool = True  # False: only in the report, as nobody would expect a result
 
     def row(self) -> dict[str, Any]:
         """As the report has it; what there is not is None."""
-        has_target = self.status in (Status.DERAINED, Status.DRY, Status.THERE)
+        has_target = self.status in (Status.DERAINED, Status.DRY, Status.CUT_SHORT, Status.THERE)
         target = os.fspath(self.target) if self.target else STANDARD_OUTPUT
         return {
             "source": source_name(self.source),
@@ -57,6 +60,8 @@ class Outcome:
             "height": self.height,
             "seconds": None if self.seconds is None else round(self.seconds, 3),
             "dropped": ", ".join(self.dropped) or None,
+            "frames": self.frames,
+            "derained_frames": self.derained_frames,
         }
 
 
@@ -87,7 +92,7 @@ class Report:
 
     def summary(self, where: str) -> str:
         shown = [Status.DERAINED, Status.THERE, Status.FAILED]
-        others = (Status.DRY, Status.LEFT_OUT, Status.NOT_TRIED)
+        others = (Status.CUT_SHORT, Status.DRY, Status.LEFT_OUT, Status.NOT_TRIED)
         shown += [status for status in others if self.count(status)]
         return ", ".join(f"{self.count(status)} {status}" for status in shown) + f"; in {where}"
 

@@ -43,12 +43,19 @@ class Watched:
     Raises PlanError where that is the same folder: results would be derained again, and their results.
     """
 
-    def __init__(self, folder: Path, results: Path, image_format: ImageFormat | None) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        results: Path,
+        image_format: ImageFormat | None,
+        codec: str | None = None,
+    ) -> None:
         if folder.resolve() == results.resolve():
             raise PlanError(f"{folder} cannot take the results while it is watched; choose another --output")
         self._folder = folder
         self._results = results
         self._format = image_format
+        self._codec = codec
         self._arrivals = Arrivals()
         self._namer = Namer()
         self._jobs: dict[Path, Job] = {}
@@ -69,7 +76,7 @@ class Watched:
         return new, changed, untold
 
     def _look_at(self, path: Path) -> Source:
-        return look_at(path, path.relative_to(self._folder))
+        return look_at(path, path.relative_to(self._folder), self._codec)
 
 
 def watch(watched: Watched, work: Callable[[list[Job], list[Job], list[Outcome]], None]) -> NoReturn:

@@ -12,6 +12,7 @@ from derain.command.plan import Job
 from derain.command.progress import Progress
 from derain.command.report import Outcome, Report, Status
 from derain.command.streams import read_input, write_output
+from derain.command.videos import derain_video
 from derain.errors import DerainError, ImageTooLargeError
 from derain.files import write_atomically
 from derain.images.coded import Header
@@ -23,6 +24,7 @@ from derain.images.photo import DerainedPhoto, Photo, decode_photo, derain_photo
 from derain.inference.engine import Engine
 from derain.inference.resources import usable_memory
 from derain.inference.tile_batcher import NoteProgress
+from derain.video.options import ClipOptions
 
 _MAX_PIXELS = 2**30  # OpenCV decodes no more
 _SHARE_OF_MEMORY = 0.5  # for an image; the rest is for the tiles in work
@@ -46,6 +48,15 @@ class ResultOptions:
     quality: int | None = None
     is_lossless: bool = False
     keeps_metadata: bool = True
+    codec: str | None = None  # of videos
+    crf: int | None = None
+
+    @property
+    def clip(self) -> ClipOptions:
+        """Of a video."""
+        return ClipOptions(
+            self.max_pixels, self.strength, self.forces, self.codec, self.crf, self.keeps_metadata
+        )
 
 
 def derain_all(
@@ -88,7 +99,8 @@ def derain_file(engine: Engine, job: Job, wanted: ResultOptions, progress: Progr
 def _try(engine: Engine, job: Job, wanted: ResultOptions, progress: Progress) -> tuple[Outcome, bool]:
     """What became of it, and whether there is a disk for the next one."""
     try:
-        return derain_file(engine, job, wanted, progress), True
+        derain = _derain_video if job.is_video else derain_file
+        return derain(engine, job, wanted, progress), True
     except OSError as error:
         reason = error.strerror or str(error)
         return job.failed(reason[:1].lower() + reason[1:]), error.errno not in _DISK_ERRORS
@@ -96,6 +108,17 @@ def _try(engine: Engine, job: Job, wanted: ResultOptions, progress: Progress) ->
         return job.failed(str(error)), True
     except MemoryError:
         return job.failed("there is not enough memory for it"), True
+
+
+def _derain_video(engine: Engine, job: Job, wanted: ResultOptions, progress: Progress) -> Outcome:
+    if wanted.explains:
+        raise WorkError("--explain is of images, and this is a video")
+    try:
+        return derain_video(engine, job, wanted.clip, progress)
+    except (DerainError, OSError, MemoryError):
+        raise
+    except Exception as error:  # whatever onnxruntime raises, such as of a GPU without memory
+        raise WorkError(f"the model failed: {error}") from error
 
 
 def _read_header(data: bytes, max_pixels: int | None) -> Header:

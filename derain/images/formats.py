@@ -66,7 +66,6 @@ UNREAD_KINDS = {
     **dict.fromkeys((".exr", ".hdr", ".pfm"), "HDR images"),
     **dict.fromkeys((".svg", ".svgz", ".ai", ".eps", ".pdf"), "drawings and pages"),
     **dict.fromkeys((".apng", ".avifs", ".heics", ".heifs"), "sequences of images"),
-    **dict.fromkeys((".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpg", ".mts", ".webm", ".3gp"), "videos"),
     ".gif": "GIF",
 }
 

@@ -118,6 +118,7 @@ class Engine:
                 f"an image is uint8 or uint16 (height, width, 3), got {image.dtype} {image.shape}"
             )
         derained, rain_found = image, False
+        evidence: list[float] = []  # at each scale
         with self._share_of_threads() as threads:
             coarse_to_fine = [
                 _Scale(scale, self._tiles(image, scale, threads, tile_pixels))
@@ -128,18 +129,28 @@ class Engine:
             for scale in coarse_to_fine:
                 if cancelled is not None and cancelled.is_set():
                     raise CancelledError("nobody waits for the image any more")
-                coarser = derained if rain_found else None
-                derained = reduced(image, scale.factor)
-                rain = self._estimator.estimate(derained) if self._estimator is not None else None
+                seen = reduced(derained, scale.factor)
+                rain = self._estimator.estimate(seen) if self._estimator is not None else None
+                if rain is not None:
+                    evidence.append(rain.evidence)
                 if rain is not None and rain.is_none and not force:
                     progress.finish(len(scale.tiles))
-                else:
-                    rain_found = True
-                    descriptor = None if rain is None else rain.descriptor
-                    derained = self._derain(derained, scale.tiles, descriptor, cancelled, progress)
-                if coarser is not None:
-                    derained = with_coarser(derained, coarser)
-        return Derained(derained, rain_found)
+                    continue
+                rain_found = True
+                descriptor = None if rain is None else rain.descriptor
+                clean = self._derain(seen, scale.tiles, descriptor, cancelled, progress)
+                derained = clean if scale.factor == 1 else add_change(derained, seen, clean, scale.factor)
+        return Derained(derained, rain_found, max(evidence, default=None))
+
+    def rain_evidence(self, image: AnyImage) -> float | None:
+        """How far the log-odds of rain are above those of a dry image, at the scale where they are highest.
+
+        RGB, uint8 or uint16 (height, width, 3); None for a model that cannot tell.
+        """
+        if self._estimator is None:
+            return None
+        factors = scales(max(image.shape), self.manifest.longest_px)
+        return max(self._estimator.estimate(reduced(image, factor)).evidence for factor in factors)
 
     def _tiles(self, image: AnyImage, scale: int, threads: int, tile_pixels: int | None) -> list[Tile]:
         alignment_px = self.manifest.input.alignment_px

@@ -17,7 +17,11 @@ class Rain:
     """What the estimator finds in an image."""
 
     descriptor: FloatArray  # (numbers,)
-    is_none: bool
+    evidence: float  # log-odds above those of a dry image
+
+    @property
+    def is_none(self) -> bool:
+        return self.evidence < 0
 
 
 class RainEstimator:
@@ -42,4 +46,4 @@ class RainEstimator:
         fed = np.stack([channels_first(padded(window, alignment_px)) for window in windows])
         got = self._session.run(None, {self._name: fed}, self._options)
         descriptors, log_odds = (np.asarray(each) for each in got)
-        return Rain(descriptors.mean(axis=0), bool(log_odds.mean() < self._contract.dry_below))
+        return Rain(descriptors.mean(axis=0), float(log_odds.mean()) - self._contract.dry_below)

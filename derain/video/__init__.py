@@ -1,0 +1,1 @@
+"""Videos, frame by frame: all that is not rain is kept. The only place that knows PyAV."""

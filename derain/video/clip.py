@@ -1,0 +1,214 @@
+"""Derains a video file into another one, segment by segment, so that a run that ended early can go on.
+
+Beside the target lies a folder, `out.mp4.unfinished`, while the work lasts. The same command goes on behind
+the last segment in it. What comes before is decoded once more, for a hundredth of the time that it took, so
+that each frame is the one of an unbroken run, whatever the container has for an index.
+"""
+
+from collections.abc import Iterator
+from contextlib import suppress
+from itertools import chain, islice
+from pathlib import Path
+from typing import Any
+
+import av
+
+from derain import __version__
+from derain.errors import DerainError
+from derain.inference.engine import Engine
+from derain.video.encoder import (
+    GOP_FRAMES,
+    Encoding,
+    SegmentEncoder,
+    choose_encoding,
+    fitted,
+    planes_of,
+)
+from derain.video.errors import VideoError
+from derain.video.formats import CONTAINERS, Container, check_crf, choose_codec, container_named
+from derain.video.frames import FrameDerainer
+from derain.video.muxer import Muxer, holds_frames, unfit
+from derain.video.options import MAX_FRAME_PIXELS, ClipOptions, DerainedVideo, NoteFrames
+from derain.video.packets import (
+    SegmentFacts,
+    append_packets,
+    finish_segment,
+    finished_segments,
+    segment_path,
+)
+from derain.video.scene import Scene
+from derain.video.source import Source
+from derain.video.workfolder import working
+
+SEGMENT_FRAMES = GOP_FRAMES  # what a kill costs at most
+
+
+def derain_clip(
+    engine: Engine,
+    source: Path,
+    target: Path,
+    options: ClipOptions,
+    note_progress: NoteFrames = lambda done, frames: None,
+) -> DerainedVideo:
+    """Writes `target`, whole or not at all, in the container that its suffix names.
+
+    A video without rain, for which nothing else is asked, keeps its frames as they were encoded.
+
+    Raises VideoError, ImageTooLargeError or OSError. An interruption leaves a file that plays in the folder
+    of the unfinished work, and has a note that names it.
+    """
+    container = container_named(target)
+    with Source(source, options.max_pixels or MAX_FRAME_PIXELS) as video:
+        encoding = _encoding(video, container, options)
+        derainer = FrameDerainer(
+            engine, encoding.samples, options.strength, options.force, video.facts.quarter_turns
+        )
+        muxer = Muxer(source, video.stream.index, container, options.keeps_metadata)
+        origin = _origin(engine, source, encoding, options)
+        with working(target, origin) as folder:
+            work = _Work(folder, video, encoding, derainer, note_progress)
+            try:
+                work.derain()
+                return _finish(work, muxer, target, options)
+            except KeyboardInterrupt as interrupt:
+                with suppress(DerainError, OSError, ValueError, av.FFmpegError):
+                    interrupt.add_note(work.save_so_far(muxer, target))
+                raise
+            except av.FFmpegError as error:
+                if isinstance(error, OSError):  # such as of a full disk
+                    raise
+                raise VideoError(f"{source} could not be encoded or written: {error.strerror}") from error
+
+
+def _finish(work: "_Work", muxer: Muxer, target: Path, options: ClipOptions) -> DerainedVideo:
+    facts = finished_segments(work.folder)
+    derained = sum(each.derained for each in facts)
+    is_asked_for = options.codec is not None or options.crf is not None
+    is_copied = not derained and not is_asked_for and holds_frames(muxer.container, work.video)
+    encoding = None if is_copied else work.encoding
+    result = work.folder / f"result{target.suffix}"
+    muxer.write(result, work.segment_paths(), encoding)
+    result.replace(target)
+    return DerainedVideo(
+        width=work.encoding.width if encoding else work.video.facts.width,
+        height=work.encoding.height if encoding else work.video.facts.height,
+        frames=sum(each.frames for each in facts),
+        derained=derained,
+        dropped=(*(encoding.lost(muxer.container) if encoding else ()), *muxer.dropped),
+        shortage=work.video.shortage(float(muxer.end_s)),
+    )
+
+
+def _encoding(video: Source, container: Container, options: ClipOptions) -> Encoding:
+    """Raises VideoError, also where the container has no place for the sound or the subtitles."""
+    codec = choose_codec(options.codec, container, video.facts.depth)
+    check_crf(options.crf, codec)
+    if homeless := unfit(video.container, container):
+        others = [each.suffixes[0] for each in CONTAINERS if not unfit(video.container, each)]
+        hint = f"{' and '.join(others)} can" if others else "nor can any other that is written"
+        raise VideoError(f"{container.name} cannot hold all of {video.path}: {', '.join(homeless)}; {hint}")
+    return choose_encoding(video, codec, options.crf)
+
+
+def _origin(engine: Engine, source: Path, encoding: Encoding, options: ClipOptions) -> dict[str, Any]:
+    """All that a segment depends on."""
+    status = source.stat()
+    return {
+        "source": str(source.resolve()),
+        "bytes": status.st_size,
+        "changed_ns": status.st_mtime_ns,
+        "model": engine.manifest.sha256,
+        "strength": options.strength,
+        "force": options.force,
+        "codec": encoding.codec.name,
+        "format": [encoding.width, encoding.height, encoding.pixel_format],
+        "options": encoding.options,
+        "segment_frames": SEGMENT_FRAMES,
+        "derain": __version__,
+        "av": av.__version__,
+    }
+
+
+class _Work:
+    """The frames of one video, from the first segment that is not done."""
+
+    def __init__(
+        self,
+        folder: Path,
+        video: Source,
+        encoding: Encoding,
+        derainer: FrameDerainer,
+        note_progress: NoteFrames,
+    ) -> None:
+        self.folder = folder
+        self.video = video
+        self.encoding = encoding
+        self._derainer = derainer
+        self._note_progress = note_progress
+        self._done = 0  # frames
+        self._part: _Part | None = None  # the segment in work
+
+    def derain(self) -> None:
+        """Returns when all segments are done."""
+        finished = finished_segments(self.folder)
+        if finished:
+            self._derainer.scene = Scene.from_dict(finished[-1].scene)
+        frames = self.video.frames()
+        for _ in islice(frames, sum(each.frames for each in finished)):
+            self._done += 1
+        self._note()
+        number = len(finished)
+        while (first := next(frames, None)) is not None:
+            self._derain_segment(number, chain([first], islice(frames, SEGMENT_FRAMES - 1)))
+            number += 1
+
+    def segment_paths(self) -> list[Path]:
+        """Of those that are done."""
+        return [segment_path(self.folder, number) for number in range(len(finished_segments(self.folder)))]
+
+    def save_so_far(self, muxer: Muxer, target: Path) -> str:
+        """Ends the segment in work, writes a file that plays, and says where.
+
+        The segment counts as not done.
+        """
+        paths = self.segment_paths()
+        if self._part is not None:
+            self._part.close()
+            paths.append(self._part.path)
+        so_far = self.folder / f"so-far{target.suffix}"
+        if not self._done:
+            return "no frame was done yet"
+        muxer.write(so_far, paths, self.encoding, is_part=True)
+        return f"{so_far} has the {self._done} frames that are done, and plays"
+
+    def _derain_segment(self, number: int, frames: Iterator[av.VideoFrame]) -> None:
+        derained, start = 0, self._done
+        self._part = _Part(segment_path(self.folder, number), SegmentEncoder(self.encoding))
+        for frame in frames:
+            frame = fitted(frame, self.encoding)
+            derained += self._derainer.derain(planes_of(frame), frame.interlaced_frame)
+            self._part.add(frame)
+            self._done += 1
+            self._note()
+        self._part.close()
+        facts = SegmentFacts(self._done - start, derained, self._derainer.scene.as_dict())
+        finish_segment(self._part.path, facts)
+        self._part = None
+
+    def _note(self) -> None:
+        self._note_progress(self._done, max(self._done, self.video.facts.frames))
+
+
+class _Part:
+    """A segment in work: its encoder, and the file that the packets go to."""
+
+    def __init__(self, path: Path, encoder: SegmentEncoder) -> None:
+        self.path = path
+        self._encoder = encoder
+        path.write_bytes(b"")
+
+    def add(self, frame: av.VideoFrame) -> None:
+        append_packets(self.path, self._encoder.encode(frame))
+
+    def close(self) -> None:
+        append_packets(self.path, self._encoder.finish())
