@@ -129,17 +129,19 @@ class Engine:
             for scale in coarse_to_fine:
                 if cancelled is not None and cancelled.is_set():
                     raise CancelledError("nobody waits for the image any more")
-                seen = reduced(derained, scale.factor)
-                rain = self._estimator.estimate(seen) if self._estimator is not None else None
+                coarser = derained if rain_found else None
+                derained = reduced(image, scale.factor)
+                rain = self._estimator.estimate(derained) if self._estimator is not None else None
                 if rain is not None:
                     evidence.append(rain.evidence)
                 if rain is not None and rain.is_none and not force:
                     progress.finish(len(scale.tiles))
-                    continue
-                rain_found = True
-                descriptor = None if rain is None else rain.descriptor
-                clean = self._derain(seen, scale.tiles, descriptor, cancelled, progress)
-                derained = clean if scale.factor == 1 else add_change(derained, seen, clean, scale.factor)
+                else:
+                    rain_found = True
+                    descriptor = None if rain is None else rain.descriptor
+                    derained = self._derain(derained, scale.tiles, descriptor, cancelled, progress)
+                if coarser is not None:
+                    derained = with_coarser(derained, coarser)
         return Derained(derained, rain_found, max(evidence, default=None))
 
     def rain_evidence(self, image: AnyImage) -> float | None:
