@@ -72,7 +72,7 @@ def _heic(data: bytes) -> _Image:
 
     pi_heif.options.DECODE_THREADS = 2
     image = pi_heif.open_heif(data, convert_hdr_to_8bit=True)
-    samples = np.asarray(image)
+    samples = np.array(image)  # a copy: the library's memory goes with `image`
     if samples.dtype != np.uint8:  # gray of more than 8 bits, though 8 are asked for: the upper ones
         samples = (samples >> 8).astype(np.uint8)
     return _Image(samples, image.info, image.premultiplied_alpha)

@@ -360,7 +360,8 @@ def test_what_a_candidate_was_trained_on_does_not_judge_it(
     models: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     manifest = load_manifest(models / "better")
-    seen = manifest.model_copy(update={"recipe": {"photographs": "training/photographs/heldout"}})
+    recipe = {"backgrounds": {"photographs": "training/photographs/heldout"}}
+    seen = manifest.model_copy(update={"recipe": recipe})
     (models / "better" / MANIFEST_NAME).write_text(seen.model_dump_json())
     assert main([str(models / "better")]) == NOT_RUN
     assert "better was trained on " in capsys.readouterr().err

@@ -225,10 +225,11 @@ def test_the_estimator_s_multiply_adds_are_those_of_its_windows() -> None:
 
 
 def test_recipe_is_described_for_json(tiny_recipe: Recipe, tmp_path: Path) -> None:
-    assert describe_recipe(tiny_recipe)["photographs"] is None
-    assert describe_recipe(changed(tiny_recipe, photographs=tmp_path))["photographs"] == str(tmp_path)
+    assert describe_recipe(tiny_recipe)["backgrounds"]["photographs"] is None
+    described = describe_recipe(changed(tiny_recipe, photographs=tmp_path))
+    assert described["backgrounds"]["photographs"] == str(tmp_path)
     for recipe in (make() for make in RECIPES.values()):
-        assert describe_recipe(recipe)["photographs"] == "training/photographs/train"
+        assert describe_recipe(recipe)["backgrounds"]["photographs"] == "training/photographs/train"
 
 
 def test_card_says_what_the_manifest_says(each: ExportedModel) -> None:
