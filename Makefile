@@ -157,6 +157,7 @@ lock: $(DEV_READY)
 	$(COMPILE) --extra gpu --extra serve --output-file requirements/serve-gpu.txt
 	$(COMPILE) --extra cpu --extra serve --extra video --extra export --extra plots --extra dev \
 		--constraint requirements/serve.txt --output-file requirements/dev.txt
+	$(COMPILE) --extra cpu --extra kuberay --output-file requirements/ray.txt
 	$(BIN)/uv pip compile --group pyproject.toml:deploy --universal --python-version 3.11 --generate-hashes \
 		--no-header --no-annotate --quiet --upgrade --output-file requirements/deploy.txt
 	$(BIN)/uv pip compile --group pyproject.toml:release --universal --python-version 3.11 --generate-hashes \

@@ -1,4 +1,4 @@
-"""What the command `derain` runs: `derain serve` starts the service, anything else derains files."""
+"""What the command `derain` runs: `derain serve`, the service; `derain bulk`, archives; else, files."""
 
 import sys
 
@@ -10,9 +10,13 @@ def main() -> int:
             from derain import serve
 
             return serve.main(sys.argv[2:])
+        if sys.argv[1:2] == ["bulk"]:
+            from derain.bulk import cli as bulk
+
+            return bulk.main(sys.argv[2:])
         from derain import cli
     except ModuleNotFoundError as error:
-        if error.name != "onnxruntime":
+        if error.name not in ("onnxruntime", "fsspec", "ray"):
             raise
         print(f"derain: error: {error}", file=sys.stderr)
         return 2

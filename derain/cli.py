@@ -5,21 +5,18 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from derain.arguments import DONE, INTERRUPTED, SOME_FAILED, USAGE, check_output
+from derain.arguments import DONE, SOME_FAILED, check_output
 from derain.command import streams
 from derain.command.arguments import parse
 from derain.command.disk import check_folder, check_space, problem_of
-from derain.command.interruption import Interrupted, interruptible
 from derain.command.plan import Job, Output, PlanError, plan, read_output
 from derain.command.progress import Progress
 from derain.command.report import REPORT_SUFFIXES, Outcome, Report, Status, left_out_lines, shown_name
+from derain.command.running import make_engine, result_options, run_interruptible
 from derain.command.streams import STREAM
 from derain.command.videos import derain_stream, has_frames
 from derain.command.watch import Watched, watch
-from derain.command.work import ResultOptions, derain_all
-from derain.errors import DerainError
-from derain.inference.engine import Engine
-from derain.inference.sessions import Provider
+from derain.command.work import derain_all
 from derain.models.registry import find_model
 from derain.pointer import promoted_model
 
@@ -27,26 +24,7 @@ from derain.pointer import promoted_model
 def main(arguments: list[str] | None = None) -> int:
     """The exit status: `derain --help` says what each means."""
     options = parse(arguments)
-    try:
-        with interruptible():
-            return _run(options)
-    except (DerainError, OSError) as error:
-        print(f"derain: error: {_in_words(error)}", file=sys.stderr)
-        return USAGE
-    except KeyboardInterrupt as interrupt:
-        print("\nderain: interrupted; the same command goes on with what is left", file=sys.stderr)
-        for note in getattr(interrupt, "__notes__", ()):
-            print(f"derain: {note}", file=sys.stderr)
-        if isinstance(interrupt, Interrupted):
-            interrupt.end_process()
-        return INTERRUPTED
-
-
-def _in_words(error: Exception) -> str:
-    """The system's own errors without their numbers."""
-    if not isinstance(error, OSError) or not error.strerror:
-        return str(error)
-    return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
+    return run_interruptible(lambda: _run(options))
 
 
 def _run(options: argparse.Namespace) -> int:
@@ -78,10 +56,10 @@ def _derain(options: argparse.Namespace, folder: Path, report: Report) -> None:
     _note(planned.outcomes, report, options.quiet)
     todo = planned.jobs if output.folder is None else _to_do(planned.jobs, options, report)
     _check_space(todo, output, is_as_it_came=not (options.format or options.quality))
-    engine = _engine(options, folder) if todo else None
+    engine = make_engine(options, folder) if todo else None
     try:
         if engine:
-            derain_all(engine, todo, _result_options(options), report, Progress(todo, options.quiet))
+            derain_all(engine, todo, result_options(options), report, Progress(todo, options.quiet))
             engine.close()
     finally:
         report.write()
@@ -95,8 +73,8 @@ def _derain_stream(options: argparse.Namespace, folder: Path, output: Output, re
         raise PlanError(f"frames from standard input go to standard output, not to {options.output}: -o -")
     streams.check_output()
     _check_video_options("frames", options)
-    engine = _engine(options, folder)
-    outcome = derain_stream(engine, _result_options(options).clip, options.raw, options.quiet)
+    engine = make_engine(options, folder)
+    outcome = derain_stream(engine, result_options(options).clip, options.raw, options.quiet)
     if outcome.reason:
         print(f"derain: {outcome.reason}", file=sys.stderr)
     report.add(outcome)
@@ -127,7 +105,7 @@ def _watch(options: argparse.Namespace, folder: Path, report: Report) -> None:
     watched = Watched(
         Path(options.inputs[0]), results, options.format, options.codec
     )  # raises before the model is loaded
-    engine, wanted = _engine(options, folder), _result_options(options)
+    engine, wanted = make_engine(options, folder), result_options(options)
 
     def work(new: Sequence[Job], changed: Sequence[Job], untold: Sequence[Outcome]) -> None:
         _note(untold, report, options.quiet)
@@ -178,24 +156,6 @@ def _note(outcomes: Sequence[Outcome], report: Report, is_quiet: bool) -> None:
 def _say(text: str, is_quiet: bool) -> None:
     if not is_quiet:
         print(f"derain: {text}", file=sys.stderr)
-
-
-def _engine(options: argparse.Namespace, folder: Path) -> Engine:
-    return Engine(folder, Provider(options.provider), options.threads, device=options.device)
-
-
-def _result_options(options: argparse.Namespace) -> ResultOptions:
-    return ResultOptions(
-        max_pixels=options.max_pixels,
-        strength=options.strength,
-        forces=options.force,
-        explains=options.explain,
-        quality=options.quality,
-        is_lossless=options.lossless,
-        keeps_metadata=not options.strip_metadata,
-        codec=options.codec,
-        crf=options.crf,
-    )
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ from pathlib import Path
 
 _ROOT = Path(__file__).parent.parent
 _PIP_AUDIT = _ROOT / ".venv" / "deploy" / "bin" / "pip-audit"
-_LOCKS = ("serve.txt", "serve-gpu.txt", "dev.txt", "release.txt")
+_LOCKS = ("serve.txt", "serve-gpu.txt", "ray.txt", "dev.txt", "release.txt")
 
 # Identifier: until when, and why it does not concern us.
 EXCUSED: dict[str, tuple[date, str]] = {}

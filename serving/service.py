@@ -20,12 +20,12 @@ from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from derain.errors import DerainError
+from derain.memory import give_memory_back
 from serving.api.connections import use_connections
 from serving.api.routes import find
 from serving.app import create_app
 from serving.errors import KeysError
 from serving.operations.logs import set_up_logs
-from serving.operations.malloc import give_memory_back
 from serving.operations.request_record import RequestRecord
 from serving.pipeline.job import Job
 from serving.pipeline.model_pool import check_default

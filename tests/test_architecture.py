@@ -19,7 +19,8 @@ from training.export.showcase import LARGEST_BYTES
         ("derain", ("numpy", "cv2", "PIL", "onnxruntime", "pydantic")),
         ("derain.serve", ("numpy", "onnxruntime", "bentoml")),
         ("derain.library", ("torch", "bentoml", "onnx")),
-        ("derain.cli", ("torch", "bentoml", "onnx")),
+        ("derain.cli", ("torch", "bentoml", "onnx", "fsspec")),
+        ("derain.bulk.cli", ("torch", "bentoml", "onnx", "ray", "pyarrow")),
         ("serving.service", ("torch", "onnx")),
         pytest.param("training.run", ("bentoml", "starlette"), marks=pytest.mark.slow),  # loads torch
     ],
@@ -61,6 +62,7 @@ def test_a_lock_has_one_onnxruntime_and_none_has_torch() -> None:
         "dev": {"onnxruntime"},
         "deploy": set(),
         "release": set(),
+        "ray": {"onnxruntime"},
         "torch": set(),
     }
     assert [lock for lock, found in names.items() if "torch" in found] == ["torch"]

@@ -23,6 +23,9 @@ A FILE or FOLDER of results: `-o clean.jpg` is a file, by its suffix, and writte
 folder, in which images keep their names and their places, and what is there already is skipped. `-` is
 standard input, or standard output: for an image, or for the frames of a video in y4m.
 
+`derain bulk --help`: archives, in buckets as well, on one machine or a cluster. `derain serve --help`: the
+HTTP service.
+
 exit status:
   0    all is done, or was done before
   1    some failed, which the others did not wait for, or were cut short and derained as far as they go
@@ -48,11 +51,16 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     if STREAM == options.output == options.report:
         parser.error("--report -: standard output has the image already")
     _check_video_options(parser, options)
+    check_result_options(parser, options)
+    return options
+
+
+def check_result_options(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:
+    """Ends the program where the format asked for cannot do what else is asked for."""
     if options.quality and options.format and options.format.quality is None:
         parser.error(f"--quality: {options.format.name} has none")
     if options.lossless and options.format and not options.format.can_be_lossless:
         parser.error(f"--lossless: {options.format.name} cannot be written without loss")
-    return options
 
 
 def _check_video_options(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:
@@ -100,11 +108,11 @@ def make_parser() -> argparse.ArgumentParser:
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("inputs", nargs="+", type=_name, metavar="IMAGE|VIDEO|FOLDER|-")
+    parser.add_argument("inputs", nargs="+", type=name_of_a_file, metavar="IMAGE|VIDEO|FOLDER|-")
     parser.add_argument(
         "-o",
         "--output",
-        type=_name,
+        type=name_of_a_file,
         metavar="FILE|FOLDER|-",
         help="where results go; needless for `derain -`",
     )
@@ -112,18 +120,21 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--watch", action="store_true", help="go on with what comes into the folder, until Ctrl+C"
     )
-    _add_result_options(parser)
+    add_result_options(parser)
     _add_video_options(parser)
-    _add_engine_options(parser)
+    add_engine_options(parser)
     parser.add_argument(
-        "--report", type=_name, metavar="FILE", help="what became of each file: .json or .csv; - prints JSON"
+        "--report",
+        type=name_of_a_file,
+        metavar="FILE",
+        help="what became of each file: .json or .csv; - prints JSON",
     )
     parser.add_argument("-q", "--quiet", action="store_true", help="say nothing but what failed")
     parser.add_argument("--version", action="version", version=f"derain {__version__}")
     return parser
 
 
-def _add_result_options(parser: argparse.ArgumentParser) -> None:
+def add_result_options(parser: argparse.ArgumentParser) -> None:
     results = parser.add_argument_group("results")
     results.add_argument(
         "--strength", type=_strength, default=1.0, metavar="0..1", help="how much of the rain to take out"
@@ -165,12 +176,12 @@ def _add_video_options(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def _add_engine_options(parser: argparse.ArgumentParser) -> None:
+def add_engine_options(parser: argparse.ArgumentParser) -> None:
     engine = parser.add_argument_group("model and machine")
     engine.add_argument(
         "-m",
         "--model",
-        type=_name,
+        type=name_of_a_file,
         metavar="NAME|FOLDER",
         help="one of --list-models, or a folder; default: the one that was promoted",
     )
@@ -188,7 +199,7 @@ def _add_engine_options(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def _name(text: str) -> str:
+def name_of_a_file(text: str) -> str:
     if not text or "\0" in text:
         raise argparse.ArgumentTypeError(f"{text!r} is no name of a file or folder")
     return text

@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Iterator
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from derain.command.report import Outcome, Status
 from derain.images.formats import IMAGE_SUFFIXES, UNREAD_KINDS
@@ -56,25 +56,41 @@ def _folder_reason(entry: os.DirEntry[str]) -> str | None:
 
 
 def _file_outcome(entry: os.DirEntry[str], path: Path) -> Outcome | None:
-    """None for an image or a video.
-
-    What is not named as one is in the report alone: few would expect a result.
-    """
-    suffix = path.suffix.lower()
-    if suffix in UNREAD_KINDS:
-        reason, is_told = f"{UNREAD_KINDS[suffix]} cannot be read", not entry.name.startswith(".")
-    elif is_video_name(entry.name) and not can_read_videos():
-        reason, is_told = "videos need PyAV: pip install 'derain[video]'", not entry.name.startswith(".")
-    elif suffix not in IMAGE_SUFFIXES and (not is_video_name(entry.name) or suffix == AMBIGUOUS_SUFFIX):
-        reason, is_told = "not named as an image", False
-    elif entry.name.startswith("."):
-        # macOS leaves `._photo.jpg` beside `photo.jpg`.
-        reason, is_told = "hidden files", not entry.name.startswith("._")
+    """None for an image or a video."""
+    left_out = _video_left_out(entry.name) if is_video_name(entry.name) else left_out_by_name(entry.name)
+    if left_out is not None:
+        reason, is_told = left_out
     elif not _is_file(entry):
         reason, is_told = "links to nothing, devices and the like", True
     else:
         return None
     return Outcome(path, Status.LEFT_OUT, reason=reason, is_told=is_told)
+
+
+def left_out_by_name(name: str) -> tuple[str, bool] | None:
+    """Why a file of this name is no image to derain, and whether people are told; None for one that is.
+
+    What is not named as an image is in the report alone: few would expect a result.
+    """
+    suffix = PurePosixPath(name).suffix.lower()
+    if suffix in UNREAD_KINDS:
+        return f"{UNREAD_KINDS[suffix]} cannot be read", not name.startswith(".")
+    if suffix not in IMAGE_SUFFIXES:
+        return "not named as an image", False
+    if name.startswith("."):
+        # macOS leaves `._photo.jpg` beside `photo.jpg`.
+        return "hidden files", not name.startswith("._")
+    return None
+
+
+def _video_left_out(name: str) -> tuple[str, bool] | None:
+    """As `left_out_by_name`, of a file that is named as a video."""
+    is_hidden = name.startswith(".")
+    if not can_read_videos():
+        return "videos need PyAV: pip install 'derain[video]'", not is_hidden
+    if PurePosixPath(name).suffix.lower() == AMBIGUOUS_SUFFIX:
+        return "not named as an image", False
+    return ("hidden files", not name.startswith("._")) if is_hidden else None
 
 
 def _is_file(entry: os.DirEntry[str]) -> bool:

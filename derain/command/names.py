@@ -30,14 +30,16 @@ class Namer:
         asked = list(wanted)
         plain = [_suited(place, file_format) for place, file_format in asked]
         for place in plain:
-            self._taken |= {_key(parent) for parent in place.parents}  # a folder is no file
-        contested = _twice(_key(name) for (place, _), name in zip(asked, plain, strict=True) if name != place)
+            self._taken |= {name_key(parent) for parent in place.parents}  # a folder is no file
+        contested = _twice(
+            name_key(name) for (place, _), name in zip(asked, plain, strict=True) if name != place
+        )
         names: list[PurePath] = list(plain)
         # Those that keep their names come first, whatever else would like to have them.
         for index in sorted(range(len(asked)), key=lambda index: plain[index] != asked[index][0]):
             place, name = asked[index][0], plain[index]
             is_renamed = name != place
-            names[index] = self._take(name, place if is_renamed else None, _key(name) in contested)
+            names[index] = self._take(name, place if is_renamed else None, name_key(name) in contested)
         return names
 
     def _take(self, name: PurePath, origin: PurePath | None, is_contested: bool) -> PurePath:
@@ -53,7 +55,7 @@ class Namer:
 
     def _is_free(self, name: PurePath) -> bool:
         """Whether it was; from now on it is not."""
-        key = _key(name)
+        key = name_key(name)
         is_free = key not in self._taken
         self._taken.add(key)
         return is_free
@@ -61,7 +63,7 @@ class Namer:
 
 def same_name(one: PurePath, other: PurePath) -> bool:
     """Whether some disk takes them for one."""
-    return _key(one) == _key(other)
+    return name_key(one) == name_key(other)
 
 
 def _suited(place: PurePath, file_format: ImageFormat | Container | None) -> PurePath:
@@ -72,7 +74,8 @@ def _suited(place: PurePath, file_format: ImageFormat | Container | None) -> Pur
     return place.with_name((place.stem if is_suffix else place.name) + file_format.suffixes[0])
 
 
-def _key(name: PurePath) -> str:
+def name_key(name: PurePath) -> str:
+    """The same for two names where some disk takes them for one."""
     composed = unicodedata.normalize("NFC", str(name)).casefold()
     return unicodedata.normalize("NFC", composed)  # casefold may leave it decomposed
 

@@ -15,6 +15,19 @@ _BAR = (
 )
 
 
+def make_bar(total: float, unit: str, bar_format: str, is_hidden: bool) -> "tqdm[Any]":
+    """Only where standard error is a terminal."""
+    return tqdm(
+        total=total,
+        unit=unit,
+        bar_format=bar_format,
+        dynamic_ncols=True,
+        smoothing=0.1,
+        delay=0.1,
+        disable=True if is_hidden else None,
+    )
+
+
 class Progress:
     """A bar over all jobs, where standard error is a terminal; it moves within an image as well.
 
@@ -28,15 +41,7 @@ class Progress:
         self._has_lines = has_lines
         self._pixels, self._is_begun = 0, False  # of the image in work
         self._total = sum(job.pixels for job in jobs) / 1e6
-        self._bar: tqdm[Any] = tqdm(
-            total=self._total,
-            unit="MP",
-            bar_format=_BAR,
-            dynamic_ncols=True,
-            smoothing=0.1,
-            delay=0.1,
-            disable=True if is_quiet or has_lines else None,
-        )
+        self._bar = make_bar(self._total, "MP", _BAR, is_hidden=is_quiet or has_lines)
         self._done = 0.0  # megapixels of the images before
         self._text = ""  # of the job in work
         self._frames_before: int | None = None  # of a video: done by an earlier run

@@ -5,7 +5,7 @@ import io
 import json
 import os
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -65,11 +65,19 @@ class Outcome:
         }
 
 
-def source_name(source: Path | None) -> str:
+def summary(counts: Mapping[Status, int], where: str) -> str:
+    """How many files became what, and where the results are."""
+    shown = [Status.DERAINED, Status.THERE, Status.FAILED]
+    others = (Status.CUT_SHORT, Status.DRY, Status.LEFT_OUT, Status.NOT_TRIED)
+    shown += [status for status in others if counts[status]]
+    return ", ".join(f"{counts[status]} {status}" for status in shown) + f"; in {where}"
+
+
+def source_name(source: Path | str | None) -> str:
     return os.fspath(source) if source else STANDARD_INPUT
 
 
-def shown_name(source: Path | None) -> str:
+def shown_name(source: Path | str | None) -> str:
     """For a terminal, which obeys what is in a name and cannot be printed."""
     name = source_name(source)
     return name if name.isprintable() else repr(name)
@@ -91,10 +99,7 @@ class Report:
         return sum(each.status is status and each.is_told for each in self._outcomes.values())
 
     def summary(self, where: str) -> str:
-        shown = [Status.DERAINED, Status.THERE, Status.FAILED]
-        others = (Status.CUT_SHORT, Status.DRY, Status.LEFT_OUT, Status.NOT_TRIED)
-        shown += [status for status in others if self.count(status)]
-        return ", ".join(f"{self.count(status)} {status}" for status in shown) + f"; in {where}"
+        return summary({status: self.count(status) for status in Status}, where)
 
     def write(self) -> None:
         """Raises OSError. Names that are no text are written as the bytes that they are in CSV."""

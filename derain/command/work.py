@@ -6,6 +6,7 @@ from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
+from threading import Event
 
 from derain.arrays import rain_layer, to_8_bits
 from derain.command.plan import Job
@@ -77,23 +78,80 @@ def derain_all(
         progress.close()
 
 
+@dataclass(frozen=True)
+class Result:
+    """What became of the bytes of one file."""
+
+    data: bytes
+    photo: Photo  # as it came
+    derained: DerainedPhoto
+    dropped: tuple[str, ...]  # what the file held and the result does not
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Width and height in pixels."""
+        height, width = self.photo.image.shape[:2]
+        return width, height
+
+    @property
+    def status(self) -> Status:
+        return Status.DRY if self.derained.rain_found is False else Status.DERAINED
+
+
 def derain_file(engine: Engine, job: Job, wanted: ResultOptions, progress: Progress) -> Outcome:
     """One image, in the job's format or the one it came in. Raises DerainError or OSError."""
     started = time.monotonic()
     data = read_input() if job.source is None else job.source.read_bytes()
-    header = _read_header(data, wanted.max_pixels)
+    header = read_image_header(data, wanted.max_pixels)
     progress.begin(job, header.width * header.height)
-    photo = decode_photo(data, header)
-    derained = _derain(engine, photo, wanted, progress.note)
-    target = job.format or photo.format.answer_format
-    _write(job, _encode(_shown(photo, derained.photo, wanted), target, wanted))
-    height, width = photo.image.shape[:2]
+    result = derain_bytes(engine, data, header, wanted, job.format, note_progress=progress.note)
+    _write(job, result.data)
+    width, height = result.size
     seconds = time.monotonic() - started
-    status = Status.DRY if derained.rain_found is False else Status.DERAINED
-    left_out = dropped(photo, target, wanted.keeps_metadata)
     return Outcome(
-        job.source, status, job.target, width=width, height=height, seconds=seconds, dropped=left_out
+        job.source,
+        result.status,
+        job.target,
+        width=width,
+        height=height,
+        seconds=seconds,
+        dropped=result.dropped,
     )
+
+
+def derain_bytes(
+    engine: Engine,
+    data: bytes,
+    header: Header,
+    wanted: ResultOptions,
+    image_format: ImageFormat | None = None,
+    cancelled: Event | None = None,
+    note_progress: NoteProgress = lambda done, tiles: None,
+) -> Result:
+    """A file in memory, to a file in memory: in the format given, or the one it came in.
+
+    Raises DerainError, among them CancelledError once `cancelled` is set, or MemoryError.
+    """
+    photo = decode_photo(data, header)
+    derained = _derain(engine, photo, wanted, cancelled, note_progress)
+    target = image_format or photo.format.answer_format
+    encoded = _encode(_shown(photo, derained.photo, wanted), target, wanted)
+    return Result(encoded, photo, derained, dropped(photo, target, wanted.keeps_metadata))
+
+
+def reason_of(error: Exception) -> str:
+    """Why a file failed, in words: of DerainError, OSError and MemoryError."""
+    if isinstance(error, MemoryError):
+        return "there is not enough memory for it"
+    if isinstance(error, OSError) and not isinstance(error, DerainError):
+        reason = error.strerror or str(error)
+        return reason[:1].lower() + reason[1:]
+    return str(error)
+
+
+def is_of_the_disk(error: Exception) -> bool:
+    """Whether the next file would fare no better."""
+    return isinstance(error, OSError) and error.errno in _DISK_ERRORS
 
 
 def _try(engine: Engine, job: Job, wanted: ResultOptions, progress: Progress) -> tuple[Outcome, bool]:
@@ -101,13 +159,8 @@ def _try(engine: Engine, job: Job, wanted: ResultOptions, progress: Progress) ->
     try:
         derain = _derain_video if job.is_video else derain_file
         return derain(engine, job, wanted, progress), True
-    except OSError as error:
-        reason = error.strerror or str(error)
-        return job.failed(reason[:1].lower() + reason[1:]), error.errno not in _DISK_ERRORS
-    except DerainError as error:
-        return job.failed(str(error)), True
-    except MemoryError:
-        return job.failed("there is not enough memory for it"), True
+    except (DerainError, OSError, MemoryError) as error:
+        return job.failed(reason_of(error)), not is_of_the_disk(error)
 
 
 def _derain_video(engine: Engine, job: Job, wanted: ResultOptions, progress: Progress) -> Outcome:
@@ -121,7 +174,8 @@ def _derain_video(engine: Engine, job: Job, wanted: ResultOptions, progress: Pro
         raise WorkError(f"the model failed: {error}") from error
 
 
-def _read_header(data: bytes, max_pixels: int | None) -> Header:
+def read_image_header(data: bytes, max_pixels: int | None) -> Header:
+    """Raises ImageTooLargeError that says what allows more, and other ImageErrors."""
     try:
         header = read_header(data, max_pixels or _MAX_PIXELS)
         if max_pixels is None:
@@ -132,9 +186,13 @@ def _read_header(data: bytes, max_pixels: int | None) -> Header:
 
 
 def _derain(
-    engine: Engine, photo: Photo, wanted: ResultOptions, note_progress: NoteProgress
+    engine: Engine,
+    photo: Photo,
+    wanted: ResultOptions,
+    cancelled: Event | None,
+    note_progress: NoteProgress,
 ) -> DerainedPhoto:
-    examine = partial(engine.examine, force=wanted.forces, note_progress=note_progress)
+    examine = partial(engine.examine, force=wanted.forces, cancelled=cancelled, note_progress=note_progress)
     try:
         return derain_photo(examine, photo, wanted.strength)
     except (DerainError, OSError, MemoryError):

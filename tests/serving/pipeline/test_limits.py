@@ -80,7 +80,7 @@ def test_an_image_takes_no_more_memory_than_is_said(kind: str, model: Path, tmp_
         "from derain.images.encoding import encode_photo\n"
         "from derain.images.memory import work_bytes\n"
         "from derain.images.photo import decode_photo, derain_photo\n"
-        "from serving.operations.malloc import give_memory_back\n"
+        "from derain.memory import give_memory_back\n"
         "give_memory_back()\n"
         "engine = Engine(Path(sys.argv[2]), threads=1, tile_pixels=64 * 64)\n"
         "data = Path(sys.argv[1]).read_bytes()\n"

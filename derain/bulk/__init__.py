@@ -1,0 +1,1 @@
+"""Behind `derain bulk`: archives of images, on this machine or a cluster, on disks or in buckets."""
