@@ -27,9 +27,8 @@ def test_code_and_weights_have_one() -> None:
 
 def test_the_images_say_it() -> None:
     dockerfile = (ROOT / "Dockerfile").read_text()
-    assert (
-        dockerfile.count('org.opencontainers.image.licenses="Apache-2.0"') == dockerfile.count("LABEL ") == 2
-    )
+    licences = dockerfile.count('org.opencontainers.image.licenses="Apache-2.0"')
+    assert licences == dockerfile.count("LABEL ") > 0
 
 
 def test_the_citation_is_of_this_version_and_names_the_paper() -> None:

@@ -69,7 +69,7 @@ def test_the_report_has_a_row_for_each_file(
     broken = by_name[f"{rainy}/broken.png"]
     assert broken.status is Status.FAILED
     assert broken.error is not None
-    assert broken.error.startswith("the PNG picture is ")
+    assert broken.error.startswith("the PNG image is ")
     assert by_name[f"{rainy}/notes.txt"].status is Status.LEFT_OUT
 
 
@@ -170,7 +170,7 @@ def test_one_bad_file_does_not_stop_the_rest_and_is_tried_again(
     (rainy / "empty.jpg").touch()
     status, said = bulk(rainy, tmp_path / "out")
     assert status == 1
-    assert f"derain: {rainy}/empty.jpg: no picture: the data is empty\n" in said
+    assert f"derain: {rainy}/empty.jpg: no image: the data is empty\n" in said
     assert "3 derained, 0 already there, 1 failed" in said
     (rainy / "empty.jpg").write_bytes(encode(noise(9, 9), JPEG))
     assert "1 derained, 3 already there, 0 failed" in bulk(rainy, tmp_path / "out")[1]
