@@ -1,6 +1,6 @@
 """Memory that is given back: the C library keeps what was freed, for each thread, and ever more of it.
 
-Pictures of all sizes, made in one thread and freed in another, leave its arenas full of holes. glibc also
+Images of all sizes, made in one thread and freed in another, leave its arenas full of holes. glibc also
 raises, with each large buffer that is freed, the size from which a buffer is a mapping of its own. Here it
 stays where it is, so that what is large goes back to the system the moment it is freed.
 """
@@ -14,9 +14,9 @@ logger = logging.getLogger("derain")
 # Of glibc's malloc.h.
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_ARENA_MAX = -1, -3, -8
 
-# A mapping costs a fault for each of its pages: 2 ms at decoding a picture of 1280 x 720, which is smaller.
+# A mapping costs a fault for each of its pages: 2 ms at decoding an image of 1280 x 720, which is smaller.
 _LARGE_BYTES = 4 * 1024**2
-_MOST_FREE_BYTES = 16 * 1024**2  # at the end of an arena; with less, a picture's buffers would come and go
+_MAX_FREE_BYTES = 16 * 1024**2  # at the end of an arena; with less, an image's buffers would come and go
 _ARENAS = 2
 
 
@@ -32,7 +32,7 @@ def give_memory_back() -> None:
         return
     for option, value in (
         (_M_MMAP_THRESHOLD, _LARGE_BYTES),
-        (_M_TRIM_THRESHOLD, _MOST_FREE_BYTES),
+        (_M_TRIM_THRESHOLD, _MAX_FREE_BYTES),
         (_M_ARENA_MAX, _ARENAS),
     ):
         if not mallopt(option, value):

@@ -1,8 +1,8 @@
 """Did the network take the rain out, or did it do nothing? A guess without the clean image.
 
 "Networks are Slacking Off" (Gu et al. 2023): a deraining network that meets rain it has never seen
-leaves it alone. Here a picture and what the network made of it are looked at for a hundredth of the
-network's own time, and seven signs are weighed into one probability. The weights are in slacking.json,
+leaves it alone. Here an image and the result are looked at for a hundredth of the
+network's own time, and seven signs are weighed into one probability. The weights are in monitor.json,
 written by `python -m training monitor`; docs/monitoring.md says how well they do and what fools them.
 """
 
