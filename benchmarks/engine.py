@@ -3,8 +3,8 @@
     python -m benchmarks.engine models/base
     python -m benchmarks.engine models/base models/fast --repeats 9
 
-The first table is of the first model. "engine" takes images of bytes and returns images of bytes, in tiles of
-bounded memory. "bare" is `session.run` on whole images that are floats already: for throughput as
+The first table is of the first model. "engine" takes and returns uint8 images, in tiles of bounded
+memory. "bare" is `session.run` on whole images that are floats already: for throughput as
 many runs at once as there are threads, each on one, or all threads on one run after the other,
 whichever is faster; for the latency of an image alone, all threads on one run. A run of onnxruntime
 that would need more than half of the memory is left out.
