@@ -1,8 +1,8 @@
-"""Whether it pays on the CPU to put tiles of several pictures into one run of the network.
+"""Whether it pays on the CPU to put tiles of several images into one run of the network.
 
     python -m benchmarks.batching models/base
 
-Callers send small pictures, each of them one tile, to the engine without a pause. The engines differ in how
+Callers send small images, each of them one tile, to the engine without a pause. The engines differ in how
 many tiles they may put into one run; how many there were on average is in brackets. All that a row compares
 takes turns, and what is printed is the median of the turns.
 """
@@ -30,7 +30,7 @@ _CALLERS_A_THREAD = 2 * max(BATCHES)  # while one batch is in work, there is ano
 
 
 def batching_table(folder: Path, sizes: Sequence[Size], threads: int, turns: int) -> list[str]:
-    """Tiles a second, by the size of the picture and by how many may be in one run."""
+    """Tiles a second, by the size of the image and by how many may be in one run."""
     columns = " | ".join(f"tiles/s, {most} in a run" for most in BATCHES)
     rows = [f"| {folder} | {columns} |", "|---" * (1 + len(BATCHES)) + "|"]
     for size in sizes:
@@ -40,8 +40,8 @@ def batching_table(folder: Path, sizes: Sequence[Size], threads: int, turns: int
 
 
 def _row(folder: Path, size: Size, threads: int, turns: int) -> str:
-    picture = np.random.default_rng(0).integers(0, 256, (size.height, size.width, 3), dtype=np.uint8)
-    pictures = [picture] * max(_CALLERS_A_THREAD * threads, round(_PIXELS_A_TURN / size.pixels))
+    image = np.random.default_rng(0).integers(0, 256, (size.height, size.width, 3), dtype=np.uint8)
+    images = [image] * max(_CALLERS_A_THREAD * threads, round(_PIXELS_A_TURN / size.pixels))
     runs: dict[str, list[int]] = {str(most): [] for most in BATCHES}
     engines = {
         name: Engine(folder, Provider.CPU, threads, tile_batch=int(name), note_run=tiles.append)
@@ -51,7 +51,7 @@ def _row(folder: Path, size: Size, threads: int, turns: int) -> str:
     def in_flight(engine: Engine) -> Callable[[], object]:
         def turn() -> None:
             with ThreadPoolExecutor(_CALLERS_A_THREAD * threads) as callers:
-                for done in callers.map(engine.derain, pictures):
+                for done in callers.map(engine.derain, images):
                     del done
 
         return turn
@@ -60,7 +60,7 @@ def _row(folder: Path, size: Size, threads: int, turns: int) -> str:
     for engine in engines.values():
         engine.close()
     cells = [
-        f"{len(pictures) / median_wall(seconds):.2f} ({statistics.mean(runs[name]):.1f})"
+        f"{len(images) / median_wall(seconds):.2f} ({statistics.mean(runs[name]):.1f})"
         for name, seconds in taken.items()
     ]
     return f"| {size} | {' | '.join(cells)} |"

@@ -3,10 +3,10 @@
     python -m benchmarks.engine models/base
     python -m benchmarks.engine models/base models/fast --repeats 9
 
-The first table is of the first model. "engine" takes pictures of bytes and returns such, in tiles of
-bounded memory. "bare" is `session.run` on whole pictures that are floats already: for throughput as
+The first table is of the first model. "engine" takes and returns uint8 images, in tiles of bounded
+memory. "bare" is `session.run` on whole images that are floats already: for throughput as
 many runs at once as there are threads, each on one, or all threads on one run after the other,
-whichever is faster; for the latency of a picture alone, all threads on one run. A run of onnxruntime
+whichever is faster; for the latency of an image alone, all threads on one run. A run of onnxruntime
 that would need more than half of the memory is left out.
 
 The second table is of one thread, by `session.run`. All that one table compares takes turns, and
@@ -40,7 +40,7 @@ from derain.manifest import load_manifest
 SIZES = ("480x320", "1280x720", "1920x1080", "4000x3000", "6000x4000")
 _PLAIN_SIZE = "480x320"
 
-# In one turn a thread is given this many pixels, in one picture or in several.
+# In one turn a thread is given this many pixels, in one image or in several.
 _PIXELS_A_TURN = 6_000_000
 _BARE_BYTES_PER_PIXEL = 340  # onnxruntime's default settings, the models of this repository: measured
 
@@ -87,7 +87,7 @@ def median_cpu(turns: Iterable[Seconds]) -> float:
 
 def engine_table(folder: Path, sizes: Sequence[Size], threads: int, turns: int) -> list[str]:
     rows = [
-        "| picture | MP/s, engine | bare | ratio | ratio by CPU time | ms alone, engine | bare | ratio |",
+        "| image | MP/s, engine | bare | ratio | ratio by CPU time | ms alone, engine | bare | ratio |",
         "|---|---|---|---|---|---|---|---|",
     ]
     engine = Engine(folder, Provider.CPU, threads)
@@ -101,13 +101,13 @@ def engine_table(folder: Path, sizes: Sequence[Size], threads: int, turns: int) 
 
 def _engine_row(engine: Engine, folder: Path, size: Size, turns: int) -> str:
     threads = engine.threads
-    picture = np.random.default_rng(0).integers(0, 256, (size.height, size.width, 3), dtype=np.uint8)
+    image = np.random.default_rng(0).integers(0, 256, (size.height, size.width, 3), dtype=np.uint8)
     count = threads * max(1, round(_PIXELS_A_TURN / size.pixels))
-    together = Bare(folder, threads, picture)
+    together = Bare(folder, threads, image)
 
-    def in_flight(pictures_at_once: int, work: Callable[[int], object]) -> Callable[[], object]:
+    def in_flight(images_at_once: int, work: Callable[[int], object]) -> Callable[[], object]:
         def turn() -> None:
-            with ThreadPoolExecutor(pictures_at_once) as callers:
+            with ThreadPoolExecutor(images_at_once) as callers:
                 for done in callers.map(work, range(count)):
                     del done
 
@@ -117,13 +117,13 @@ def _engine_row(engine: Engine, folder: Path, size: Size, turns: int) -> str:
         return lambda _: bare.run()
 
     def derain(_: int) -> object:
-        return engine.examine(picture, force=True) is None
+        return engine.examine(image, force=True) is None
 
     contenders = {"engine": in_flight(2 * threads, derain)}
     if size.pixels * _BARE_BYTES_PER_PIXEL <= usable_memory() / 2:
         contenders["bare, together"] = in_flight(1, run(together))
     if threads * size.pixels * _BARE_BYTES_PER_PIXEL <= usable_memory() / 2:
-        contenders["bare, each"] = in_flight(threads, run(Bare(folder, 1, picture)))
+        contenders["bare, each"] = in_flight(threads, run(Bare(folder, 1, image)))
     taken = take_turns(contenders, turns)
     megapixels = count * size.pixels / 1e6
     ours = taken.pop("engine")
@@ -150,7 +150,7 @@ def _engine_row(engine: Engine, folder: Path, size: Size, turns: int) -> str:
 
 def network_table(folders: Sequence[Path], size: Size, turns: int) -> list[str]:
     """Models and plain networks on one thread; the last columns are over the plain network's."""
-    picture = np.random.default_rng(0).integers(0, 256, (size.height, size.width, 3), dtype=np.uint8)
+    image = np.random.default_rng(0).integers(0, 256, (size.height, size.width, 3), dtype=np.uint8)
     kmacs: dict[str, float] = {}
     contenders: dict[str, Callable[[], object]] = {}
 
@@ -162,10 +162,10 @@ def network_table(folders: Sequence[Path], size: Size, turns: int) -> list[str]:
             path = Path(temporary) / f"plain-{network.cell_px}.onnx"
             write_plain(network, path)
             session = _session(path, 1)
-            feed = {session.get_inputs()[0].name: _floats([picture], network.cell_px)}
+            feed = {session.get_inputs()[0].name: _floats([image], network.cell_px)}
             add(str(network), network.kmac_per_pixel, partial(session.run, None, feed))
     for folder in folders:
-        add(str(folder), load_manifest(folder).kmac_per_pixel, Bare(folder, 1, picture).run)
+        add(str(folder), load_manifest(folder).kmac_per_pixel, Bare(folder, 1, image).run)
     taken = take_turns(contenders, turns)
     plain = taken[str(FULL_RESOLUTION)]
     rows = [
@@ -180,16 +180,16 @@ def network_table(folders: Sequence[Path], size: Size, turns: int) -> list[str]:
 
 
 class Bare:
-    """A model without the engine: its files, run by onnxruntime on a whole picture."""
+    """A model without the engine: its files, run by onnxruntime on a whole image."""
 
-    def __init__(self, folder: Path, threads: int, picture: Image) -> None:
+    def __init__(self, folder: Path, threads: int, image: Image) -> None:
         manifest = load_manifest(folder)
         self._network = _session(folder / manifest.file.name, threads)
-        self._rainy = _floats([picture], manifest.input.alignment_px)
+        self._rainy = _floats([image], manifest.input.alignment_px)
         self._estimator: ort.InferenceSession | None = None
         if (estimator := manifest.estimator) is not None:
             self._estimator = _session(folder / estimator.file.name, threads)
-            windows = context_windows(picture, estimator.context_px)
+            windows = context_windows(image, estimator.context_px)
             self._windows = _floats(windows, estimator.alignment_px)
 
     def run(self) -> bool:
@@ -203,9 +203,9 @@ class Bare:
         return self._network.run(None, dict(zip(names, feed, strict=True))) is None
 
 
-def _floats(pictures: Sequence[Image], alignment_px: int) -> FloatArray:
+def _floats(images: Sequence[Image], alignment_px: int) -> FloatArray:
     """As networks take them, (N, 3, H, W) in [0, 1], with sides that are multiples."""
-    return np.stack([channels_first(padded(picture, alignment_px)) for picture in pictures])
+    return np.stack([channels_first(padded(image, alignment_px)) for image in images])
 
 
 def _session(path: Path, threads: int) -> ort.InferenceSession:

@@ -4,7 +4,7 @@
     python -m benchmarks.service models/base --overload 60 --soak 2000
 
 Both do the same work: a JPEG of 1280 x 720 decoded, derained, encoded again. The loop has as many threads as
-the service has pictures in work. They take turns, so that a machine that is busy with other things is busy
+the service has images in work. They take turns, so that a machine that is busy with other things is busy
 for both.
 """
 
@@ -55,7 +55,7 @@ class Seen:
     resident_bytes: int = 0
 
 
-def picture() -> bytes:
+def rainy_jpeg() -> bytes:
     """A photograph of the repository at 1280 x 720, as a camera would write it."""
     scene = read_image(ROOT / "examples" / "rain.jpg")
     return encode(np.asarray(cv2.resize(scene, (WIDTH, HEIGHT), interpolation=cv2.INTER_CUBIC)), JPEG)
@@ -67,7 +67,7 @@ def work(engine: Engine, data: bytes) -> bytes:
 
 
 def loop_rate(engine: Engine, data: bytes, callers: int, each: int) -> float:
-    """Pictures a second without a service."""
+    """Images a second without a service."""
     with ThreadPoolExecutor(callers) as pool:
         started = time.perf_counter()
         list(pool.map(lambda _: work(engine, data), range(callers * each)))
@@ -83,8 +83,8 @@ def service_rate(url: str, data: bytes, callers: int, each: int) -> float:
         return callers * each / (time.perf_counter() - started)
 
 
-def added_ms(engine: Engine, urls: list[str], data: bytes, pictures: int) -> list[float]:
-    """What each service adds to one picture alone, median: all the time but that of decode, infer and encode.
+def added_ms(engine: Engine, urls: list[str], data: bytes, images: int) -> list[float]:
+    """What each service adds to one image alone, median: all the time but that of decode, infer and encode.
 
     The network's time is the one that the service states, for it varies by more than what is sought. That of
     decode and encode is the bare loop's: what they lose to something beside them is added, too. The client
@@ -93,7 +93,7 @@ def added_ms(engine: Engine, urls: list[str], data: bytes, pictures: int) -> lis
     clients = [HTTPConnection(url.removeprefix("http://")) for url in urls]
     codec_ms = []
     rest_ms: list[list[float]] = [[] for _ in urls]  # without the network
-    for _ in range(pictures):
+    for _ in range(images):
         started = time.perf_counter()
         photo = decode_photo(data, read_header(data))
         decoded = time.perf_counter()
@@ -115,7 +115,7 @@ def added_ms(engine: Engine, urls: list[str], data: bytes, pictures: int) -> lis
 
 
 async def overload(url: str, data: bytes, clients: int, seconds: float, rate: float) -> Seen:
-    """So many clients send at `rate` pictures a second together, whatever is answered."""
+    """So many clients together send `rate` images a second; refusals do not slow them down."""
     seen = Seen()
     over = time.perf_counter() + seconds
     limits = httpx.Limits(max_connections=clients + 4)
@@ -147,7 +147,7 @@ async def overload(url: str, data: bytes, clients: int, seconds: float, rate: fl
 
 
 def soak(url: str, count: int) -> tuple[int, int]:
-    """Resident bytes of an idle service before and after so many pictures of all sizes and formats."""
+    """Resident bytes of an idle service before and after so many images of all sizes and formats."""
     rng = np.random.default_rng(0)
     scene = read_image(ROOT / "examples" / "rain.jpg")
     bodies = [b"rain"]
@@ -226,30 +226,30 @@ def main() -> None:
     parser.add_argument(
         "--overload", type=at_least(1), metavar="SECONDS", help="64 clients, twice the capacity"
     )
-    parser.add_argument("--soak", type=at_least(1), metavar="PICTURES", help="what memory is left after them")
+    parser.add_argument("--soak", type=at_least(1), metavar="IMAGES", help="what memory is left after them")
     options = parser.parse_args()
-    data, callers = picture(), usable_cores()
+    data, callers = rainy_jpeg(), usable_cores()
     engine = Engine(options.model)
     with service(options.model) as url, service(options.model, monitor=False) as blind:
         _measure(engine, url, data, callers, 1)  # warm
         rates = [_measure(engine, url, data, callers, options.pictures) for _ in range(options.rounds)]
         for bare, served in rates:
-            print(f"bare loop {bare:.2f} pictures/s, service {served:.2f}: {served / bare:.3f}")
+            print(f"bare loop {bare:.2f} images/s, service {served:.2f}: {served / bare:.3f}")
         ratio = statistics.median(served / bare for bare, served in rates)
         capacity = statistics.median(served for _, served in rates)
         print(f"service / bare loop, median: {ratio:.3f}")
-        looking_ms, blind_ms = added_ms(engine, [url, blind], data, 3 * options.pictures)
-        print(f"added to one picture alone, median: {blind_ms:.1f} ms, with the look {looking_ms:.1f} ms")
+        monitored_ms, blind_ms = added_ms(engine, [url, blind], data, 3 * options.pictures)
+        print(f"added to one image alone, median: {blind_ms:.1f} ms, with the monitor {monitored_ms:.1f} ms")
         if options.overload:
             seen = asyncio.run(overload(url, data, 64, options.overload, 2 * capacity))
             accepted = sorted(seen.accepted_s)
-            print(f"64 clients, {options.overload} s, {2 * capacity:.1f} pictures/s: {dict(seen.statuses)}")
+            print(f"64 clients, {options.overload} s, {2 * capacity:.1f} images/s: {dict(seen.statuses)}")
             print(f"accepted: median {statistics.median(accepted):.1f} s, p99 {_p99(accepted):.1f} s")
             print(f"/readyz meanwhile: p99 {1000 * _p99(sorted(seen.probe_s)):.0f} ms")
             print(f"resident memory, at most: {seen.resident_bytes / 1e6:.0f} MB")
         if options.soak:
             before, after = soak(url, options.soak)
-            print(f"idle after 196 pictures: {before / 1e6:.0f} MB")
+            print(f"idle after 196 images: {before / 1e6:.0f} MB")
             print(f"after {options.soak} more: {after / 1e6:.0f} MB, {after / before:.2f} times that")
     engine.close()
 

@@ -17,7 +17,7 @@ class _Part(BaseModel):
 
 
 class ModelFile(_Part):
-    """The ONNX file, so that another one in its place is noticed."""
+    """An ONNX file, with the hash that it is checked by."""
 
     name: str = Field(pattern=r"^[\w.-]+\.onnx$")
     sha256: str = Field(pattern=r"^[0-9a-f]{64}$")

@@ -64,7 +64,7 @@ def current_choice(folder: Path) -> Choice:
 
 
 def promoted_model(folder: Path = DEFAULT_MODELS) -> Path:
-    """The model that is served: what `derain`, the library and the service take unless told otherwise.
+    """The model that is served: `derain`, the library and the service take it by default.
 
     Raises ModelError where no model was promoted, or another one is in its folder now.
     """

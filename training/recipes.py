@@ -27,7 +27,7 @@ class Inference:
 
 @dataclass(frozen=True)
 class Backgrounds:
-    """What scenes are cut from."""
+    """The images that scenes are cut from."""
 
     photographs: Path | None  # a folder of clean images; None trains on leaves alone
     photograph_count: int | None  # how many of them, chosen by the seed; None is all
@@ -38,25 +38,24 @@ class Backgrounds:
 
 @dataclass(frozen=True)
 class Scenes:
-    """What is done to a scene, and how often."""
+    """How often a scene gets each of these. All are shares, from 0 to 1."""
 
-    # It shows what looks like rain and is none,
+    # Things that look like rain and are none.
     line_share: float  # lines: writing, wires, bars
     facade_share: float  # a façade before it
     document_share: float  # a page, a table, a chart or a bar code in its place
-    # and there is no rain then, and otherwise.
-    lookalike_dry_share: float
-    dry_share: float
+    lookalike_dry_share: float  # no rain, among the scenes with such a thing
+    dry_share: float  # no rain, among the others
 
-    tone_share: float  # it is in another light, in mist that is no rain, or at night
-    camera_share: float  # it has been through a camera: noise and JPEG, rainy and clean alike
-    enlarged_share: float  # it is enlarged after the rain, so that streaks are many pixels wide
+    tone_share: float  # another light, mist that is no rain, or night
+    camera_share: float  # noise and JPEG of a camera, on the rainy and the clean image alike
+    enlarged_share: float  # enlarged after the rain was drawn: streaks become many pixels wide
     reduced_share: float  # or reduced
 
 
 @dataclass(frozen=True)
 class Course:
-    """How long is trained, on how much at a time."""
+    """The number of steps, and the size of a batch and its patches."""
 
     steps: int
     batch: int  # samples
@@ -70,7 +69,7 @@ class Course:
 
 @dataclass(frozen=True)
 class Optimization:
-    """What is made small, and by which steps."""
+    """The loss, and how the optimizer minimises it."""
 
     learning_rate: float = 2e-3  # after the warm-up and until the decay
     warmup_steps: int = 200
@@ -78,13 +77,13 @@ class Optimization:
     weight_decay: float = 1e-4
     gradient_clip: float = 0.5  # of each network's own gradient
     optimizer: InnerOptimizer = "muon"  # of the inner convolutions; AdamW has the rest in any case
-    loss: Loss = "rmse"  # of each patch; what is made small is its mean over patches
+    loss: Loss = "rmse"  # of each patch; its mean over patches is minimised
     average_decay: float = 0.999  # of the running mean of the weights, which is what ships
 
 
 @dataclass(frozen=True)
 class Intervals:
-    """After how many steps each is done again."""
+    """The number of steps between two log entries, validations and checkpoints."""
 
     log: int = 100
     validate: int = 2000

@@ -2,8 +2,8 @@
 
     python training/run.py base
 
-The same command goes on where it was interrupted. The run keeps its checkpoint, its statistics
-and images of how it goes in `runs/<name>/`; the model goes to `models/<name>/`.
+The same command goes on where it was interrupted. `runs/<name>/` has the checkpoint, the statistics
+and sample images of the training; `models/<name>/` has the model.
 """
 
 import json
@@ -35,24 +35,25 @@ from training.trainer.signals import GOES_ON, Interrupted, ends_on_sigterm
 
 
 def run(options: Options, processes: Processes, held_out: HeldOut = HELD_OUT) -> Path:
-    """Trains, exports and scores; the finished model folder, `models/name`.
+    """Trains, exports and scores a model; returns its folder, `models/<name>`.
 
-    All processes train; what comes before and after is the main one's, and the others wait.
+    All processes train. The main process alone prepares and exports, while the others wait.
     """
-    recipe, run_folder, place = options.recipe, options.runs / options.name, options.models / options.name
-    commit = ""
+    recipe, run_folder = options.recipe, options.runs / options.name
+    model_folder = options.models / options.name
+    commit = ""  # the main process's, which alone exports
 
-    # What would be in the way at the end is said now.
+    # Check before the hours of training that the model can be put in place, and begin the run.
     with processes.together():
         if processes.is_main:
-            check_replaceable(place)
-            _check_place(options.models, "--models")
-            _check_place(options.runs, "--runs")
+            check_replaceable(model_folder)
+            _check_writable(options.models, "--models")
+            _check_writable(options.runs, "--runs")
             with alone_in(run_folder):
-                restore(place)
+                restore(model_folder)
                 commit = _begin(recipe, run_folder)
 
-    # Train, and watch it on rain and images never trained on.
+    # Train. Validation is on rain and images never trained on.
     cv2.setNumThreads(0)  # the cores are the network's
     watch = _watch(recipe, held_out)
     model = train(recipe, run_folder, watch.validate, watch.show, options.execution)
@@ -60,25 +61,25 @@ def run(options: Options, processes: Processes, held_out: HeldOut = HELD_OUT) ->
     # Export beside the final place, score the exported file, and only then put it in place.
     with processes.together():
         if processes.is_main:
-            with alone_in(run_folder), replaced_when_done(place) as folder:
-                manifest = export(model, recipe, commit, folder, options.name)
-                write_model_texts(folder, manifest)
-                manifest = manifest.model_copy(update={"evaluations": held_out.score(folder)})
-                manifest = take_over(place, folder, manifest)
-                write_model_texts(folder, manifest)
+            with alone_in(run_folder), replaced_when_done(model_folder) as unfinished:
+                manifest = export(model, recipe, commit, unfinished, options.name)
+                write_model_texts(unfinished, manifest)  # the engine, which scores, reads the manifest
+                manifest = manifest.model_copy(update={"evaluations": held_out.score(unfinished)})
+                manifest = take_over(model_folder, unfinished, manifest)
+                write_model_texts(unfinished, manifest)
                 print(evaluation_table(manifest.evaluations))
-    return place
+    return model_folder
 
 
 @dataclass(frozen=True)
 class Watch:
-    """What a training is watched by."""
+    """Validation while a model is trained: scores for `stats.jsonl`, and sample images."""
 
-    pairs: list[Pair]  # scored
-    shown: dict[str, Pair]  # drawn, under these titles
+    pairs: list[Pair]  # are scored
+    shown: dict[str, Pair]  # are shown in the sample images, by title
 
     def validate(self, model: DerainModel) -> dict[str, float | None]:
-        """How training goes, for stats.jsonl: the scores that people watch, on one unseen family."""
+        """Scores on one rain family never trained on. None: there was nothing to measure."""
         scores = evaluate(model.derain, "while training", "validation", self.pairs)
         watched = ("psnr", "input_psnr", "removal", "background_error")
         worst = None if scores.clean is None else scores.clean.worst  # None: all came back identical
@@ -92,7 +93,7 @@ class Watch:
 
 
 def _watch(recipe: Recipe, held_out: HeldOut) -> Watch:
-    """Rain never trained on, over small images; three of them are drawn, and one in the rain trained on."""
+    """Small images in rain never trained on. Three of them are shown, and one in the rain trained on."""
     backgrounds = list(replace(held_out, longest_px=min(240, held_out.longest_px)).backgrounds().items())
     pairs = [rained_on(SHOWER, *item) for item in enumerate(backgrounds)]
     shown = {f"unseen {SHOWER.name} {i + 1}": pair for i, pair in enumerate(pairs[:3])}
@@ -102,7 +103,7 @@ def _watch(recipe: Recipe, held_out: HeldOut) -> Watch:
 
 
 def _begin(recipe: Recipe, run_folder: Path) -> str:
-    """Writes down what is being run; the commit of the code that began it."""
+    """Writes `run.json`, once a run; returns the commit of the code that began the run."""
     started = run_folder / "run.json"
     commit = current_commit()
     if (run_folder / CHECKPOINT).exists():
@@ -115,8 +116,8 @@ def _begin(recipe: Recipe, run_folder: Path) -> str:
     return commit
 
 
-def _check_place(folder: Path, option: str) -> None:
-    """Better said now than after the training."""
+def _check_writable(folder: Path, option: str) -> None:
+    """Makes the folder; raises DerainError where it cannot be made or written to."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -128,12 +129,12 @@ def _check_place(folder: Path, option: str) -> None:
 def main(arguments: list[str] | None = None, held_out: HeldOut = HELD_OUT) -> int:
     try:
         with ends_on_sigterm(), joined() as processes:
-            with processes.together():
+            with processes.together():  # prints an error of the arguments once, not once a process
                 options = read_options(arguments)
             folder = run(options, processes, held_out)
             if processes.is_main:
                 print(_where_things_are(folder, options.runs / options.name))
-    except SaidByMainError:
+    except SaidByMainError:  # the main process prints the error
         return 1
     except (DerainError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)

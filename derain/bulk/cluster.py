@@ -101,7 +101,7 @@ def derain_on_ray(
 
 @dataclass(frozen=True)
 class _Job:
-    """What every actor is told."""
+    """The task of every actor."""
 
     model: Any  # a reference to the files of its folder: wherever an actor is, it has the driver's model
     wanted: ResultOptions
@@ -168,9 +168,9 @@ def _run(job: _Job, items: Sequence[Item], most: int) -> Rows:
 
 
 def _last_words(error: Exception) -> str:
-    """Of what was raised in another process, which comes with the whole way there."""
-    told = f"{error}\n{error.__cause__ or ''}"
-    lines = [line.strip() for line in told.splitlines() if line.strip()]
+    """The message of an error of another process, without its traceback."""
+    text = f"{error}\n{error.__cause__ or ''}"
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
     named = [line.split("Error: ", 1)[1] for line in lines if "Error: " in line]
     return (named or lines or [type(error).__name__])[-1]
 
@@ -201,7 +201,7 @@ def _connected(workers: Workers) -> Iterator[None]:
         raise ClusterError(f"{where}: {str(error).splitlines()[0]}") from error
     for number, handler in handlers.items():
         signal.signal(number, handler)
-    logging.getLogger("ray.data").setLevel(logging.CRITICAL)  # what fails is told in the report
+    logging.getLogger("ray.data").setLevel(logging.CRITICAL)  # failures are in the report
     try:
         _await_room(workers)
         yield

@@ -49,8 +49,8 @@ def make_plan(source: str, target: str, manifest: Manifest, image_format: ImageF
             plan.images.append(Item(each.source, name, each.bytes))
     if not plan.images:
         reasons = Counter(row.error for row in plan.left_out)
-        told = "".join(f"; {count} left out: {reason}" for reason, count in reasons.items())
-        raise PlanError(f"no images in {source}{told}")
+        omitted = "".join(f"; {count} left out: {reason}" for reason, count in reasons.items())
+        raise PlanError(f"no images in {source}{omitted}")
     _check_targets(plan.images, is_disk=not storage.is_remote(target))
     plan.to_do = plan.images
     return plan

@@ -19,7 +19,7 @@ class BulkProgress:
         self.done = 0
         self._bar = make_bar(images, " images", _BAR, is_hidden=is_quiet)
         self._has_lines = not is_quiet and not sys.stderr.isatty()
-        self._started = self._told = time.monotonic()
+        self._started = self._line_at = time.monotonic()
 
     def end(self, row: Row) -> None:
         self.done += 1
@@ -27,8 +27,8 @@ class BulkProgress:
         if row.status is Status.FAILED:
             self._bar.write(f"derain: {shown_name(row.source)}: {row.error}", file=sys.stderr)
         now = time.monotonic()
-        if self._has_lines and now - self._told >= _LINE_EVERY_S:
-            self._told = now
+        if self._has_lines and now - self._line_at >= _LINE_EVERY_S:
+            self._line_at = now
             print(f"derain: {progress_line(self.done, self._images, now - self._started)}", file=sys.stderr)
 
     def close(self) -> None:

@@ -65,32 +65,32 @@ def join(folder: str, place: str) -> str:
 def read(name: str) -> bytes:
     """Raises StorageError."""
     if not is_remote(name):
-        return _told(name, Path(name).read_bytes)
+        return _with_storage_errors(name, Path(name).read_bytes)
     system, path = _system(name)
-    return bytes(_told(name, lambda: _patiently(lambda: system.cat_file(path))))
+    return bytes(_with_storage_errors(name, lambda: _patiently(lambda: system.cat_file(path))))
 
 
 def write(name: str, data: bytes) -> None:
     """Whole, or not at all. Raises StorageError."""
     if is_remote(name):
-        _told(name, lambda: _patiently(lambda: _put(name, data)), "written")
+        _with_storage_errors(name, lambda: _patiently(lambda: _put(name, data)), "written")
         return
 
     def put() -> None:
         Path(name).parent.mkdir(parents=True, exist_ok=True)
         write_atomically(Path(name), data)
 
-    _told(name, put, "written")
+    _with_storage_errors(name, put, "written")
 
 
 def size(name: str) -> int | None:
-    """In bytes; None where there is no such file. Raises StorageError where that cannot be told."""
+    """In bytes; None where there is no such file. Raises StorageError where it cannot be read."""
     try:
         if not is_remote(name):
-            found = _told(name, Path(name).stat)
+            found = _with_storage_errors(name, Path(name).stat)
             return found.st_size if stat.S_ISREG(found.st_mode) else None
         system, path = _system(name)
-        info = _told(name, lambda: _patiently(lambda: system.info(path)))
+        info = _with_storage_errors(name, lambda: _patiently(lambda: system.info(path)))
     except MissingError:
         return None
     return int(info.get("size") or 0) if info["type"] == "file" else None
@@ -101,7 +101,7 @@ def is_folder(name: str) -> bool:
     if not is_remote(name):
         return Path(name).is_dir()
     system, path = _system(name)
-    return bool(_told(name, lambda: _patiently(lambda: system.isdir(path))))
+    return bool(_with_storage_errors(name, lambda: _patiently(lambda: system.isdir(path))))
 
 
 def files_below(folder: str) -> Iterator[tuple[str, int]]:
@@ -113,7 +113,7 @@ def files_below(folder: str) -> Iterator[tuple[str, int]]:
         yield from _local_files_below(Path(folder))
         return
     system, path = _system(folder)
-    found = _told(folder, lambda: _patiently(lambda: system.find(path, detail=True)))
+    found = _with_storage_errors(folder, lambda: _patiently(lambda: system.find(path, detail=True)))
     root = path.rstrip("/") + "/" if path else ""
     for key in sorted(found):
         if key.startswith(root):
@@ -123,7 +123,7 @@ def files_below(folder: str) -> Iterator[tuple[str, int]]:
 def matches(pattern: str) -> Iterator[tuple[str, int]]:
     """Names and bytes of the files that a pattern with *, ?, [] or ** fits, in order. Raises StorageError."""
     system, path = _system(pattern)
-    found = _told(pattern, lambda: _patiently(lambda: system.glob(path, detail=True)))
+    found = _with_storage_errors(pattern, lambda: _patiently(lambda: system.glob(path, detail=True)))
     for key in sorted(found):
         if found[key]["type"] == "file":
             name = str(system.unstrip_protocol(key)) if is_remote(pattern) else key
@@ -134,7 +134,7 @@ def remove(folder: str) -> None:
     """With all that is in it, if it is there. Raises StorageError."""
     system, path = _system(folder)
     with suppress(MissingError):
-        _told(folder, lambda: system.rm(path, recursive=True), "removed")
+        _with_storage_errors(folder, lambda: system.rm(path, recursive=True), "removed")
 
 
 def check(name: str) -> None:
@@ -210,8 +210,8 @@ def _patiently(work: Callable[[], _T]) -> _T:
     return work()
 
 
-def _told(name: str, work: Callable[[], _T], done: str = "read") -> _T:
-    """Whatever goes wrong, as a StorageError that names the file."""
+def _with_storage_errors(name: str, work: Callable[[], _T], done: str = "read") -> _T:
+    """Raises every error of the work as a StorageError that names the file."""
     try:
         return work()
     except StorageError:
@@ -224,7 +224,7 @@ def _told(name: str, work: Callable[[], _T], done: str = "read") -> _T:
 
 def _storage_error(name: str, done: str, error: Exception) -> StorageError:
     reason = (error.strerror if isinstance(error, OSError) else None) or str(error) or type(error).__name__
-    told = StorageError(f"{name} cannot be {done}: {reason.splitlines()[0]}")
+    failure = StorageError(f"{name} cannot be {done}: {reason.splitlines()[0]}")
     if isinstance(error, OSError):
-        told.errno = error.errno  # which says whether the next one would fare better
-    return told
+        failure.errno = error.errno  # which says whether the next one would fare better
+    return failure

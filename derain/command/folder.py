@@ -68,7 +68,7 @@ def _file_outcome(entry: os.DirEntry[str], path: Path) -> Outcome | None:
 
 
 def left_out_by_name(name: str) -> tuple[str, bool] | None:
-    """Why a file of this name is no image to derain, and whether people are told; None for one that is.
+    """Why a file of this name is no image to derain, and whether the summary names it; None for an image.
 
     What is not named as an image is in the report alone: few would expect a result.
     """

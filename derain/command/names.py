@@ -43,7 +43,7 @@ class Namer:
         return names
 
     def _take(self, name: PurePath, origin: PurePath | None, is_contested: bool) -> PurePath:
-        """The first one that is free; `origin` is the name of a source whose suffix was exchanged."""
+        """The first one that is free; `origin` is the name of a source whose suffix was replaced."""
         if not (origin and is_contested) and self._is_free(name):
             return name
         if origin is not None:

@@ -19,7 +19,7 @@ from derain.images.formats import FORMAT_OF, FORMATS, IMAGE_SUFFIXES, UNREAD_KIN
 from derain.images.header import read_header
 from derain.video.formats import Container, can_read_videos, container_named, is_video_name
 
-# Mostly, format and size are told by so much of a file: EXIF with its thumbnail comes before the size.
+# So much of a file mostly contains its format and size: EXIF with its thumbnail comes before the size.
 _HEADER_BYTES = 128 * 1024
 
 

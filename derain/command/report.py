@@ -1,4 +1,4 @@
-"""What became of each file: told at the end, and written down as JSON or CSV."""
+"""The outcome of each file: printed at the end, and written as JSON or CSV."""
 
 import csv
 import io
@@ -95,7 +95,7 @@ class Report:
         self._outcomes[outcome.source, outcome.target] = outcome
 
     def count(self, status: Status) -> int:
-        """Of the files that people are told of."""
+        """The files with this status that the summary counts."""
         return sum(each.status is status and each.is_told for each in self._outcomes.values())
 
     def summary(self, where: str) -> str:
@@ -115,12 +115,12 @@ class Report:
 
     def _json(self, rows: list[dict[str, Any]]) -> str:
         counts = Counter(row["status"] for row in rows)
-        told = {
+        report = {
             "model": self._model,
             "counts": {status.value: counts[status.value] for status in Status},
             "files": rows,
         }
-        return json.dumps(told, indent=2) + "\n"
+        return json.dumps(report, indent=2) + "\n"
 
 
 def _csv(rows: list[dict[str, Any]]) -> str:

@@ -83,8 +83,8 @@ def derain_stream(engine: Engine, options: ClipOptions, raw: Size | None, is_qui
     rate = stream.frames / (time.monotonic() - started)
     width, height = stream.size
     if not is_quiet:
-        told = f"{stream.frames} frames, {stream.derained} derained, {rate:.1f} a second"
-        print(f"derain: {told}, {rate * width * height / 1e6:.1f} MP a second", file=sys.stderr)
+        counts = f"{stream.frames} frames, {stream.derained} derained, {rate:.1f} a second"
+        print(f"derain: {counts}, {rate * width * height / 1e6:.1f} MP a second", file=sys.stderr)
     return Outcome(
         None,
         Status.CUT_SHORT if problem else Status.DERAINED if stream.derained else Status.DRY,

@@ -59,21 +59,21 @@ class Watched:
         self._arrivals = Arrivals()
         self._namer = Namer()
         self._jobs: dict[Path, Job] = {}
-        self._told: set[Outcome] = set()
+        self._reported: set[Outcome] = set()
 
     def look(self) -> tuple[list[Job], list[Job], list[Outcome]]:
         """What is new, what was given out before and has changed since, and what is newly left out."""
         found = list(walk(self._folder, self._results))
         outcomes = [each for each in found if isinstance(each, Outcome)]
-        untold = [each for each in outcomes if each not in self._told]
-        self._told = set(outcomes)
+        left_out = [each for each in outcomes if each not in self._reported]
+        self._reported = set(outcomes)
         arrived = self._arrivals.look(each for each in found if isinstance(each, Path))
         known = [path for path in arrived if path in self._jobs]
         changed = [replace(self._jobs[path], pixels=self._look_at(path).pixels) for path in known]
         sources = [self._look_at(path) for path in arrived if path not in self._jobs]
         new = name_targets(sources, self._results, self._format, self._namer)
         self._jobs |= {job.source: job for job in new if job.source}
-        return new, changed, untold
+        return new, changed, left_out
 
     def _look_at(self, path: Path) -> Source:
         return look_at(path, path.relative_to(self._folder), self._codec)
@@ -82,9 +82,9 @@ class Watched:
 def watch(watched: Watched, work: Callable[[list[Job], list[Job], list[Outcome]], None]) -> NoReturn:
     """Does the work for what is new, what has changed and what is left out, until it is interrupted."""
     while True:
-        new, changed, untold = watched.look()
-        if new or changed or untold:
-            work(new, changed, untold)
+        new, changed, left_out = watched.look()
+        if new or changed or left_out:
+            work(new, changed, left_out)
         time.sleep(POLL_S)
 
 

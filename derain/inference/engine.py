@@ -24,38 +24,38 @@ from derain.pointer import promoted_model
 
 _MAX_THREADS = 16
 
-# Larger tiles waste less on overlap and take more memory. Tiles that fill all threads may have this
-# share of it; with 2 GB a core that is 2.4 million pixels a thread, an image of 1920 x 1080 in one.
+# Larger tiles waste less on overlap and take more memory. With 2 GB a core these figures allow tiles of
+# 2.4 million pixels: an image of 1920 x 1080 is one tile.
 _BYTES_PER_PIXEL = 210  # while a tile is computed, at 32 channels of half resolution: measured
-_SHARE_OF_MEMORY = 0.25
+_SHARE_OF_MEMORY = 0.25  # for the tiles of all threads together
 _MAX_TILE_PIXELS = 8 * 1024**2  # beyond, less than a tenth is left to gain
 _GPU_TILE_PIXELS = 2 * 1024**2  # a GPU's memory is its own, and smaller
 
-# What has no more pixels takes less time than another thread to be woken.
+# An image of no more pixels takes less time to compute than another thread takes to wake.
 _SMALL_PIXELS = 64**2
 
 # Starting a run costs a GPU a fixed time, and small tiles leave most of it idle. On a CPU one run of several
 # tiles takes as long as a run of each: measured. The GPU's figure is a guess, for none was ever at hand.
 _GPU_TILE_BATCH = 8
 
-# onnxruntime keeps the memory of a run for the next one, which costs a tenth more time without.
-# A service is idle more often than not: after so long it gives the memory back.
-_IDLE_S = 2.0
+# onnxruntime keeps the memory of a run for the next one, which would take a tenth longer without it.
+# A service is idle most of the time, and then the memory is better given back.
+_IDLE_S = 2.0  # without an image, until the memory is given back
 
 
 class Engine:
     """A model, loaded and ready. Safe to call from several threads at once.
 
-    `folder` is the model that was promoted, unless another one is named.
+    `folder` is a model folder; None: the promoted model.
 
-    Up to `tile_batch` tiles of one shape go into one run, of whichever images, as long as they have no
-    more pixels together than the largest tile; `note_run` is told how many did, by the thread that ran
-    them. None: 1 on the CPU, 8 elsewhere. A network that takes one image at a time is given no more.
+    One run takes up to `tile_batch` tiles of one shape, from one image or several. Together they have no
+    more pixels than the largest tile. None: 1 on the CPU, 8 elsewhere. A network that takes one image at a
+    time gets one tile. The thread that made a run calls `note_run` with the number of its tiles.
 
-    `device` is the number of the GPU to run on; where several providers might do, it asks for CUDA.
+    `device` is the number of a GPU. With `Provider.AUTO` it means CUDA.
 
     Raises ModelError for a folder that is no sound model, and ProviderError where the
-    provider or device asked for is not there: it never falls back to another one unasked.
+    provider or device asked for is not there: the engine takes no other one in its place.
     """
 
     def __init__(
@@ -89,11 +89,11 @@ class Engine:
         self._in_work = 0  # images
         self._release: Timer | None = None
         if on_cpu:
-            # What onnxruntime takes first it never gives back, so let that be little.
+            # onnxruntime never gives its first allocation back. This makes the first one small.
             self.network.release_memory()
 
     def derain(self, image: SameImage) -> SameImage:
-        """As `examine`, whether rain was found or not."""
+        """The derained image of `examine`, which has the contract."""
         return self.examine(image).image
 
     def examine(
@@ -104,16 +104,18 @@ class Engine:
         note_progress: NoteProgress = lambda done, tiles: None,
         tile_pixels: int | None = None,
     ) -> Derained[SameImage]:
-        """The image without rain, RGB (height, width, 3), any size from 1 x 1 up, and whether it had any.
+        """Derains an image, RGB (height, width, 3), uint8 or uint16, of any size from 1 x 1 up.
 
-        It is of uint8 or of uint16, and comes back in as many bits. One that looks dry to the model's
-        estimator comes back as it is, at every scale, unless it is to be derained by `force`.
-        Raises CancelledError between two tiles once `cancelled` is set. One of no more than 64 x 64 pixels is
-        derained by the calling thread. `note_progress` is told how many tiles are done and how many there
-        are at all scales, from 0 on. Tiles of no more than `tile_pixels` are told of more often.
+        The result has the size and type of the image, and says whether rain was found. At each scale the
+        estimator decides whether there is rain: without any, the image passes that scale unchanged. `force`
+        derains it nevertheless.
+
+        Raises CancelledError between two tiles once `cancelled` is set. `note_progress` is called with the
+        number of tiles that are done, from 0 on, and with their total over all scales; `tile_pixels` makes
+        tiles smaller, and reports more frequent. The calling thread itself derains up to 64 x 64 pixels.
         """
-        is_known = image.dtype in (np.uint8, np.uint16)
-        if not is_known or image.ndim != 3 or image.shape[2] != 3 or not image.size:
+        has_known_type = image.dtype in (np.uint8, np.uint16)
+        if not has_known_type or image.ndim != 3 or image.shape[2] != 3 or not image.size:
             raise ValueError(
                 f"an image is uint8 or uint16 (height, width, 3), got {image.dtype} {image.shape}"
             )
@@ -129,7 +131,7 @@ class Engine:
             for scale in coarse_to_fine:
                 if cancelled is not None and cancelled.is_set():
                     raise CancelledError("nobody waits for the image any more")
-                coarser = derained if rain_found else None
+                coarser = derained if rain_found else None  # the result so far, if it differs from the image
                 derained = reduced(image, scale.factor)
                 rain = self._estimator.estimate(derained) if self._estimator is not None else None
                 if rain is not None:
@@ -145,9 +147,9 @@ class Engine:
         return Derained(derained, rain_found, max(evidence, default=None))
 
     def rain_evidence(self, image: AnyImage) -> float | None:
-        """How far the log-odds of rain are above those of a dry image, at the scale where they are highest.
+        """The log-odds of rain less those below which an image is dry, at the scale where they are highest.
 
-        RGB, uint8 or uint16 (height, width, 3); None for a model that cannot tell.
+        `image` is RGB, uint8 or uint16 (height, width, 3). None for a model without an estimator.
         """
         if self._estimator is None:
             return None
@@ -168,7 +170,7 @@ class Engine:
         cancelled: Event | None,
         progress: "_Progress",
     ) -> SameImage:
-        """At its own scale."""
+        """Derains an image at its own scale; `tiles` are those of the image with its sides padded."""
         height, width = image.shape[:2]
         whole: NDArray[Any] = padded(image, self.manifest.input.alignment_px)
         derained: NDArray[Any] = np.empty_like(whole)
@@ -193,10 +195,10 @@ class Engine:
 
     @contextmanager
     def _share_of_threads(self) -> Iterator[int]:
-        """For the time that an image is in work: how many threads it should be cut for.
+        """Counts an image as in work; yields the number of threads that its tiles are to fill.
 
-        An image alone is cut for all of them, though its tiles overlap. Of several, each has its
-        share: where there are enough to fill the threads, cutting would only be more work.
+        A single image is cut into tiles for all threads, although overlap is more work. Several images
+        divide the threads: with an image for each thread none needs to be cut.
         """
         with self._lock:
             self._in_work += 1
@@ -221,33 +223,33 @@ class Engine:
 class _Scale:
     """A scale that an image is derained at."""
 
-    factor: int  # what the image is reduced by
+    factor: int  # the image's sides are divided by it
     tiles: list[Tile]
 
 
 class _Progress:
-    """Of the tiles of all scales."""
+    """Counts the tiles that are done over all scales, and reports each change."""
 
     def __init__(self, tiles: int, note: NoteProgress) -> None:
         self._before = 0  # tiles of the scales that are done
-        self._told = -1
+        self._reported = -1
         self._tiles = tiles
         self._note = note
 
     def note(self, done: int, _of: int = 0) -> None:
-        """How many tiles of the scale in work are done."""
+        """`done` tiles of the scale in work are done."""
         done += self._before
-        if done != self._told:
-            self._told = done
+        if done != self._reported:
+            self._reported = done
             self._note(done, self._tiles)
 
     def finish(self, tiles: int) -> None:
-        """A scale of so many tiles is done, or has none to do."""
+        """A scale of so many tiles is done, or was dry."""
         self._before += tiles
         self.note(0)
 
 
 def _affordable_tile_pixels(threads: int, on_cpu: bool) -> int:
-    """How large tiles may be, so that one in each thread leaves the memory to others as well."""
+    """The size of tiles of which one in each thread takes its share of the memory."""
     affordable = int(usable_memory() * _SHARE_OF_MEMORY) // _BYTES_PER_PIXEL // threads
     return min(affordable, _MAX_TILE_PIXELS if on_cpu else _GPU_TILE_PIXELS)

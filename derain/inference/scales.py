@@ -1,10 +1,10 @@
-"""A large image is derained at several scales: a telephone's streaks are wider than any that a network knows.
+"""Derains large images at several scales: in a phone's photograph streaks are wider than in training.
 
-At a half, a quarter and so on of its size the same streaks are thin again. Each scale is derained by itself,
-and the results are put together as in a Laplacian pyramid (Burt and Adelson, IEEE Trans. Comm., 1983): the
-coarser scale decides what is wide, the finer one what is fine. So no scale sees what another one made, and a
-sharp thin streak leaves no blurred trace. A scale costs a quarter of the next finer one, so all of them a
-third more than the image alone.
+At a half, a quarter and so on of its size the same streaks are thin. Each scale is derained by itself, and
+the results are put together as in a Laplacian pyramid (Burt and Adelson, IEEE Trans. Comm., 1983): wide
+structure comes from the coarser scale, fine structure from the finer one. No scale sees the result of another
+one, and so a sharp thin streak leaves no blurred trace. A scale costs a quarter of the next finer one: all
+together cost a third more than the finest alone.
 """
 
 from typing import cast
@@ -16,22 +16,26 @@ from numpy.typing import NDArray
 from derain.arrays import AnyImage, SameImage
 
 _STEP = 2  # from a scale to the next coarser one
-_STRIP_ROWS = 128  # of the coarse image, which are enlarged at once: bounds the memory
-_MARGIN_ROWS = 2  # beyond a strip, that linear interpolation looks at
+_STRIP_ROWS = 128  # rows of the coarse image that are enlarged at once: bounds the memory
+_MARGIN_ROWS = 2  # rows beyond a strip, for linear interpolation at its edge
 
 
 def scales(side_px: int, longest_px: int | None) -> list[int]:
-    """What an image is reduced by, coarsest first: 4, 2, 1. Its longer side, `side_px`, is `longest_px` at
-    most at the coarsest of them; None is an image at its own scale alone.
+    """The factors that an image is reduced by, coarsest first, such as 4, 2, 1.
+
+    At the coarsest scale its longer side, `side_px`, is at most `longest_px`. None: its own scale alone, 1.
     """
-    found = [1]
-    while longest_px is not None and side_px > longest_px * found[0]:
-        found.insert(0, _STEP * found[0])
-    return found
+    factors = [1]
+    while longest_px is not None and side_px > longest_px * factors[0]:
+        factors.insert(0, _STEP * factors[0])
+    return factors
 
 
 def reduced(image: SameImage, scale: int) -> SameImage:
-    """The mean of each square of `scale` x `scale` pixels; beyond the image its last row and column go on."""
+    """The mean of each square of `scale` x `scale` pixels.
+
+    The last row and column are repeated until the sides are multiples of `scale`.
+    """
     if scale == 1:
         return image
     height, width = image.shape[:2]
@@ -43,10 +47,10 @@ def reduced(image: SameImage, scale: int) -> SameImage:
 
 
 def with_coarser(image: SameImage, coarser: AnyImage) -> SameImage:
-    """The image, (height, width, 3), whose means of 2 x 2 pixels are as in `coarser`, of half its sides,
-    rounded up.
+    """The image, (height, width, 3), with its wide structure from `coarser`, half its sides rounded up.
 
-    The difference is enlarged by linear interpolation and added. Clipped to the image's range.
+    The difference between `coarser` and the image's means of 2 x 2 pixels is enlarged by linear interpolation
+    and added. The result is clipped to the range of the image's type.
     """
     height, width = image.shape[:2]
     means = reduced(image, _STEP)
@@ -60,7 +64,7 @@ def with_coarser(image: SameImage, coarser: AnyImage) -> SameImage:
 
 
 def _enlarged_difference(before: AnyImage, after: AnyImage, top: int) -> NDArray[np.float32]:
-    """Of one strip of rows."""
+    """The difference of a strip from row `top` on, enlarged to twice its sides."""
     first = max(0, top - _MARGIN_ROWS)
     rows = slice(first, top + _STRIP_ROWS + _MARGIN_ROWS)
     difference = np.subtract(after[rows], before[rows], dtype=np.float32)

@@ -115,6 +115,6 @@ def host_value(values: FloatArray) -> ort.OrtValue:
 
 
 def _provider_options(name: Provider, device: int | None) -> dict[str, str]:
-    """For onnxruntime; a device is a GPU's, whatever runs on it."""
+    """Options for onnxruntime. `device` is the number of a GPU, the same for all its providers."""
     chosen = {} if device is None or name is Provider.CPU else {"device_id": str(device)}
     return _GPU_OPTIONS.get(name, {}) | chosen

@@ -1,4 +1,4 @@
-"""Which tiles go into one run: those of one shape that wait at the same moment, whoever waits for them."""
+"""Which tiles go into one run: those of one shape that wait at the same moment, of any image."""
 
 import logging
 from collections import deque
@@ -124,7 +124,7 @@ class TileBatcher(Generic[Job]):
         error: BaseException | None = None
         try:
             self._run([job for _, job in taken])
-        except BaseException as raised:  # of whatever kind: somebody waits to be told
+        except BaseException as raised:  # of any kind: the caller waits for it
             error = raised
         if error is not None and len(taken) > 1:
             logger.warning("a run of %d tiles failed, they are run one by one: %s", len(taken), error)

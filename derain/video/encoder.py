@@ -98,8 +98,8 @@ class Encoding:
             options["rc-lookahead"] = str(lookahead)
         if self.codec is HEVC:
             fixed = f"log-level=none:pools={ENCODER_THREADS}:frame-threads=1:open-gop=0"
-            told = f":{self.facts.mastering}" if self.facts.mastering else ""
-            options["x265-params"] = f"{fixed}:rc-lookahead={max(lookahead, 5)}{told}"
+            mastering = f":{self.facts.mastering}" if self.facts.mastering else ""
+            options["x265-params"] = f"{fixed}:rc-lookahead={max(lookahead, 5)}{mastering}"
         if self.codec is AV1:
             options["svtav1-params"] = "lp=2"
         return options

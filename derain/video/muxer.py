@@ -194,7 +194,7 @@ def _copied(source: InputContainer, copied: dict[int, Stream]) -> Iterator[_Time
         if packet is None:
             return
         if packet.size == 0 and packet.dts is None:
-            continue  # what a decoder would be told the end by
+            continue  # an empty packet, which tells a decoder that the stream has ended
         index = packet.stream_index
         shift = round(start_s / packet.time_base)
         packet.pts = None if packet.pts is None else packet.pts - shift

@@ -113,8 +113,8 @@ class Source:
         assert last.pts is not None, "each has its time stamp"
         length = last.duration or step
         if self.facts.duration_s is not None:
-            told = round(self.facts.duration_s / self.facts.time_base) - last.pts
-            length = told if 0 < told * self.facts.time_base < _LONGEST_LAST_S else length
+            stated = round(self.facts.duration_s / self.facts.time_base) - last.pts
+            length = stated if 0 < stated * self.facts.time_base < _LONGEST_LAST_S else length
         return last.pts + length
 
     def shortage(self, others_end_s: float) -> str | None:

@@ -49,7 +49,7 @@ async def is_model_ready(request: Request) -> Response:
 
 
 async def reload_models(request: Request) -> Response:
-    """Raises RefusedReloadError. Other workers are told of it where it went well."""
+    """Raises RefusedReloadError. After a success the other workers reload as well."""
     services = services_of(request)
     models = services.models
     before = models.default.manifest.sha256

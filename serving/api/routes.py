@@ -1,4 +1,4 @@
-"""The one table of routes: what is answered, to whom, by what, and what programs are told of it."""
+"""The one table of routes: path, method, audience, handler, and the description in OpenAPI."""
 
 import re
 from collections.abc import Awaitable, Callable
@@ -25,28 +25,31 @@ from serving.api.problems import ERRORS_PAGE
 
 class Audience(Enum):
     PUBLIC = "everybody"
-    KEY = "who has a key, where keys are asked for"
-    ADMIN = "who has an operator's key; on the private port, where there is one"
-    PRIVATE = "everybody who reaches the private port, or the public one where there is none"
+    KEY = "callers with a key, if the service has keys"
+    ADMIN = "callers with an operator's key; on the private port, if there is one"
+    PRIVATE = "everybody on the private port; on the public port, if there is no private one"
 
 
 @dataclass(frozen=True)
 class Route:
-    path: str  # `{name}` stands for any one part
+    path: str  # `{name}` stands for one segment of any text
     method: str
     audience: Audience
     handler: Callable[[Request], Awaitable[Response]] | ASGIApp
-    operation: Description | None = None  # for programs, in OpenAPI; None for what people look at
+    operation: Description | None = None  # in OpenAPI; None: pages for people, and aliases
 
     @cached_property
     def pattern(self) -> re.Pattern[str]:
+        """Matches the paths of this route, for `find`."""
         literal, *rest = re.split(r"\{\w+\}", self.path)
         return re.compile(re.escape(literal) + "".join("[^/]+" + re.escape(part) for part in rest))
 
 
+# Statuses of errors, for OpenAPI.
 _ABSENT = (*FOR_KEYS, HTTPStatus.NOT_FOUND)
 _UNREADY = HTTPStatus.SERVICE_UNAVAILABLE
-_ONE_IMAGE = (check_options, read_job)
+
+_ONE_IMAGE = (check_options, read_job)  # how a request with one image is checked and read
 
 ROUTES = (
     Route("/v1/derain", "POST", Audience.KEY, UploadRoute(*_ONE_IMAGE, derain), openapi.derain()),
@@ -84,7 +87,7 @@ ROUTES = (
         get_of_model(
             "get_model",
             "A model, and its manifest with scores",
-            json_answer("It.", openapi.model_and(manifest=OBJECT)),
+            json_answer("The model.", openapi.model_and(manifest=OBJECT)),
             *_ABSENT,
         ),
     ),
@@ -93,7 +96,7 @@ ROUTES = (
         "GET",
         Audience.PUBLIC,
         models.describe_server,
-        get("server_metadata", "Open Inference Protocol: the server", json_answer("It.", OBJECT)),
+        get("server_metadata", "Open Inference Protocol: the server", json_answer("The server.", OBJECT)),
     ),
     Route(
         "/v2/health/live",
@@ -115,7 +118,7 @@ ROUTES = (
         Audience.KEY,
         models.describe_in_protocol,
         get_of_model(
-            "model_metadata", "Open Inference Protocol: a model", json_answer("It.", OBJECT), *_ABSENT
+            "model_metadata", "Open Inference Protocol: a model", json_answer("The model.", OBJECT), *_ABSENT
         ),
     ),
     Route(
@@ -171,6 +174,7 @@ _OF_OPERATORS = (Audience.ADMIN, Audience.PRIVATE)
 
 
 def of_public_port(has_private_port: bool) -> tuple[Route, ...]:
+    """All routes; without those of operators where they have a port of their own."""
     return tuple(route for route in ROUTES if not (has_private_port and route.audience in _OF_OPERATORS))
 
 
@@ -179,7 +183,7 @@ def of_private_port() -> tuple[Route, ...]:
 
 
 def find(path: str, routes: tuple[Route, ...] = ROUTES) -> Route | None:
-    """The route that a path is of, whatever the method."""
+    """The route of a path, for any method."""
     return next((route for route in routes if route.pattern.fullmatch(path)), None)
 
 

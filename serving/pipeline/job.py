@@ -25,7 +25,7 @@ class Job:
 
     @property
     def work_bytes(self) -> int:
-        """About what it takes while it is in work."""
+        """About how much memory the image takes while it is in work."""
         return work_bytes(self.header)
 
     def check_target(self) -> None:

@@ -1,4 +1,4 @@
-"""The models that are served: opened, tried out, and exchanged while images are in work."""
+"""The models that are served: opened, tested, and replaced while images are in work."""
 
 import logging
 from collections.abc import Iterator

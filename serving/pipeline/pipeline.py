@@ -1,7 +1,7 @@
 """One image from bytes to bytes: wait for admission, decode, infer, encode.
 
-All the work happens in threads, off the event loop. How many images are in work, and how
-many may wait, is bounded.
+All the work happens in threads, off the event loop. The images in work and the images that wait are
+bounded in number and size.
 """
 
 import asyncio
@@ -37,51 +37,54 @@ from serving.pipeline.job import DerainedFile, Job
 from serving.pipeline.model_pool import ModelPool
 from serving.settings import Settings
 
-# Somebody who watches hears of each tile: every two seconds of a core or so, for an eighth more work.
+# A caller who asks for progress gets a report after each tile. Tiles of this size take a core about two
+# seconds each, and all of them an eighth more work.
 _WATCHED_TILE_PIXELS = 2 * 1024**2
 
-_Encoded = tuple[bytes, str]  # what is sent, and its SHA-256
+_Encoded = tuple[bytes, str]  # the file, and its SHA-256
 
 
 class Pipeline:
+    """Derains the images of all requests of this process."""
+
     def __init__(self, models: ModelPool, settings: Settings) -> None:
         self._models = models
         self.settings = settings
         self._queue = AdmissionQueue(
             settings.in_work, settings.queue, settings.queue_pixels, settings.work_bytes
         )
-        self._numbers = count()
+        self._while_busy = count()  # images
         self._threads = ThreadPoolExecutor(settings.in_work, thread_name_prefix="derain-image")
         self._encoders = ThreadPoolExecutor(settings.in_work, thread_name_prefix="derain-encode")
         QUEUE_LIMIT_IMAGES.set(settings.queue)
         QUEUE_LIMIT_PIXELS.set(settings.queue_pixels)
 
     async def close(self) -> None:
-        """Once what is in work is done, or has been given up at its next tile."""
+        """Waits until the images in work are done, or cancelled at their next tile."""
         await asyncio.to_thread(self._threads.shutdown)
         self._encoders.shutdown()
 
     async def read_header(self, data: bytes) -> Header:
-        """Raises what `derain.header.read_header` does: nothing of the image has been decoded yet."""
+        """Decodes no pixels; raises the errors of `derain.images.header.read_header`."""
         return await asyncio.to_thread(read_header, data, self.settings.max_pixels)
 
     async def derain(self, job: Job) -> DerainedFile:
-        """The image without rain, as it was asked for; the record learns what was spent on it.
+        """The image of a job without its rain. The job's record gets facts for the log, and times of stages.
 
         Raises UnknownModelError and the errors of `Job.check_target` before any waiting, BusyError when
-        too many wait already, DeadlineError when it takes too long, and whatever decoding raises.
-        Cancelled, it leaves the queue, or its work at the next tile.
+        too many wait already, DeadlineError when it takes too long, and the errors of decoding.
+        When it is cancelled, the image leaves the queue, or its work ends at the next tile.
         """
         job.check_target()
-        self._models.get(job.options.model)
+        self._models.get(job.options.model)  # raises for a model that is not served
         job.record.facts |= {
             "format": job.header.format.name,
             "width": job.header.width,
             "height": job.header.height,
             "answered": job.target.name,
         }
-        # In an empty context: the event loop keeps that of a timer long after the timer was cancelled, and
-        # with BentoML's in it the whole request.
+        # The task has an empty context. The event loop keeps the context of a timer long after the timer was
+        # cancelled, and BentoML's context would keep the whole request in memory.
         return await asyncio.get_running_loop().create_task(self._in_time(job), context=Context())
 
     async def _in_time(self, job: Job) -> DerainedFile:
@@ -94,9 +97,11 @@ class Pipeline:
             raise DeadlineError(f"not done within {self.settings.timeout_s:g} s") from error
 
     async def _work(self, job: Job) -> DerainedFile:
-        """The stages in a thread of their own. An admission ends with the thread, not with its caller: a
-        thread can be asked to stop, which it does after its tiles, and until then it takes up cores and
-        memory."""
+        """Runs the stages in a thread.
+
+        The admission ends with the thread, not with the caller: a cancelled thread still takes cores and
+        memory until its tiles in work are done.
+        """
         started = time.monotonic()
         cancelled = Event()
         work = asyncio.get_running_loop().run_in_executor(self._threads, self._derain, job, cancelled)
@@ -104,7 +109,7 @@ class Pipeline:
         def leave(done: asyncio.Future[DerainedFile]) -> None:
             self._queue.leave(job.pixels, time.monotonic() - started, job.work_bytes)
             if not done.cancelled():
-                done.exception()  # seen, should nobody be waiting for it any more
+                done.exception()  # else asyncio logs an error that no caller waits for any more
 
         work.add_done_callback(leave)
         try:
@@ -120,29 +125,29 @@ class Pipeline:
             with job.record.stage("infer"):
                 examine = _examine(job, served.engine, cancelled)
                 derained = derain_photo(examine, photo, job.options.strength)
-            (data, sha256), seen = self._encode_and_monitor(job, photo, derained.photo, served.engine)
+            (data, sha256), reading = self._encode_and_monitor(job, photo, derained.photo, served.engine)
         left_out = dropped(photo, job.target, job.options.keep_metadata)
-        done = DerainedFile(data, sha256, job.target, served.name, seen, derained.rain_found, left_out)
+        done = DerainedFile(data, sha256, job.target, served.name, reading, derained.rain_found, left_out)
         _note(done, job)
         return done
 
     def _encode_and_monitor(
         self, job: Job, photo: Photo, derained: Photo, engine: Engine
     ) -> tuple[_Encoded, Reading | None]:
-        """Beside one another: an image alone leaves a core to each."""
+        """Encodes and monitors at the same time: while one image is in work, each has a core."""
         if job.options.strength == 0 or not self._has_time_to_monitor():
             return _encode(job, photo, derained), None
         encoding = self._encoders.submit(_encode, job, photo, derained)
-        seen = _monitor(job, photo, derained, engine)
-        return encoding.result(), seen
+        reading = _monitor(job, photo, derained, engine)
+        return encoding.result(), reading
 
     def _has_time_to_monitor(self) -> bool:
-        """While nobody waits; else at one image in four, for the monitor needs no more."""
-        return self.settings.monitor and (not self._queue.is_waited_for or next(self._numbers) % 4 == 0)
+        """While no image waits; else for one image in four, enough for the monitor's statistics."""
+        return self.settings.monitor and (not self._queue.is_waited_for or next(self._while_busy) % 4 == 0)
 
 
 def _examine(job: Job, engine: Engine, cancelled: Event) -> Callable[[AnyImage], Derained[AnyImage]]:
-    """The engine as the job wants it."""
+    """`Engine.examine` with the options of the job."""
     examine = partial(engine.examine, force=job.options.force, cancelled=cancelled)
     if job.record.note_progress is None:
         return examine
@@ -151,6 +156,7 @@ def _examine(job: Job, engine: Engine, cancelled: Event) -> Callable[[AnyImage],
 
 
 def _encode(job: Job, photo: Photo, derained: Photo) -> _Encoded:
+    """The file of the answer: the derained image, or with `explain` the removed rain."""
     if job.options.explain:
         removed = rain_layer(to_8_bits(photo.image), to_8_bits(derained.image))
         derained = Photo(removed, None, False, None, None, photo.format)
@@ -166,19 +172,19 @@ def _encode(job: Job, photo: Photo, derained: Photo) -> _Encoded:
 
 
 def _monitor(job: Job, photo: Photo, derained: Photo, engine: Engine) -> Reading:
-    """Whether rain was left; counted, and noted."""
+    """The reading of the residual-rain monitor, added to the metrics and to the log."""
     with job.record.stage("monitor"):
-        seen = monitor(to_8_bits(photo.image), to_8_bits(derained.image), engine.derain)
-    RESIDUAL_RAIN_PROBABILITY.labels(job.record.key).observe(seen.probability)
-    REMOVED_ENERGY.observe(seen.removed_energy)
-    STREAK_LIKENESS.observe(seen.streak_likeness)
-    RESIDUAL_RAIN_LINES.observe(seen.residual_lines)
-    job.record.facts["residual_rain"] = round(seen.probability, 3)
-    return seen
+        reading = monitor(to_8_bits(photo.image), to_8_bits(derained.image), engine.derain)
+    RESIDUAL_RAIN_PROBABILITY.labels(job.record.key).observe(reading.probability)
+    REMOVED_ENERGY.observe(reading.removed_energy)
+    STREAK_LIKENESS.observe(reading.streak_likeness)
+    RESIDUAL_RAIN_LINES.observe(reading.residual_lines)
+    job.record.facts["residual_rain"] = round(reading.probability, 3)
+    return reading
 
 
 def _note(done: DerainedFile, job: Job) -> None:
-    """For the metrics and the log."""
+    """Adds the result to the metrics and to the log."""
     PIXELS.labels(done.model).inc(job.header.width * job.header.height)
     facts = job.record.facts
     facts["model"] = done.model

@@ -48,7 +48,7 @@ _PLAIN_PX = 8 * _FINER  # leaves below this size are of one colour
 
 
 def draw_leaves(world: Leaves, seed: int, index: int) -> Image:
-    """Picture `index` of the world, uint8 (size, size, 3), a function of (seed, index)."""
+    """Image `index` of dead leaves, uint8 (size, size, 3), a function of (seed, index)."""
     rng = generator(Purpose.LEAVES, seed, index)
     side_px = world.size_px * _FINER
     palette = _draw_palette(rng)

@@ -43,7 +43,7 @@ def take_over(earlier_folder: Path, folder: Path, manifest: Manifest) -> Manifes
 
 
 def restore(folder: Path) -> None:
-    """Back to where it was: what made room for a new model that then never came."""
+    """Puts an earlier model back that had made room for a new one, if the swap was cut short."""
     if _replaced(folder).exists() and not folder.exists():
         _replaced(folder).rename(folder)
 

@@ -1,4 +1,4 @@
-"""Checkpoints: all a run needs to go on, written so that a kill leaves the last good one."""
+"""Checkpoints: the state that a run goes on from; a kill while one is written leaves the one before."""
 
 import io
 import os

@@ -40,7 +40,7 @@ class ProcessError(DerainError):
 
 
 class SaidByMainError(DerainError):
-    """What went wrong is the main process's to say: it has the error itself."""
+    """Ends the other processes on an error that the main process reports."""
 
 
 class _ExitedError(DerainError):
@@ -66,7 +66,7 @@ class Processes:
         return self.rank == 0
 
     def share_of(self, batch: int) -> range:
-        """Which patches of a batch this process takes."""
+        """The patches of a batch that this process takes."""
         if batch % self.count:
             raise self.alike(
                 ProcessError(
@@ -94,9 +94,10 @@ class Processes:
 
     @contextmanager
     def together(self) -> Iterator[None]:
-        """Nobody goes on before all have done the block; an error of one ends all, said by the main one.
+        """No process goes on before all have done the block. An error of one ends all.
 
-        What the block prints, as argparse does before it exits, is printed once on each machine.
+        The main process reports the error. Output of the block, such as argparse's before it exits, is
+        printed once on each machine.
         """
         if self.count == 1:
             yield
@@ -130,7 +131,7 @@ class Processes:
         return values[0]
 
     def alike(self, error: DerainError) -> DerainError:
-        """An error that every process raises at this place: itself where it is to be said."""
+        """The error to raise in this process: itself in the main one, SaidByMainError in the others."""
         return error if self.is_main else SaidByMainError(str(error))
 
     def barrier(self) -> None:

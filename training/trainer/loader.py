@@ -1,4 +1,4 @@
-"""Batches in order, made in worker processes beside the network's, so that it need not wait."""
+"""Batches in order, made in worker processes while the networks train."""
 
 import gc
 import signal

@@ -34,16 +34,16 @@ Show = Callable[[DerainModel], list[Row]]
 
 @dataclass(frozen=True)
 class Execution:
-    """How a recipe is carried out on the machines at hand: changes no more than float rounding."""
+    """How a recipe is carried out on the machines at hand. It changes the result by float rounding alone."""
 
-    workers: int | None = None  # processes that make samples, beside each that trains; None: enough
+    workers: int | None = None  # processes that make samples, for each that trains; None: `default_workers`
     threads: int | None = None  # of each process that trains, on a CPU; None: the cores that workers leave
-    micro_batch: int | None = None  # the most samples that a process takes at once; None: all its share
+    micro_batch: int | None = None  # samples that a process takes at once; None: its whole share of a batch
     compile: bool = False  # the networks, by torch.compile, which needs a C++ compiler
 
 
 class DivergedError(DerainError):
-    """The loss is no longer a number."""
+    """A loss or a gradient is not finite."""
 
 
 def no_images(_model: DerainModel) -> list[Row]:
@@ -57,18 +57,18 @@ def train(
     show: Show = no_images,
     execution: Execution = Execution(),
 ) -> DerainModel:
-    """The trained model: the running mean of the weights, on the CPU, in eval mode.
+    """Returns the trained model: the running mean of the weights, on the CPU, in eval mode.
 
-    Goes on from the run folder's checkpoint where there is one, and writes there `checkpoint.pt`,
-    `stats.jsonl`, TensorBoard's files and what `show` gives.
+    Goes on from the run folder's checkpoint where there is one. Writes `checkpoint.pt`, `stats.jsonl`,
+    TensorBoard's files and the rows of `show` into that folder.
     Raises DivergedError when the loss is not finite, DiskError when something cannot be written,
     ProcessError when another process trains in the folder, Interrupted when asked to stop.
     """
     processes = current()
-    with ExitStack() as held:
+    with ExitStack() as lock:  # the main process holds it until the training ends
         with processes.together():
             if processes.is_main:
-                held.enter_context(alone_in(run_folder))
+                lock.enter_context(alone_in(run_folder))
         return _train(recipe, run_folder, validate, show, execution, processes)
 
 
@@ -108,15 +108,15 @@ def _train(
     if first_step == course.steps:
         return average.to("cpu")
 
-    # The same images as before, and as everywhere.
+    # Every process must have the background images that the run began with.
     with processes.together():
         samples = Samples(recipe)
-    images = processes.broadcast(checkpoint.images if checkpoint else samples.digest)
+    digest = processes.broadcast(checkpoint.images if checkpoint else samples.digest)
     with processes.together():
-        _check_images(samples, images, run_folder)
+        _check_images(samples, digest, run_folder)
 
     steps = range(first_step, course.steps)
-    made = batches(samples, course.batch, steps, processes, workers)
+    upcoming = batches(samples, course.batch, steps, processes, workers)
     micro_batch = execution.micro_batch or share
     if execution.compile:
         _compile(model, device)
@@ -127,35 +127,35 @@ def _train(
     with (
         requests_to_stop() as request,
         _run_log(processes, run_folder, steps) as log,
-        closing(made) as coming,
+        closing(upcoming),
     ):
         pace = Pace()
         for step in steps:
             # Fetch a batch, and note how long the networks had to wait for it.
             asked = time.monotonic()
-            batch = next(coming)
+            batch = next(upcoming)
             fetched = time.monotonic()
 
-            # The gradient of the whole batch, from all processes.
+            # The gradient of the whole batch: the sum over all processes.
             model.zero_grad(set_to_none=True)
             losses = add_gradients(errors, batch, micro_batch, course.batch, device)
             gradients: list[Tensor] = [p.grad for p in model.parameters() if p.grad is not None]
-            stops = torch.tensor(float(request.number > 0), device=device)
-            processes.add_up([*gradients, losses, stops])
+            stop_requests = torch.tensor(float(request.number > 0), device=device)
+            processes.add_up([*gradients, losses, stop_requests])
             if not torch.isfinite(losses).all():
                 raise processes.alike(_diverged("loss", losses, step))
-            # Each network's own: that of the estimator is far the largest.
+            # Clip each network's gradient by itself: that of the estimator is far the largest.
             norms = [nn.utils.clip_grad_norm_(p.parameters(), learning.gradient_clip) for p in model.parts]
             if not torch.isfinite(torch.stack(norms)).all():
                 raise processes.alike(_diverged("gradient", torch.stack(norms), step))
 
             optimizer.step(learning_rate(recipe, step))
-            _average(average, model, min(learning.average_decay, (1 + step) / (10 + step)))
-            unlogged.append(_averages(model, losses, norms))
+            _update_average(average, model, min(learning.average_decay, (1 + step) / (10 + step)))
+            unlogged.append(_step_values(model, losses, norms))
             ended = time.monotonic()
             pace.add(asked, fetched, ended)
 
-            # The main process writes down how it goes, and what it takes to go on.
+            # The main process logs, validates and saves checkpoints.
             done = step + 1
             is_last = done == course.steps
             if log is not None:
@@ -166,14 +166,14 @@ def _train(
                 unlogged, pace = [], Pace()
             if log is not None and (done % recipe.every.validate == 0 or is_last):
                 log.validated(done, validate(average), show(average))
-            is_asked_to_stop = stops.item() > 0
+            is_asked_to_stop = stop_requests.item() > 0
             if log is not None and (done % recipe.every.checkpoint == 0 or is_last or is_asked_to_stop):
                 log.settle()
                 state = (model.state_dict(), average.state_dict(), optimizer.state_dict())
-                reached = Checkpoint(done, described, images, *state, unlogged)
+                reached = Checkpoint(done, described, digest, *state, unlogged)
                 save_checkpoint(reached, checkpoint_path)
             if is_asked_to_stop and not is_last:
-                processes.barrier()  # lest torchrun take the main one down as it saves
+                processes.barrier()  # else torchrun may kill the main process while it saves
                 text = f"stopped after step {done} and saved a checkpoint; the same command goes on from it"
                 raise Interrupted(request.number, text)
     return average.to("cpu")
@@ -186,16 +186,16 @@ def add_gradients(
     whole_batch: int,
     device: torch.device,
 ) -> Tensor:
-    """Adds to the parameters' gradients this share's part of the whole batch's; its part of the losses.
+    """Adds a share of a batch to the parameters' gradients; returns its part of the losses, (losses,).
 
-    `errors` gives those of each sample, (N, losses). A loss is a mean over samples, so a share's part is its
-    sum over the size of the whole batch, (losses,).
+    `errors` returns the losses of each sample, (N, losses). A loss is a mean over the samples of the whole
+    batch. So the part of a share is the sum over its samples, divided by the size of the whole batch.
     """
     parts: list[Tensor] = []
     precision = convolving(device)
     for part in zip(*(each.split(micro_batch) for each in batch), strict=True):
         on_device = tuple(each.to(device, non_blocking=True) for each in part)
-        with precision, _compiling():
+        with precision, _compile_errors():
             losses = errors(on_device).sum(dim=0) / whole_batch
         losses.sum().backward()
         parts.append(losses.detach())
@@ -207,23 +207,23 @@ def _diverged(what: str, values: Tensor, step: int) -> DivergedError:
     return DivergedError(f"the {what} is {value} at step {step}; try a lower learning rate")
 
 
-def _averages(model: DerainModel, losses: Tensor, norms: list[Tensor]) -> Averages:
-    """What is logged of a step: the mean over the derainers, and the estimator's own."""
+def _step_values(model: DerainModel, losses: Tensor, norms: list[Tensor]) -> Averages:
+    """The values of a step to log: means over the derainers, and the estimator's own."""
     first = 0 if model.estimator is None else 1
-    found = {
+    values = {
         "loss": losses[first:].mean().item(),
         "gradient_norm": torch.stack(norms[first:]).mean().item(),
     }
     if first:
-        found |= {"estimator_loss": losses[0].item(), "estimator_gradient_norm": norms[0].item()}
-    return found
+        values |= {"estimator_loss": losses[0].item(), "estimator_gradient_norm": norms[0].item()}
+    return values
 
 
 def convolving(device: torch.device) -> torch.autocast:
     """Convolutions in bfloat16 where the device has instructions for it, the loss in float32.
 
-    They are about three times faster with them; without, bfloat16 is done by converting back and
-    forth, and a training step took six times as long as in float32 on an AMD EPYC with AVX2.
+    With these instructions convolutions are about three times faster. Without them torch converts back and
+    forth: on an AMD EPYC with AVX2 a training step took six times as long as in float32.
     """
     return torch.autocast(device.type, torch.bfloat16, enabled=_has_bfloat16(device))
 
@@ -238,7 +238,7 @@ def _has_bfloat16(device: torch.device) -> bool:
 def learning_rate(recipe: Recipe, step: int) -> float:
     """Linear warm-up, a plateau, and a linear decay to zero at the end.
 
-    With a plateau the first steps of a longer run are those of a shorter one.
+    With a plateau a longer run begins with the same steps as a shorter one.
     """
     steps, learning = recipe.course.steps, recipe.optimization
     warmup = (step + 1) / learning.warmup_steps
@@ -246,8 +246,8 @@ def learning_rate(recipe: Recipe, step: int) -> float:
     return learning.learning_rate * min(1.0, warmup, decay)
 
 
-def _check_images(samples: Samples, images: str, run_folder: Path) -> None:
-    if samples.digest != images:
+def _check_images(samples: Samples, digest: str, run_folder: Path) -> None:
+    if samples.digest != digest:
         folders = " or ".join(map(str, samples.folders))
         raise CheckpointError(
             f"the images in {folders} are not those that the run in {run_folder} began with: "
@@ -263,7 +263,7 @@ def _run_log(processes: Processes, run_folder: Path, steps: range) -> AbstractCo
 
 
 def _compile(model: DerainModel, device: torch.device) -> None:
-    """In place; what is computed, and checkpoints, are the same."""
+    """Compiles the networks in place. Results and checkpoints stay the same."""
     compiler = os.environ.get("CXX", "g++")
     if device.type == "cpu" and shutil.which(compiler) is None:
         raise DerainError(f"--compile needs a C++ compiler, and there is no {compiler}")
@@ -272,7 +272,8 @@ def _compile(model: DerainModel, device: torch.device) -> None:
 
 
 @contextmanager
-def _compiling() -> Iterator[None]:
+def _compile_errors() -> Iterator[None]:
+    """torch compiles at the first call of a network, and its errors become DerainError."""
     try:
         yield
     except TorchDynamoException as error:
@@ -281,6 +282,7 @@ def _compiling() -> Iterator[None]:
 
 
 @torch.no_grad()
-def _average(average: nn.Module, network: nn.Module, decay: float) -> None:
+def _update_average(average: nn.Module, network: nn.Module, decay: float) -> None:
+    """The exponential moving average of the weights."""
     for mean, weight in zip(average.parameters(), network.parameters(), strict=True):
         mean.lerp_(weight, 1 - decay)

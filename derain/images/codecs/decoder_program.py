@@ -99,9 +99,9 @@ _DECODERS = {"AVIF": _avif, "HEIC": _heic}
 def _answer(image: _Image) -> list[Any]:
     """The line and the bytes: samples, EXIF, profile and XMP."""
     blocks = [image.info.get(name) or b"" for name in ("exif", "icc_profile", "xmp")]
-    told = {"shape": image.samples.shape, "is_multiplied": image.is_multiplied}
-    told["lengths"] = [len(block) for block in blocks]
-    return [json.dumps(told).encode() + b"\n", np.ascontiguousarray(image.samples).data, *blocks]
+    reply = {"shape": image.samples.shape, "is_multiplied": image.is_multiplied}
+    reply["lengths"] = [len(block) for block in blocks]
+    return [json.dumps(reply).encode() + b"\n", np.ascontiguousarray(image.samples).data, *blocks]
 
 
 if __name__ == "__main__":

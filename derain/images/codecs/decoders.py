@@ -53,16 +53,16 @@ def decode(data: bytes, image_format: ImageFormat, pixels: int) -> DecodedFile:
         "memory": _MIN_BYTES + pixels * _BYTES_PER_PIXEL,
     }
     try:
-        told, content = _ask(asked, data)
+        reply, content = _ask(asked, data)
     except TimeoutError as error:
         raise CorruptImageError(f"the {name} image was not decoded in {error} s") from error
     except EOFError as error:
         raise CorruptImageError(f"the {name} image is damaged, or takes too much to decode") from error
-    if told.get("is_unknown"):
+    if reply.get("is_unknown"):
         raise UnsupportedFormatError(f"{name} of this kind is not supported, or it is damaged")
-    if "error" in told:
-        raise CorruptImageError(f"the {name} image is damaged or cut short: {told['error']}")
-    return _decoded_file(told, content)
+    if "error" in reply:
+        raise CorruptImageError(f"the {name} image is damaged or cut short: {reply['error']}")
+    return _decoded_file(reply, content)
 
 
 def _ask(asked: dict[str, Any], data: bytes) -> tuple[dict[str, Any], bytes]:
@@ -70,26 +70,26 @@ def _ask(asked: dict[str, Any], data: bytes) -> tuple[dict[str, Any], bytes]:
     for _ in range(_MAX_IDLE + 1):  # all that wait may have ended in this moment
         decoder = _take()
         try:
-            told, content = decoder.ask(asked, data)
+            reply, content = decoder.ask(asked, data)
         except EOFError:
             if decoder.had_ended_by_itself:
                 continue
             raise
-        if "error" in told:
+        if "error" in reply:
             decoder.end()
         else:
             _give_back(decoder)
-        return told, content
+        return reply, content
     raise EOFError
 
 
-def _decoded_file(told: dict[str, Any], content: bytes) -> DecodedFile:
-    samples = np.frombuffer(content, np.uint8, int(np.prod(told["shape"]))).reshape(told["shape"])
+def _decoded_file(reply: dict[str, Any], content: bytes) -> DecodedFile:
+    samples = np.frombuffer(content, np.uint8, int(np.prod(reply["shape"]))).reshape(reply["shape"])
     blocks, at = [], samples.size
-    for length in told["lengths"]:
+    for length in reply["lengths"]:
         blocks.append(content[at : at + length] or None)
         at += length
-    return DecodedFile(samples, told["is_multiplied"], *blocks)
+    return DecodedFile(samples, reply["is_multiplied"], *blocks)
 
 
 class _Decoder:
@@ -122,13 +122,13 @@ class _Decoder:
         self._images += 1
         with self._killed_after(_WAITING * asked["seconds"]):
             try:
-                told, content = self._exchange(asked, data)
+                reply, content = self._send_and_receive(asked, data)
             except (OSError, EOFError):
                 self.end()
                 raise EOFError from None
-        return told, content
+        return reply, content
 
-    def _exchange(self, asked: dict[str, Any], data: bytes) -> tuple[dict[str, Any], bytes]:
+    def _send_and_receive(self, asked: dict[str, Any], data: bytes) -> tuple[dict[str, Any], bytes]:
         files, answers = self._process.stdin, self._process.stdout
         assert files is not None
         assert answers is not None
@@ -138,12 +138,12 @@ class _Decoder:
         line = answers.readline()
         if not line.endswith(b"\n"):
             raise EOFError
-        told: dict[str, Any] = json.loads(line)
-        expected = 0 if "error" in told else int(np.prod(told["shape"])) + sum(told["lengths"])
+        reply: dict[str, Any] = json.loads(line)
+        expected = 0 if "error" in reply else int(np.prod(reply["shape"])) + sum(reply["lengths"])
         content = answers.read(expected)
         if len(content) < expected:
             raise EOFError
-        return told, content
+        return reply, content
 
     @contextmanager
     def _killed_after(self, seconds: int) -> Iterator[None]:

@@ -47,7 +47,7 @@ def other_images(data: bytes) -> set[str]:
 
 def read_still(data: bytes) -> Item:
     """The primary image of a file that holds no more of its kind; raises as `read_item` does, and
-    UnsupportedFormatError for sequences, and for colours that are only told by code points."""
+    UnsupportedFormatError for sequences, and for colours that only code points define."""
     if brands(data)[0] in _SEQUENCE_BRANDS:
         raise UnsupportedFormatError(SEVERAL)
     item = read_item(data)

@@ -166,15 +166,15 @@ def inflate(content: memoryview, most: int) -> bytes | None:
 
 
 def tells_gamma(colour_chunks: bytes) -> bool:
-    """Whether colours are told that nobody takes for granted: another gamma or white than sRGB's."""
+    """Whether the file states another gamma or white than sRGB's."""
     found = dict(chunks(SIGNATURE + colour_chunks))
     if b"sRGB" in found:
         return False
     for name, usual in _USUAL_COLOURS.items():
         content = found.get(name, b"")
         if len(content) == 4 * len(usual):
-            told = struct.unpack(f">{len(usual)}I", content)
-            if any(abs(one - other) > _UNSEEN for one, other in zip(told, usual, strict=True)):
+            stated = struct.unpack(f">{len(usual)}I", content)
+            if any(abs(one - other) > _UNSEEN for one, other in zip(stated, usual, strict=True)):
                 return True
     return False
 
