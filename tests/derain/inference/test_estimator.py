@@ -1,6 +1,7 @@
 """A model with a rain estimator: run once an image and scale, for all of its tiles."""
 
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from threading import Event
 from typing import cast
@@ -13,6 +14,7 @@ from derain.arrays import AnyImage, Image
 from derain.errors import CancelledError, ModelError
 from derain.inference.context import context_windows
 from derain.inference.engine import Engine
+from derain.inference.estimator import Rain, RainEstimator
 from derain.inference.scales import reduced, with_coarser
 from derain.manifest import load_manifest
 from derain.models.self_test import check_model
@@ -90,6 +92,29 @@ def test_each_scale_is_judged_and_derained_by_itself(tmp_path: Path) -> None:
     assert levels_apart(engine.derain(image), wanted) <= 2
     small = scene(30, 40)
     assert levels_apart(engine.derain(small), expected(small)) <= 1
+    engine.close()
+
+
+@pytest.mark.parametrize("factor", [4, 2, 1])
+def test_a_scale_without_rain_changes_nothing_and_takes_nothing_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, factor: int
+) -> None:
+    """Where rain is found at one scale alone, what comes off there stays off."""
+    engine = Engine(write_estimating(tmp_path / "model", longest_px=40), threads=1)
+    image = scene(92, 132)
+    rows = image.shape[0] // factor
+    estimate = RainEstimator.estimate
+
+    def found_at_one_scale(estimator: RainEstimator, seen: AnyImage) -> Rain:
+        return replace(estimate(estimator, seen), evidence=1.0 if seen.shape[0] == rows else -1.0)
+
+    monkeypatch.setattr(RainEstimator, "estimate", found_at_one_scale)
+    wanted = expected(reduced(image, factor)).astype(np.uint8)
+    for finer in (scale for scale in (2, 1) if scale < factor):
+        wanted = with_coarser(reduced(image, finer), wanted)
+    got = engine.examine(image)
+    assert got.rain_found
+    assert levels_apart(got.image, wanted) <= 2
     engine.close()
 
 
