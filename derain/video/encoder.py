@@ -2,9 +2,11 @@
 
 import os
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import cached_property
+from pathlib import Path
 from typing import Any, cast
 
 import av
@@ -67,7 +69,8 @@ class Encoding:
         self.configure(context)
         context.options = self.options
         try:
-            context.open()
+            with kept_scheduling():
+                context.open()
         except (av.FFmpegError, ValueError) as error:
             raise VideoError(
                 f"{self.codec.encoder} cannot encode {self.width} x {self.height} in {self.pixel_format}"
@@ -103,6 +106,30 @@ class Encoding:
         if self.codec is AV1:
             options["svtav1-params"] = "lp=2"
         return options
+
+
+@contextmanager
+def kept_scheduling() -> Iterator[None]:
+    """Threads are scheduled afterwards as the caller was before.
+
+    For root SVT-AV1 makes its own threads real-time, and the caller too, whose later threads and processes
+    would all be so: they leave no processor to anybody else.
+    """
+    if not hasattr(os, "sched_getscheduler"):  # but on Linux
+        yield
+        return
+    policy, parameters, before = os.sched_getscheduler(0), os.sched_getparam(0), _threads()
+    try:
+        yield
+    finally:
+        os.sched_setscheduler(0, policy, parameters)
+        for thread in _threads() - before:
+            with suppress(ProcessLookupError):  # it has ended
+                os.sched_setscheduler(thread, policy, parameters)
+
+
+def _threads() -> set[int]:
+    return {int(task.name) for task in Path("/proc/self/task").iterdir()}
 
 
 def _chroma_pixels(shape: av.VideoFormat) -> int:

@@ -13,7 +13,7 @@ from av.container import InputContainer, OutputContainer
 from av.stream import Discard, Stream
 from av.video.stream import VideoStream
 
-from derain.video.encoder import Encoding
+from derain.video.encoder import Encoding, kept_scheduling
 from derain.video.formats import MKV, MOV, MP4, Container
 from derain.video.packets import decoding_times, read_packets, read_stamps
 from derain.video.source import Source, is_cover, open_input, origin_s
@@ -103,7 +103,8 @@ class Muxer:
             if self._keeps_metadata:
                 out.metadata.update(_tags(source.metadata))
             out.set_chapters(source.chapters())
-            out.start_encoding()
+            with kept_scheduling():  # it opens an encoder, for its headers
+                out.start_encoding()
             others = self._ending(_copied(source, copied))
             if encoding is None:
                 frames: Iterator[_Timed] = iter(())

@@ -500,6 +500,15 @@ def test_a_rate_that_is_none_is_no_matter(engine: Engine, tmp_path: Path) -> Non
     assert stamps(tmp_path / "b.mp4") == stamps(source)
 
 
+@pytest.mark.skipif(not hasattr(os, "sched_getscheduler"), reason="threads have no policy here")
+def test_no_thread_is_left_real_time(engine: Engine, tmp_path: Path) -> None:
+    """As root SVT-AV1 makes the caller so, and with it every process that it starts afterwards."""
+    source = write_clip(tmp_path / "a.mp4")
+    derained(engine, source, tmp_path / "b.mp4", codec="av1")
+    threads = [int(task.name) for task in Path("/proc/self/task").iterdir()]
+    assert {os.sched_getscheduler(thread) for thread in threads} == {os.SCHED_OTHER}
+
+
 def _interlaced(path: Path) -> Path:
     """Each frame's rows come from two moments."""
 
