@@ -3,7 +3,8 @@
 import errno
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from threading import Event
@@ -166,12 +167,8 @@ def _try(engine: Engine, job: Job, wanted: ResultOptions, progress: Progress) ->
 def _derain_video(engine: Engine, job: Job, wanted: ResultOptions, progress: Progress) -> Outcome:
     if wanted.explains:
         raise WorkError("--explain is of images, and this is a video")
-    try:
+    with _model_failures_in_words():
         return derain_video(engine, job, wanted.clip, progress)
-    except (DerainError, OSError, MemoryError):
-        raise
-    except Exception as error:  # whatever onnxruntime raises, such as of a GPU without memory
-        raise WorkError(f"the model failed: {error}") from error
 
 
 def read_image_header(data: bytes, max_pixels: int | None) -> Header:
@@ -193,8 +190,14 @@ def _derain(
     note_progress: NoteProgress,
 ) -> DerainedPhoto:
     examine = partial(engine.examine, force=wanted.forces, cancelled=cancelled, note_progress=note_progress)
-    try:
+    with _model_failures_in_words():
         return derain_photo(examine, photo, wanted.strength)
+
+
+@contextmanager
+def _model_failures_in_words() -> Iterator[None]:
+    try:
+        yield
     except (DerainError, OSError, MemoryError):
         raise
     except Exception as error:  # whatever onnxruntime raises, such as of a GPU without memory

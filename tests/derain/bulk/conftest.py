@@ -6,7 +6,7 @@ import pytest
 from derain.bulk.cli import main
 from derain.images.formats import JPEG, PNG
 from derain.images.plain import encode
-from tests.conftest import noise
+from tests.conftest import noise, write_model
 
 Bulk = Callable[..., tuple[int, str]]
 
@@ -42,4 +42,17 @@ def rainy(tmp_path: Path) -> Path:
         (folder / place).write_bytes(data)
     (folder / "notes.txt").write_text("rain")
     (folder / "old.gif").write_bytes(b"GIF89a")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def slow_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_model(tmp_path_factory.mktemp("models") / "slow", channels=64)
+
+
+def write_many(folder: Path, count: int) -> Path:
+    """A new folder of so many images, named by their numbers."""
+    folder.mkdir()
+    for index in range(count):
+        (folder / f"{index:02}.png").write_bytes(encode(noise(160, 200, seed=index), PNG))
     return folder

@@ -18,9 +18,8 @@ import pytest
 from derain.bulk.cli import main
 from derain.bulk.report import read_report
 from derain.command.report import Status
-from derain.images.formats import PNG
-from derain.images.plain import encode
-from tests.conftest import ROOT, files_in, noise, write_model
+from tests.conftest import ROOT, files_in
+from tests.derain.bulk.conftest import write_many
 
 ray = pytest.importorskip("ray", reason="Ray is not installed: pip install 'derain[ray]'")
 
@@ -93,18 +92,9 @@ def cluster(packages: Path) -> Iterator[str]:
         yield address
 
 
-@pytest.fixture(scope="module")
-def slow_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_model(tmp_path_factory.mktemp("models") / "slow", channels=64)
-
-
 @pytest.fixture
 def many(tmp_path: Path) -> Path:
-    folder = tmp_path / "many"
-    folder.mkdir()
-    for index in range(IMAGES):
-        (folder / f"{index:02}.png").write_bytes(encode(noise(160, 200, seed=index), PNG))
-    return folder
+    return write_many(tmp_path / "many", IMAGES)
 
 
 def start(source: Path, target: Path, model: Path, *options: str) -> subprocess.Popen[str]:

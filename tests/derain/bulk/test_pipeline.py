@@ -24,7 +24,8 @@ from derain.command.work import ResultOptions
 from derain.images.formats import PNG
 from derain.images.plain import encode
 from derain.inference.engine import Engine
-from tests.conftest import ROOT, files_in, noise, write_model
+from tests.conftest import ROOT, files_in, noise
+from tests.derain.bulk.conftest import write_many
 
 SOON_S = 30
 REPORT = "derain-bulk.csv"
@@ -158,18 +159,9 @@ def test_a_log_says_how_long_it_takes() -> None:
     assert progress_line(10, 1_000_000, 10) == "10 of 1,000,000 images, 1 a second, 277.8 h left"
 
 
-@pytest.fixture(scope="module")
-def slow_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_model(tmp_path_factory.mktemp("models") / "slow", channels=64)
-
-
 @pytest.fixture
 def many(tmp_path: Path) -> Path:
-    folder = tmp_path / "many"
-    folder.mkdir()
-    for index in range(24):
-        (folder / f"{index:02}.png").write_bytes(encode(noise(160, 200, seed=index), PNG))
-    return folder
+    return write_many(tmp_path / "many", 24)
 
 
 def start(source: Path, target: Path, model: Path) -> subprocess.Popen[str]:

@@ -1,19 +1,15 @@
 """The `derain` command where it meets a shell: streams, signals, names, disks."""
 
-import contextlib
 import csv
 import errno
-import fcntl
 import io
 import json
 import os
 import re
 import shutil
 import signal
-import struct
 import subprocess
 import sys
-import termios
 import time
 import unicodedata
 from collections import namedtuple
@@ -42,6 +38,7 @@ from derain.inference.engine import Engine
 from derain.inference.sessions import Provider
 from derain.models.registry import Registry
 from tests.conftest import ROOT, files_in, noise, scene, write_estimating, write_model
+from tests.derain.terminal import shown_in_terminal
 
 HEIC_FILE = ROOT / "tests/derain/images/files/turned.heic"
 
@@ -698,17 +695,8 @@ def test_the_bar_is_in_megapixels_and_moves_within_an_image(tmp_path: Path) -> N
     slow = write_model(tmp_path / "slow", channels=16)
     (tmp_path / "in").mkdir()
     (tmp_path / "in" / "a.bmp").write_bytes(encode(scene(1000, 1500), BMP))
-    terminal, other = os.openpty()
-    fcntl.ioctl(other, termios.TIOCSWINSZ, struct.pack("4H", 24, 100, 0, 0))
     command = [sys.executable, "-m", "derain", tmp_path / "in", "-o", tmp_path / "out", "-m", slow]
-    process = subprocess.Popen([*map(str, command), "--threads", "4"], cwd=ROOT, stderr=other)
-    os.close(other)
-    shown = b""
-    with contextlib.suppress(OSError):  # the other end is closed
-        while part := os.read(terminal, 65536):
-            shown += part
-    assert process.wait() == 0
-    os.close(terminal)
+    shown = shown_in_terminal([*map(str, command), "--threads", "4"], 100, ROOT)
     done = [float(figure) for figure in re.findall(rb"([0-9.]+) of 1.5 MP \[", shown)]
     assert done == sorted(done)
     assert done[-1] == 1.5

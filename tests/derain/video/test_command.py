@@ -1,17 +1,13 @@
 """The command with videos: files, folders, watches, signals; and the page that describes it."""
 
-import contextlib
 import csv
-import fcntl
 import json
 import os
 import re
 import shutil
 import signal
-import struct
 import subprocess
 import sys
-import termios
 import time
 from collections.abc import Callable
 from importlib.util import find_spec
@@ -27,6 +23,7 @@ from derain.images.formats import JPEG
 from derain.images.plain import encode
 from derain.video.formats import CODECS, CONTAINERS, VIDEO_SUFFIXES
 from tests.conftest import ROOT, files_in, scene, write_estimating, write_model
+from tests.derain.terminal import shown_in_terminal
 from tests.derain.video.clips import (
     FRAMES,
     HEIGHT,
@@ -305,18 +302,8 @@ def test_the_bar_has_frames_a_second(model: Path, here: Path) -> None:
     slow = write_model(here / "slow", channels=16)
     large = Clip(draw=lambda number: moving(number, 600, 800), size=(800, 600), stamps=[0, 512, 1024, 1536])
     write_clip(here / "large.mp4", large)
-    terminal, other = os.openpty()
-    fcntl.ioctl(other, termios.TIOCSWINSZ, struct.pack("4H", 24, 120, 0, 0))
     command = [sys.executable, "-m", "derain", "large.mp4", "-o", "clean.mp4", "-m", str(slow)]
-    environment = os.environ | {"PYTHONPATH": str(ROOT)}
-    process = subprocess.Popen(command, cwd=here, env=environment, stderr=other)
-    os.close(other)
-    shown = b""
-    with contextlib.suppress(OSError):  # the other end is closed
-        while part := os.read(terminal, 65536):
-            shown += part
-    assert process.wait() == 0
-    os.close(terminal)
+    shown = shown_in_terminal(command, 120, here, os.environ | {"PYTHONPATH": str(ROOT)})
     done = [float(figure) for figure in re.findall(rb"([0-9.]+) of 1.9 MP \[", shown)]
     assert done == sorted(done)
     assert done[-1] == 1.9
