@@ -3,6 +3,7 @@
 import asyncio
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import time
@@ -46,6 +47,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 # The most memory that a process has had, as it asks for it itself. Not `ru_maxrss`: that begins with what its
 # parent had, and a parent with torch loaded has a gigabyte.
 PEAK_KB = "int(open('/proc/self/status').read().split('VmHWM:')[1].split()[0])"
+
+
+def heed_interrupts() -> None:
+    """In a process before its program begins: what a shell starts in the background ignores interrupts, and so
+    would all that it starts.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def scene(height: int, width: int) -> Image:

@@ -24,7 +24,7 @@ from derain.command.work import ResultOptions
 from derain.images.formats import PNG
 from derain.images.plain import encode
 from derain.inference.engine import Engine
-from tests.conftest import ROOT, files_in, noise
+from tests.conftest import ROOT, files_in, heed_interrupts, noise
 from tests.derain.bulk.conftest import write_many
 
 SOON_S = 30
@@ -167,7 +167,12 @@ def many(tmp_path: Path) -> Path:
 def start(source: Path, target: Path, model: Path) -> subprocess.Popen[str]:
     command = [sys.executable, "-m", "derain", "bulk", source, target, "--model", model, "--threads", "1"]
     return subprocess.Popen(
-        list(map(str, command)), cwd=ROOT, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        list(map(str, command)),
+        cwd=ROOT,
+        stderr=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        preexec_fn=heed_interrupts,
     )
 
 

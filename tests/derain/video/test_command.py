@@ -22,7 +22,7 @@ from derain.command.watch import Watched
 from derain.images.formats import JPEG
 from derain.images.plain import encode
 from derain.video.formats import CODECS, CONTAINERS, VIDEO_SUFFIXES
-from tests.conftest import ROOT, files_in, scene, write_estimating, write_model
+from tests.conftest import ROOT, files_in, heed_interrupts, scene, write_estimating, write_model
 from tests.derain.terminal import shown_in_terminal
 from tests.derain.video.clips import (
     FRAMES,
@@ -252,7 +252,9 @@ def start(model: Path, here: Path, *arguments: str) -> subprocess.Popen[bytes]:
     )
     command = [sys.executable, "-W", "error", "-c", program, *arguments, "-m", str(model)]
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
-    return subprocess.Popen(command, cwd=here, env=environment, stderr=subprocess.PIPE)
+    return subprocess.Popen(
+        command, cwd=here, env=environment, stderr=subprocess.PIPE, preexec_fn=heed_interrupts
+    )
 
 
 def wait_for(path: Path, process: subprocess.Popen[bytes]) -> None:

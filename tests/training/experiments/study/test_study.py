@@ -166,7 +166,7 @@ class started:  # noqa: N801
         command = [sys.executable, "-m", "training", "study", str(folder), *cells, "--steps", "100000"]
         command += [*QUICKLY, "--test", str(held_out), *options]
         self.study = subprocess.Popen(
-            command, stderr=subprocess.PIPE, start_new_session=True, preexec_fn=_heed_interrupts
+            command, stderr=subprocess.PIPE, start_new_session=True, preexec_fn=heed_interrupts
         )
 
     def __enter__(self) -> "subprocess.Popen[bytes]":
@@ -178,11 +178,6 @@ class started:  # noqa: N801
         self.study.wait(60)
         if self.study.stderr:
             self.study.stderr.close()
-
-
-def _heed_interrupts() -> None:
-    """What a shell starts in the background ignores them, and so would all that it starts."""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def group_is_alive(group: int) -> bool:
