@@ -50,9 +50,7 @@ PEAK_KB = "int(open('/proc/self/status').read().split('VmHWM:')[1].split()[0])"
 
 
 def heed_interrupts() -> None:
-    """In a process before its program begins: what a shell starts in the background ignores interrupts, and so
-    would all that it starts.
-    """
+    """For `preexec_fn`: what a shell starts in the background ignores interrupts, and so do its children."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 

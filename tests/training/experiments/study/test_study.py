@@ -15,6 +15,7 @@ import pytest
 
 from derain.images.formats import PNG
 from derain.images.plain import encode
+from tests.conftest import heed_interrupts
 from training.commands.study import main
 from training.experiments.study.cells import (
     Category,
