@@ -226,6 +226,7 @@ class Derainer:
         *,
         strength: float = 1.0,
         force: bool = False,
+        temporal: bool = True,
         codec: str | None = None,
         crf: int | None = None,
         keep_metadata: bool = True,
@@ -237,7 +238,14 @@ class Derainer:
             raise ModuleNotFoundError("PyAV is not installed: pip install 'derain[video]'", name="av")
         from derain.video.clip import derain_clip  # PyAV takes its time, and may not be there
 
-        options = ClipOptions(None, float(strength), force, codec, crf, keep_metadata)
+        options = ClipOptions(
+            strength=float(strength),
+            force=force,
+            temporal=temporal,
+            codec=codec,
+            crf=crf,
+            keeps_metadata=keep_metadata,
+        )
         try:
             return derain_clip(self._engine, Path(source), Path(target), options, note_progress)
         except FileNotFoundError as error:
@@ -353,6 +361,7 @@ def derain_video(
     strength: float = 1.0,
     provider: ProviderName = "auto",
     force: bool = False,
+    temporal: bool = True,
     codec: str | None = None,
     crf: int | None = None,
     keep_metadata: bool = True,
@@ -362,7 +371,8 @@ def derain_video(
 
     The suffix of `target` says its container: .mp4, .m4v, .mov, .mkv or .webm. Sound, subtitles, chapters,
     time stamps, colours, rotation and the shape of pixels are kept. Scenes without rain stay as they are,
-    unless `force` says otherwise.
+    unless `force` says otherwise. With `temporal`, each frame gets from its neighbours what rain hides in it;
+    without it, each is derained by itself.
 
     `codec` is `h264`, `hevc`, `av1` or `ffv1`; None is H.264, HEVC for more than 8 bits, and AV1 in WebM.
     `crf` is the codec's constant rate factor, lower for better; None is 18, 20 or 26. `note_progress` is
@@ -378,6 +388,7 @@ def derain_video(
         target,
         strength=strength,
         force=force,
+        temporal=temporal,
         codec=codec,
         crf=crf,
         keep_metadata=keep_metadata,

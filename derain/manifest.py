@@ -174,7 +174,7 @@ def load_manifest(folder: Path) -> Manifest:
             f"{path} is not a manifest this version can read: {place}: {first['msg']}"
         ) from error
     for file in manifest.files:
-        _verify(folder / file.name, file)
+        check_file(folder / file.name, file)
     return manifest
 
 
@@ -183,7 +183,8 @@ def describe_file(path: Path, opset: int) -> ModelFile:
     return ModelFile(name=path.name, sha256=hashlib.sha256(data).hexdigest(), bytes=len(data), opset=opset)
 
 
-def _verify(path: Path, expected: ModelFile) -> None:
+def check_file(path: Path, expected: ModelFile) -> None:
+    """Raises ModelError where it is missing, or not the one that is described."""
     if not path.is_file():
         raise ModelError(f"{path} is missing")
     found = describe_file(path, expected.opset)

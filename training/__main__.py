@@ -15,6 +15,7 @@ COMMANDS = {
     "sheet": "contact sheets of rainy photographs, each beside what comes back",
     "frontier": "draw what models gain in unseen rain against what a megapixel costs",
     "monitor": "fit the score that tells whether rain was left, and measure it",
+    "temporal": "train and score the network that lets the frames of a video help one another",
     "study": "the paper's experiment, on one or many machines",
     "ablation": "what each part of the recipe is worth: small trainings with one thing changed",
     "benchmark": "how fast training data is made, and how fast a network takes it",

@@ -24,6 +24,9 @@ class Purpose(IntEnum):
     DOCUMENT = 14
     NIGHT = 15
     SCALE = 16
+    MOTION = 17
+    FALLING = 18
+    CLIP = 19
 
 
 def generator(purpose: Purpose, seed: int, index: int, part: int = 0) -> np.random.Generator:

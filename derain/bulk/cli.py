@@ -170,7 +170,7 @@ def make_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("-q", "--quiet", action="store_true", help="say nothing but what failed")
     add_result_options(parser)
-    parser.set_defaults(codec=None, crf=None)  # of videos, which are left out here
+    parser.set_defaults(codec=None, crf=None, temporal=True)  # of videos, which are left out here
     add_engine_options(parser)
     _add_ray_options(parser)
     return parser

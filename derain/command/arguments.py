@@ -169,6 +169,12 @@ def _add_video_options(parser: argparse.ArgumentParser) -> None:
         "--crf", type=at_least(0), metavar="N", help="constant rate factor: lower is better and larger"
     )
     videos.add_argument(
+        "--no-temporal",
+        dest="temporal",
+        action="store_false",
+        help="derain each frame by itself, without what its neighbours show",
+    )
+    videos.add_argument(
         "--raw",
         type=_size,
         metavar="WIDTHxHEIGHT",

@@ -52,4 +52,5 @@ def result_options(options: argparse.Namespace) -> ResultOptions:
         keeps_metadata=not options.strip_metadata,
         codec=options.codec,
         crf=options.crf,
+        is_temporal=options.temporal,
     )

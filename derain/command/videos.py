@@ -2,7 +2,8 @@
 
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from io import BufferedReader
 from typing import Any
 
@@ -14,10 +15,10 @@ from derain.command.report import Outcome, Status
 from derain.command.streams import STANDARD_OUTPUT, write_output
 from derain.inference.engine import Engine
 from derain.video.errors import VideoError, too_large
-from derain.video.frames import FrameDerainer
+from derain.video.frames import F, FrameDerainer, PlanarFrame, RgbFrame
 from derain.video.options import MAX_FRAME_PIXELS, ClipOptions
 from derain.video.streams import Y4M_MAGIC, read_frames, read_images, read_y4m
-from derain.video.yuv import BT709, Samples
+from derain.video.temporal import temporal_network
 
 Size = tuple[int, int]  # width and height in pixels
 
@@ -111,21 +112,22 @@ class _Stream:
     def raw(self, size: Size) -> Iterator[bytes]:
         """Bytes to write, frame by frame."""
         self._begin(*size)
-        derainer = self._derainer(Samples(8, BT709))
-        for image in read_images(sys.stdin.buffer, *size):
-            derained = derainer.derain_image(image)
-            self._count(derained is not image)
-            yield derained.tobytes()
+        frames = map(RgbFrame, read_images(sys.stdin.buffer, *size))
+        for frame in self._derained(frames):
+            yield frame.image.tobytes()
 
     def y4m(self) -> Iterator[bytes]:
         """The same; the first frame has the stream's own line before it."""
         header = read_y4m(sys.stdin.buffer)
         self._begin(header.width, header.height)
-        derainer = self._derainer(header.samples)
-        for line, planes in read_frames(sys.stdin.buffer, header):
-            before = b"" if self.frames else header.line
-            self._count(derainer.derain(planes, header.is_interlaced))
-            yield b"".join([before, line, *(plane.tobytes() for plane in planes)])
+        frames = (
+            _Y4mFrame(planes, header.samples, header.is_interlaced, 0, line)
+            for line, planes in read_frames(sys.stdin.buffer, header)
+        )
+        line = header.line
+        for frame in self._derained(frames):
+            yield b"".join([line, frame.line, *(plane.tobytes() for plane in frame.planes)])
+            line = b""
 
     def _begin(self, width: int, height: int) -> None:
         """Raises VideoError."""
@@ -134,9 +136,34 @@ class _Stream:
             raise VideoError(too_large(width, height, max_pixels))
         self.size = width, height
 
-    def _derainer(self, samples: Samples) -> FrameDerainer:
-        return FrameDerainer(self._engine, samples, self._options.strength, self._options.force)
+    def _derained(self, frames: Iterable[F]) -> Iterator[F]:
+        """Counts them. What a stream is cut short by is raised when all frames before it are done."""
+        temporal = temporal_network(self._engine) if self._options.temporal else None
+        derainer = FrameDerainer(self._engine, self._options.strength, self._options.force, temporal)
+        cut = _Cut(frames)
+        for frame, is_derained in derainer.derain_all(cut):
+            self.frames += 1
+            self.derained += is_derained
+            yield frame
+        if cut.error is not None:
+            raise cut.error
 
-    def _count(self, is_derained: bool) -> None:
-        self.frames += 1
-        self.derained += is_derained
+
+class _Cut(Iterator[F]):
+    """Frames until the stream ends or is cut short, and then by what."""
+
+    def __init__(self, frames: Iterable[F]) -> None:
+        self._frames = iter(frames)
+        self.error: VideoError | None = None
+
+    def __next__(self) -> F:
+        try:
+            return next(self._frames)
+        except VideoError as error:
+            self.error = error
+            raise StopIteration from None
+
+
+@dataclass
+class _Y4mFrame(PlanarFrame):
+    line: bytes  # of the stream, before its planes

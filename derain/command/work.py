@@ -50,14 +50,21 @@ class ResultOptions:
     quality: int | None = None
     is_lossless: bool = False
     keeps_metadata: bool = True
-    codec: str | None = None  # of videos
+    codec: str | None = None  # of videos, as the next two
     crf: int | None = None
+    is_temporal: bool = True
 
     @property
     def clip(self) -> ClipOptions:
         """Of a video."""
         return ClipOptions(
-            self.max_pixels, self.strength, self.forces, self.codec, self.crf, self.keeps_metadata
+            max_pixels=self.max_pixels,
+            strength=self.strength,
+            force=self.forces,
+            temporal=self.is_temporal,
+            codec=self.codec,
+            crf=self.crf,
+            keeps_metadata=self.keeps_metadata,
         )
 
 

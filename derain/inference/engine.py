@@ -72,6 +72,7 @@ class Engine:
         self.manifest = load_manifest(folder)
         self.network = Network(folder, self.manifest, provider, device)
         self.provider = self.network.provider
+        self.device = device
         on_cpu = self.provider is Provider.CPU
         # Threads that share a convolution wait for one another; so each run has one thread.
         # A GPU takes one tile after the other.

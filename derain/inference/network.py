@@ -53,7 +53,8 @@ class Network:
             feed[self.input_names[1]] = np.stack(descriptors)
         (got,) = self._session.run(None, feed)
         for job, values in zip(jobs, np.asarray(got), strict=True):
-            _keep_inside(job, values)
+            levels = to_levels(job.tile.inside(values).transpose(1, 2, 0), job.rainy.dtype)
+            job.derained[job.tile.rows.kept, job.tile.columns.kept] = levels
 
     def release_memory(self) -> None:
         """onnxruntime does so only at the end of a run: the smallest one that the network takes."""
@@ -78,15 +79,3 @@ class Network:
             if numbers != estimator.numbers:
                 text = f"a descriptor of {numbers} numbers, its manifest says {estimator.numbers}"
                 raise ModelError(f"{folder} takes {text}")
-
-
-def _keep_inside(job: TileJob, values: FloatArray) -> None:
-    """What of a tile's result, (3, H, W), no border has spoilt."""
-    rows, columns = job.tile.rows, job.tile.columns
-    inside = values[
-        :,
-        rows.keep_start - rows.start : rows.keep_stop - rows.start,
-        columns.keep_start - columns.start : columns.keep_stop - columns.start,
-    ]
-    levels = to_levels(inside.transpose(1, 2, 0), job.rainy.dtype)
-    job.derained[rows.keep_start : rows.keep_stop, columns.keep_start : columns.keep_stop] = levels

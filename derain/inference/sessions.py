@@ -54,7 +54,7 @@ def available_providers() -> list[Provider]:
 
 
 def start_session(
-    path: Path, provider: Provider, device: int | None
+    path: Path, provider: Provider, device: int | None, threads: int = 1
 ) -> tuple[Provider, ort.InferenceSession]:
     """A session on the provider asked for, or on the best there is; raises what `open_session` raises."""
     there = available_providers()
@@ -67,20 +67,22 @@ def start_session(
             raise ProviderError(
                 f"{provider} was asked for, but the installed onnxruntime has only: {', '.join(there)}"
             )
-        return provider, open_session(path, provider, device)
+        return provider, open_session(path, provider, device, threads)
     if Provider.CUDA in there:
         # Built for CUDA, but that may be a machine without a GPU.
         try:
-            return Provider.CUDA, open_session(path, Provider.CUDA)
+            return Provider.CUDA, open_session(path, Provider.CUDA, None, threads)
         except (ModelError, ProviderError) as error:
             logger.warning("running on the CPU: %s", error)
-    return Provider.CPU, open_session(path, Provider.CPU)
+    return Provider.CPU, open_session(path, Provider.CPU, None, threads)
 
 
-def open_session(path: Path, provider: Provider, device: int | None = None) -> ort.InferenceSession:
-    """A session with the provider in front; raises ModelError or ProviderError."""
+def open_session(
+    path: Path, provider: Provider, device: int | None = None, threads: int = 1
+) -> ort.InferenceSession:
+    """A session with the provider in front; a run has so many threads. Raises ModelError or ProviderError."""
     options = ort.SessionOptions()
-    options.intra_op_num_threads = 1
+    options.intra_op_num_threads = threads
     # A pattern holds for one shape, and takes its memory a second time: 330 bytes a pixel, not 200.
     options.enable_mem_pattern = False
     names = [Provider.CPU]

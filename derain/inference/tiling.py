@@ -10,7 +10,9 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import cast
 
-from derain.arrays import SameImage
+import numpy as np
+
+from derain.arrays import FloatArray, SameImage
 
 # To be done sooner on many threads, an image may take this many times the work of the whole.
 _MAX_WORK = 2
@@ -24,6 +26,14 @@ class Span:
     stop: int
     keep_start: int
     keep_stop: int
+
+    @property
+    def kept(self) -> slice:
+        return slice(self.keep_start, self.keep_stop)
+
+    @property
+    def kept_of_read(self) -> slice:
+        return slice(self.keep_start - self.start, self.keep_stop - self.start)
 
 
 @dataclass(frozen=True)
@@ -39,6 +49,19 @@ class Tile:
         """What of the image is read."""
         read = image[self.rows.start : self.rows.stop, self.columns.start : self.columns.stop]
         return cast(SameImage, read)
+
+    def of_channels(self, values: FloatArray) -> FloatArray:
+        """What of an array (channels, height, width) is read."""
+        read = values[:, self.rows.start : self.rows.stop, self.columns.start : self.columns.stop]
+        return np.ascontiguousarray(read)
+
+    def keep(self, result: FloatArray, whole: FloatArray) -> None:
+        """Writes what no border has spoilt of a tile's result; both are (channels, height, width)."""
+        whole[:, self.rows.kept, self.columns.kept] = self.inside(result)
+
+    def inside(self, result: FloatArray) -> FloatArray:
+        """What of a tile's result, (channels, height, width), no border has spoilt."""
+        return result[:, self.rows.kept_of_read, self.columns.kept_of_read]
 
 
 def cut(

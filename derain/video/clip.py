@@ -2,11 +2,13 @@
 
 Beside the target lies a folder, `out.mp4.unfinished`, while the work lasts. The same command goes on behind
 the last segment in it. What comes before is decoded once more, for a hundredth of the time that it took, so
-that each frame is the one of an unbroken run, whatever the container has for an index.
+that each frame is the one of an unbroken run, whatever the container has for an index. The last frames that
+are done are derained once more, too: the next ones take from them.
 """
 
 from collections.abc import Iterator
 from contextlib import suppress
+from dataclasses import dataclass
 from itertools import chain, islice
 from pathlib import Path
 from typing import Any
@@ -26,7 +28,7 @@ from derain.video.encoder import (
 )
 from derain.video.errors import VideoError
 from derain.video.formats import CONTAINERS, Container, check_crf, choose_codec, container_named
-from derain.video.frames import FrameDerainer
+from derain.video.frames import FrameDerainer, PlanarFrame
 from derain.video.muxer import Muxer, holds_frames, unfit
 from derain.video.options import MAX_FRAME_PIXELS, ClipOptions, DerainedVideo, NoteFrames
 from derain.video.packets import (
@@ -38,6 +40,7 @@ from derain.video.packets import (
 )
 from derain.video.scene import Scene
 from derain.video.source import Source
+from derain.video.temporal import temporal_network
 from derain.video.workfolder import working
 
 SEGMENT_FRAMES = GOP_FRAMES  # what a kill costs at most
@@ -60,11 +63,10 @@ def derain_clip(
     container = container_named(target)
     with Source(source, options.max_pixels or MAX_FRAME_PIXELS) as video:
         encoding = _encoding(video, container, options)
-        derainer = FrameDerainer(
-            engine, encoding.samples, options.strength, options.force, video.facts.quarter_turns
-        )
+        temporal = temporal_network(engine) if options.temporal else None
+        derainer = FrameDerainer(engine, options.strength, options.force, temporal)
         muxer = Muxer(source, video.stream.index, container, options.keeps_metadata)
-        origin = _origin(engine, source, encoding, options)
+        origin = _origin(derainer, source, encoding, options)
         with working(target, origin) as folder:
             work = _Work(folder, video, encoding, derainer, note_progress)
             try:
@@ -110,16 +112,19 @@ def _encoding(video: Source, container: Container, options: ClipOptions) -> Enco
     return choose_encoding(video, codec, options.crf)
 
 
-def _origin(engine: Engine, source: Path, encoding: Encoding, options: ClipOptions) -> dict[str, Any]:
+def _origin(
+    derainer: FrameDerainer, source: Path, encoding: Encoding, options: ClipOptions
+) -> dict[str, Any]:
     """All that a segment depends on."""
-    status = source.stat()
+    status, temporal = source.stat(), derainer.temporal
     return {
         "source": str(source.resolve()),
         "bytes": status.st_size,
         "changed_ns": status.st_mtime_ns,
-        "model": engine.manifest.sha256,
+        "model": derainer.engine.manifest.sha256,
         "strength": options.strength,
         "force": options.force,
+        "temporal": temporal.manifest.file.sha256 if temporal is not None else None,
         "codec": encoding.codec.name,
         "format": [encoding.width, encoding.height, encoding.pixel_format],
         "options": encoding.options,
@@ -153,14 +158,26 @@ class _Work:
         finished = finished_segments(self.folder)
         if finished:
             self._derainer.scene = Scene.from_dict(finished[-1].scene)
-        frames = self.video.frames()
-        for _ in islice(frames, sum(each.frames for each in finished)):
-            self._done += 1
+        self._done = sum(each.frames for each in finished)
         self._note()
+        seen_again = min(self._done, self._derainer.reach)  # for the frames that come
+        frames = islice(self.video.frames(), self._done - seen_again, None)
+        derained = self._derainer.derain_all(map(self._frame, frames))
+        derained = islice(derained, seen_again, None)
         number = len(finished)
-        while (first := next(frames, None)) is not None:
-            self._derain_segment(number, chain([first], islice(frames, SEGMENT_FRAMES - 1)))
+        while (first := next(derained, None)) is not None:
+            self._write_segment(number, chain([first], islice(derained, SEGMENT_FRAMES - 1)))
             number += 1
+
+    def _frame(self, frame: av.VideoFrame) -> "_ClipFrame":
+        frame = fitted(frame, self.encoding)
+        return _ClipFrame(
+            planes_of(frame),
+            self.encoding.samples,
+            frame.interlaced_frame,
+            self.video.facts.quarter_turns,
+            encoded_as=frame,
+        )
 
     def segment_paths(self) -> list[Path]:
         """Of those that are done."""
@@ -181,22 +198,28 @@ class _Work:
         muxer.write(so_far, paths, self.encoding, is_part=True)
         return f"{so_far} has the {self._done} frames that are done, and plays"
 
-    def _derain_segment(self, number: int, frames: Iterator[av.VideoFrame]) -> None:
+    def _write_segment(self, number: int, frames: "Iterator[tuple[_ClipFrame, bool]]") -> None:
         derained, start = 0, self._done
         self._part = _Part(segment_path(self.folder, number), SegmentEncoder(self.encoding))
-        for frame in frames:
-            frame = fitted(frame, self.encoding)
-            derained += self._derainer.derain(planes_of(frame), frame.interlaced_frame)
-            self._part.add(frame)
+        for frame, is_derained in frames:
+            derained += is_derained
+            self._part.add(frame.encoded_as)
             self._done += 1
             self._note()
         self._part.close()
-        facts = SegmentFacts(self._done - start, derained, self._derainer.scene.as_dict())
+        facts = SegmentFacts(self._done - start, derained, self._derainer.scene_to_go_on.as_dict())
         finish_segment(self._part.path, facts)
         self._part = None
 
     def _note(self) -> None:
         self._note_progress(self._done, max(self._done, self.video.facts.frames))
+
+
+@dataclass
+class _ClipFrame(PlanarFrame):
+    """The planes of a frame of PyAV's."""
+
+    encoded_as: av.VideoFrame
 
 
 class _Part:

@@ -1,64 +1,156 @@
-"""One frame after the other: what is to become of it, and the change made to its planes."""
+"""One frame after the other: what is to become of it, by itself and with its neighbours."""
 
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import cast
+from typing import Any, Protocol, TypeVar, cast
 
 import numpy as np
 
 from derain.arrays import AnyImage
 from derain.inference.engine import Engine
 from derain.video.scene import Scene
+from derain.video.temporal import MAX_PIXELS, REACH, Seen, TemporalNetwork
 from derain.video.yuv import Plane, Samples, add_change, to_rgb
+
+
+class Frame(Protocol):
+    """A frame of a video, in whatever form it came."""
+
+    def images(self) -> list[AnyImage]:
+        """RGB (height, width, 3), upright: networks know rain that falls down.
+
+        Of an interlaced frame its two fields: rain moves between the one and the other.
+        """
+        ...
+
+    def change(self, number: int, before: AnyImage, after: AnyImage, share: float) -> None:
+        """Makes image `number` another one, or goes a share of the way, 0 to 1."""
+        ...
+
+
+F = TypeVar("F", bound=Frame)
+
+
+@dataclass
+class PlanarFrame:
+    """Planes of brightness and colour, which are written to."""
+
+    planes: Sequence[Plane]
+    samples: Samples
+    is_interlaced: bool
+    quarter_turns: int  # counter-clockwise, until it is upright
+
+    def images(self) -> list[AnyImage]:
+        return [_turned(to_rgb(each, self.samples), self.quarter_turns) for each in self._fields]
+
+    def change(self, number: int, before: AnyImage, after: AnyImage, share: float) -> None:
+        before, after = (_turned(image, -self.quarter_turns) for image in (before, after))
+        add_change(self._fields[number], before, after, self.samples, share)
+
+    @property
+    def _fields(self) -> list[Sequence[Plane]]:
+        if not self.is_interlaced:
+            return [self.planes]
+        return [[plane[start::2] for plane in self.planes] for start in (0, 1)]
+
+
+@dataclass
+class RgbFrame:
+    """A frame that is an image, which is replaced."""
+
+    image: AnyImage  # (height, width, 3)
+
+    def images(self) -> list[AnyImage]:
+        return [self.image]
+
+    def change(self, number: int, before: AnyImage, after: AnyImage, share: float) -> None:
+        if share < 1:
+            mixed = before + share * np.subtract(after, before, dtype=np.float32)
+            after = cast(AnyImage, np.rint(mixed).astype(before.dtype))
+        self.image = after
+
+
+@dataclass
+class _Waiting:
+    """A frame that was derained by itself, and waits for those that follow it."""
+
+    frame: Frame
+    share: float  # of its change that it gets
+    images: list[Seen]  # none where it stays as it is
+    begins_scene: bool
+    scene_before: dict[str, Any]
 
 
 @dataclass
 class FrameDerainer:
     """Derains the frames of one video, in their order.
 
-    `quarter_turns`, counter-clockwise, turn a frame upright: networks know rain that falls down. The scene's
-    decision is passed over by `force`, and by a model without an estimator.
+    The scene decides whether there is rain; its decision is passed over by `force`, and by a model without an
+    estimator. With a `temporal` network frames help one another: a frame is done when the `REACH` after it
+    have come.
     """
 
     engine: Engine
-    samples: Samples
     strength: float = 1.0
     force: bool = False
-    quarter_turns: int = 0
+    temporal: TemporalNetwork | None = None
     scene: Scene = field(default_factory=Scene)
+    _window: deque[_Waiting] = field(default_factory=deque)  # frames that are done, in work, and to come
 
-    def derain(self, planes: Sequence[Plane], is_interlaced: bool = False) -> bool:
-        """Changes the planes, in place; False where the frame stays as it is.
+    @property
+    def reach(self) -> int:
+        """How many frames before one have to be seen for it."""
+        return REACH if self.temporal is not None else 0
 
-        The fields of an interlaced frame were taken one after the other, and rain moves in between: each is
-        derained as an image of its own.
-        """
-        fields = [[plane[start::2] for plane in planes] for start in (0, 1)] if is_interlaced else [planes]
-        images = [self._turned(to_rgb(each, self.samples), self.quarter_turns) for each in fields]
+    def derain_all(self, frames: Iterable[F]) -> Iterator[tuple[F, bool]]:
+        """The same frames, changed, and whether they were: False where one stays as it is."""
+        coming = 0  # frames at the end of the window that are not done
+        for frame in frames:
+            self._window.append(self._see(frame))
+            coming += 1
+            if coming > self.reach:
+                yield self._next_done(coming)
+                coming -= 1
+        while coming:
+            yield self._next_done(coming)
+            coming -= 1
+
+    @property
+    def scene_to_go_on(self) -> Scene:
+        """What a run has to know that goes on behind the last frame done: it begins `reach` earlier."""
+        if not self._window:
+            return self.scene
+        return Scene.from_dict(self._window[0].scene_before)
+
+    def _next_done(self, coming: int) -> tuple[Any, bool]:
+        at = len(self._window) - coming
+        waiting = self._window[at]
+        for number, seen in enumerate(waiting.images):
+            after = self._with_neighbours(at) if self._can_help(waiting) else seen.derained
+            waiting.frame.change(number, seen.rainy, after, waiting.share)
+        while at >= self.reach:  # leaves as many before the next one
+            self._window.popleft()
+            at -= 1
+        return waiting.frame, bool(waiting.images)
+
+    def _see(self, frame: Frame) -> _Waiting:
+        before = self.scene.as_dict()
+        images = frame.images()
         share, first = self._decide(images[0])
-        if not share:
-            return False
-        for number, (each, image) in enumerate(zip(fields, images, strict=True)):
-            derained = first if first is not None and not number else self._derained(image)
-            before, after = (self._turned(one, -self.quarter_turns) for one in (image, derained))
-            add_change(each, before, after, self.samples, share)
-        return True
-
-    def derain_image(self, image: AnyImage) -> AnyImage:
-        """A frame in RGB, (height, width, 3); the same array where it stays as it is."""
-        share, derained = self._decide(image)
-        if not share:
-            return image
-        if derained is None:
-            derained = self._derained(image)
-        if share == 1:
-            return derained
-        mixed = image + share * np.subtract(derained, image, dtype=np.float32)
-        return cast(AnyImage, np.rint(mixed).astype(image.dtype))
+        seen = []
+        if share:
+            derained = [
+                first if first is not None and not number else self._derained(image)
+                for number, image in enumerate(images)
+            ]
+            seen = [Seen(*each) for each in zip(images, derained, strict=True)]
+        return _Waiting(frame, share, seen, self.scene.is_cut, before)
 
     def _decide(self, image: AnyImage) -> tuple[float, AnyImage | None]:
-        """The share of its change that an upright frame gets, and it derained, where that is known by now."""
+        """The share of its change that a frame gets, and it derained, where that is known by now."""
         if self.force or not self.strength or self.engine.manifest.estimator is None:
+            self.scene.watch(image)
             return self.strength, None
         known: list[AnyImage] = []
 
@@ -79,5 +171,27 @@ class FrameDerainer:
         """Whatever the estimator says of it: the scene has decided."""
         return self.engine.examine(image, force=True).image
 
-    def _turned(self, image: AnyImage, turns: int) -> AnyImage:
-        return cast(AnyImage, np.ascontiguousarray(np.rot90(image, turns))) if turns % 4 else image
+    def _can_help(self, waiting: _Waiting) -> bool:
+        if self.temporal is None or len(waiting.images) != 1:
+            return False
+        height, width = waiting.images[0].rainy.shape[:2]
+        return bool(height * width <= MAX_PIXELS)
+
+    def _with_neighbours(self, at: int) -> AnyImage:
+        """A frame of the window with the help of those around it, of the same scene, that were derained."""
+        assert self.temporal is not None
+        neighbours: dict[int, Seen] = {}
+        for step in (-1, 1):
+            for place in range(step, step * (REACH + 1), step):
+                if not 0 <= at + place < len(self._window):
+                    break
+                other = self._window[at + place]
+                begins = self._window[at + place + 1] if step < 0 else other  # the later one of the two
+                if begins.begins_scene or len(other.images) != 1:
+                    break
+                neighbours[place] = other.images[0]
+        return self.temporal.fuse(self._window[at].images[0], neighbours)
+
+
+def _turned(image: AnyImage, turns: int) -> AnyImage:
+    return cast(AnyImage, np.ascontiguousarray(np.rot90(image, turns))) if turns % 4 else image

@@ -17,6 +17,7 @@ class ClipOptions:
     max_pixels: int | None = None  # of a frame; None: MAX_FRAME_PIXELS
     strength: float = 1.0
     force: bool = False  # derain dry scenes too
+    temporal: bool = True  # let neighbouring frames help
     codec: str | None = None  # None: what plays everywhere
     crf: int | None = None  # None: the codec's
     keeps_metadata: bool = True

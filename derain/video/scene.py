@@ -34,6 +34,7 @@ class Scene:
     evidence: list[float] = field(default_factory=list)  # of the last frames that were estimated
     since: int = 0  # frames, from the last one of them
     histogram: list[float] = field(default_factory=list)  # of the last frame's brightness
+    is_cut: bool = False  # the last frame began the scene
 
     def see(self, image: AnyImage, estimate: Callable[[], float]) -> float:
         """The share of the change that the next frame, RGB (height, width, 3), is to get: 0 to 1.
@@ -41,16 +42,20 @@ class Scene:
         `estimate` is called where it is needed, and says how far the frame's log-odds of rain are above those
         of a dry image.
         """
-        histogram = _histogram(image)
-        is_cut = not self.histogram or _difference(np.array(self.histogram), histogram) > _CUT
-        self.histogram = histogram.tolist()
+        self.watch(image)
         self.since += 1
-        if is_cut or self.since >= STRIDE_FRAMES:
-            before = [] if is_cut else self.evidence[1 - WINDOW_FRAMES // STRIDE_FRAMES :]
+        if self.is_cut or self.since >= STRIDE_FRAMES:
+            before = [] if self.is_cut else self.evidence[1 - WINDOW_FRAMES // STRIDE_FRAMES :]
             self.evidence, self.since = [*before, estimate()], 0
             self.is_rainy = float(np.mean(self.evidence)) >= (ENDS_BELOW if self.is_rainy else 0.0)
-        self.share = float(bool(self.is_rainy)) if is_cut else self._faded()
+        self.share = float(bool(self.is_rainy)) if self.is_cut else self._faded()
         return self.share
+
+    def watch(self, image: AnyImage) -> None:
+        """Notes whether a scene begins with the next frame, and decides nothing."""
+        histogram = _histogram(image)
+        self.is_cut = not self.histogram or _difference(np.array(self.histogram), histogram) > _CUT
+        self.histogram = histogram.tolist()
 
     def _faded(self) -> float:
         step = 1 / FADE_FRAMES if self.is_rainy else -1 / FADE_FRAMES

@@ -20,16 +20,16 @@ def kmac_per_pixel(model: DerainModel) -> float:
     Of 1x1 convolutions of what is the same everywhere too, though onnxruntime is done with those at once.
     """
     height, width = _COSTED_PX
-    total = _macs(model.derainer, torch.rand(1, 3, height, width), torch.rand(1, DESCRIPTOR))
+    total = multiply_adds(model.derainer, torch.rand(1, 3, height, width), torch.rand(1, DESCRIPTOR))
     if model.estimator is not None:
         windows = context_windows(np.zeros((height, width, 3), np.uint8), model.shape.context_px)
         shape = windows[0].shape[:2]
-        total += _macs(model.estimator, torch.rand(len(windows), 3, *shape))
+        total += multiply_adds(model.estimator, torch.rand(len(windows), 3, *shape))
     return total / (height * width) / 1000
 
 
-def _macs(network: nn.Module, *inputs: Tensor) -> int:
-    """Multiply-adds in the convolutions."""
+def multiply_adds(network: nn.Module, *inputs: Tensor) -> int:
+    """In the convolutions."""
     total = 0
 
     def count(module: nn.Module, _inputs: Any, output: Tensor) -> None:

@@ -37,17 +37,23 @@ class ParityError(DerainError):
 
 @dataclass(frozen=True)
 class Graph:
-    """A network to export: what it takes and returns."""
+    """A network to export: what it takes and returns, by the names that its file has for it."""
 
     network: nn.Module
     alignment_px: int  # images have sides that are multiples of it
-    takes: tuple[str, ...]  # an image first, float (N, 3, H, W); then descriptors, (N, DESCRIPTOR)
+    images: dict[str, int]  # with their channels: float (N, channels, H, W) each
     returns: tuple[str, ...]
+    descriptors: tuple[str, ...] = ()  # taken after the images, (N, DESCRIPTOR) each
+
+    @property
+    def takes(self) -> list[str]:
+        return [*self.images, *self.descriptors]
 
     def inputs(self, count: int, rows: int, columns: int) -> list[Tensor]:
         """Random ones, of so many images of so many cells."""
-        image = torch.rand(count, 3, rows * self.alignment_px, columns * self.alignment_px)
-        return [image, *(torch.randn(count, DESCRIPTOR) for _ in self.takes[1:])]
+        sides = rows * self.alignment_px, columns * self.alignment_px
+        images = [torch.rand(count, channels, *sides) for channels in self.images.values()]
+        return [*images, *(torch.randn(count, DESCRIPTOR) for _ in self.descriptors)]
 
 
 class _Describing(nn.Module):
@@ -66,11 +72,11 @@ def export(model: DerainModel, recipe: Recipe, commit: str, folder: Path, name: 
     """Writes the ONNX files to the folder; the manifest to go with them, with no evaluations yet."""
     network = model.shape.network
     derainer = derainer_graph(model.derainer)
-    file, parity = _write(derainer, folder / MODEL_FILE)
+    file, parity = write(derainer, folder / MODEL_FILE)
     estimator = None
     if model.estimator is not None:
         graph = estimator_graph(model.estimator)
-        described, agreed = _write(graph, folder / ESTIMATOR_FILE)
+        described, agreed = write(graph, folder / ESTIMATOR_FILE)
         parity = Parity(sizes=parity.sizes, max_difference=max(parity.max_difference, agreed.max_difference))
         estimator = Estimator(
             file=described,
@@ -97,16 +103,17 @@ def export(model: DerainModel, recipe: Recipe, commit: str, folder: Path, name: 
 
 
 def derainer_graph(derainer: Ensemble) -> Graph:
-    takes = ("rainy", "descriptor") if derainer.shape.conditioned else ("rainy",)
-    return Graph(derainer, derainer.shape.alignment_px, takes, ("clean",))
+    descriptors = ("descriptor",) if derainer.shape.conditioned else ()
+    return Graph(derainer, derainer.shape.alignment_px, {"rainy": 3}, ("clean",), descriptors)
 
 
 def estimator_graph(estimator: RainEstimator) -> Graph:
     graph = _Describing(estimator)
-    return Graph(graph, estimator.shape.alignment_px, ("image",), ("descriptor", "log_odds"))
+    return Graph(graph, estimator.shape.alignment_px, {"image": 3}, ("descriptor", "log_odds"))
 
 
-def _write(graph: Graph, path: Path) -> tuple[ModelFile, Parity]:
+def write(graph: Graph, path: Path) -> tuple[ModelFile, Parity]:
+    """Writes the file, and checks it against the network; raises ParityError where they differ."""
     write_onnx(graph, path)
     return describe_file(path, OPSET), measure_parity(graph, path)
 
@@ -122,9 +129,9 @@ def write_onnx(graph: Graph, path: Path) -> None:
         program = torch.onnx.export(
             graph.network.eval(),
             tuple(graph.inputs(2, 16, 24)),
-            input_names=list(graph.takes),
+            input_names=graph.takes,
             output_names=list(graph.returns),
-            dynamic_shapes=(image, *({0: batch} for _ in graph.takes[1:])),
+            dynamic_shapes=(*(image for _ in graph.images), *({0: batch} for _ in graph.descriptors)),
             opset_version=OPSET,
             dynamo=True,
             external_data=False,

@@ -27,10 +27,13 @@ class DrawnRain:
 
     held_out: ClassVar[bool] = True
 
-    def add(self, background: Image, seed: int, index: int) -> Image:
-        """The background under drawn rain, uint8 (H, W, 3): each drop hides what is behind it."""
+    def add(self, background: Image, seed: int, index: int, frames: float = 0.0) -> Image:
+        """The background under drawn rain, uint8 (H, W, 3): each drop hides what is behind it.
+
+        `frames` later the same drops have fallen on.
+        """
         height, width = background.shape[:2]
-        hidden = draw_streaks(self, height, width, seed, index)
+        hidden = draw_streaks(self, height, width, seed, index, frames)
         # Drops show the sky that lights them: grey, a little blue.
         rng = np.random.default_rng([seed, index, 1])  # as in `draw_streaks`
         sky = (rng.uniform(0.65, 0.95) * np.array([0.97, 0.99, 1.0])).astype(np.float32)
@@ -47,11 +50,17 @@ DRAWN = (DRIZZLE, SHOWER, DOWNPOUR, SQUALL)
 Points = NDArray[np.float64]  # x, y
 
 _DEPTHS = 4  # planes of rain, from the horizon to the lens
+_FALL_LENGTHS = 2.5  # of its streak, by which a drop falls from frame to frame
 _SUBPIXEL_BITS = 4  # cv2.line takes fixed-point coordinates
 
 
-def draw_streaks(family: DrawnRain, height: int, width: int, seed: int, index: int) -> FloatArray:
-    """How much of the background is hidden, float32 (height, width) in [0, 1]."""
+def draw_streaks(
+    family: DrawnRain, height: int, width: int, seed: int, index: int, frames: float = 0.0
+) -> FloatArray:
+    """How much of the background is hidden, `frames` after the first: float32 (height, width) in [0, 1].
+
+    A drop that has left a frame comes into it again on the other side.
+    """
     # Not of a Purpose, as the randomness of training is: nothing is shared with training, and scores that
     # are published depend on these numbers.
     rng = np.random.default_rng([seed, index])
@@ -68,7 +77,13 @@ def draw_streaks(family: DrawnRain, height: int, width: int, seed: int, index: i
             start = rng.uniform((-margin_px, -margin_px), (width + margin_px, height))
             angle = np.deg2rad(wind_deg + rng.normal(0, 2.5))
             length_px = near_length_px * nearness * rng.uniform(0.6, 1.2)
-            end = start + length_px * np.array([np.sin(angle), np.cos(angle)])
+            direction = np.array([np.sin(angle), np.cos(angle)])
+            if frames:
+                fallen = start + frames * _FALL_LENGTHS * near_length_px * nearness * direction
+                start = (fallen + margin_px) % np.array(
+                    [width + 2 * margin_px, height + margin_px]
+                ) - margin_px
+            end = start + length_px * direction
             shade = int(255 * rng.uniform(0.4, 1))
             thickness_px = 2 if depth == 1 and rng.random() < 0.5 else 1
             _line(plane, start, end, shade, thickness_px)

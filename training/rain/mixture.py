@@ -18,12 +18,13 @@ class Mixture:
 
     def add(self, background: Image, seed: int, index: int) -> Image:
         """The background under rain number `index`, uint8 (H, W, 3)."""
-        return self._family(seed, index).add(background, seed, index)
+        return self.family_of(seed, index).add(background, seed, index)
 
     def layers_of(self, seed: int, index: int) -> list[Layer]:
         """What the rain of `add` consists of."""
-        return self._family(seed, index).layers_of(seed, index)
+        return self.family_of(seed, index).layers_of(seed, index)
 
-    def _family(self, seed: int, index: int) -> VariedRain:
+    def family_of(self, seed: int, index: int) -> VariedRain:
+        """The one whose rain image `index` has."""
         chosen = generator(Purpose.MIXTURE, seed, index).choice(len(self.families), p=self.shares)
         return self.families[chosen]

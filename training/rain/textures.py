@@ -1,5 +1,6 @@
 """Rain cut from images of rain on black, such as the rendered streaks of Garg and Nayar (2006)."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -39,6 +40,18 @@ class TextureRain:
         blend: Blend = "screen" if rng.random() < self.screen_share else "add"
         height, width = background.shape[:2]
         return compose(background, self.layer(height, width, seed, index), blend)
+
+    def fall_on(self, frames: Sequence[Image], seed: int, index: int) -> list[Image]:
+        """A clip in the rain, uint8 (H, W, 3) each: every frame has another part of one large layer."""
+        rng = generator(Purpose.TEXTURE, seed, index, 1)
+        blend: Blend = "screen" if rng.random() < self.screen_share else "add"
+        height, width = frames[0].shape[:2]
+        canvas = self.layer(2 * height, 2 * width, seed, index)
+        corners = rng.integers((height + 1, width + 1), size=(len(frames), 2))
+        return [
+            compose(frame, canvas[top : top + height, left : left + width], blend)
+            for frame, (top, left) in zip(frames, corners, strict=True)
+        ]
 
     def layer(self, height: int, width: int, seed: int, index: int) -> FloatArray:
         """A cut-out of one texture, float32 (height, width) from 0 to 1."""

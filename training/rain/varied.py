@@ -157,6 +157,10 @@ class VariedRain:
         """The background under rain number `index`, uint8 (H, W, 3)."""
         rng = generator(Purpose.VARIED, seed, index)
         rain = self._render(rng, background.shape[0], background.shape[1], seed, index)
+        return self.laid_over(background, rain, rng)
+
+    def laid_over(self, background: Image, rain: FloatArray, rng: np.random.Generator) -> Image:
+        """The background under rain, float32 (H, W) from 0 to 1, in a light and a blend drawn from `rng`."""
         if rng.random() < self.lit_share:
             rain = _lit(rain, background, rng)
         spread = self.tint * (3 if rng.random() < 1 / 3 else 1)

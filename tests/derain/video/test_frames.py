@@ -1,16 +1,22 @@
 """What becomes of a frame, and how often a network is asked."""
 
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
 import pytest
 
+from derain.arrays import AnyImage, Image
 from derain.inference.engine import Engine
-from derain.video.frames import FrameDerainer
-from derain.video.yuv import BT709, Samples
+from derain.video.frames import FrameDerainer, RgbFrame
+from derain.video.scene import Scene
+from derain.video.temporal import REACH, Seen, TemporalNetwork
 from tests.conftest import noise, scene
 
-SAMPLES = Samples(8, BT709)
+
+def derained(derainer: FrameDerainer, *images: Image) -> list[AnyImage]:
+    """Those that stay as they are are the same arrays."""
+    return [frame.image for frame, _ in derainer.derain_all(map(RgbFrame, images))]
 
 
 def test_what_deraining_finds_is_what_estimating_finds(estimating: Engine) -> None:
@@ -24,8 +30,9 @@ def test_what_deraining_finds_is_what_estimating_finds(estimating: Engine) -> No
 def test_a_model_that_cannot_tell_derains_every_frame(engine: Engine) -> None:
     assert engine.rain_evidence(noise(9, 9)) is None
     assert engine.examine(noise(9, 9)).evidence is None
-    derainer = FrameDerainer(engine, SAMPLES)
-    assert all(derainer.derain_image(image) is not image for image in (noise(9, 9), noise(9, 9, 1)))
+    images = noise(9, 9), noise(9, 9, 1)
+    found = derained(FrameDerainer(engine), *images)
+    assert all(after is not before for before, after in zip(images, found, strict=True))
 
 
 def test_a_frame_in_the_rain_is_estimated_once(estimating: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -39,22 +46,21 @@ def test_a_frame_in_the_rain_is_estimated_once(estimating: Engine, monkeypatch: 
         return estimate(image)
 
     monkeypatch.setattr(estimating._estimator, "estimate", count)
-    derainer = FrameDerainer(estimating, SAMPLES)
+    derainer = FrameDerainer(estimating)
     image = scene(20, 30)
-    assert derainer.derain_image(image) is not image
+    derained(derainer, image)
     assert asked == 2  # the first one: whether there is rain at all, and then its descriptor
-    for _ in range(8):
-        derainer.derain_image(image)
+    derained(derainer, *[image] * 8)
     assert asked == 10
 
 
 def test_a_fade_is_a_part_of_the_change(estimating: Engine) -> None:
     dark, bright = (np.full((12, 12, 3), level, np.uint8) for level in (49, 54))
-    derainer = FrameDerainer(estimating, SAMPLES)
-    assert derainer.derain_image(dark) is dark
+    derainer = FrameDerainer(estimating)
+    assert derained(derainer, dark)[0] is dark
     shares = []
     for _ in range(60):
-        derainer.derain_image(bright)
+        derained(derainer, bright)
         shares.append(derainer.scene.share)
     assert shares == sorted(shares)
     assert len({share for share in shares if 0 < share < 1}) > 5
@@ -64,6 +70,66 @@ def test_a_fade_is_a_part_of_the_change(estimating: Engine) -> None:
 @pytest.mark.parametrize("strength", [0.0, 0.25])
 def test_strength(strength: float, engine: Engine) -> None:
     image = noise(9, 12)
-    found = FrameDerainer(engine, SAMPLES, strength).derain_image(image)
+    (found,) = derained(FrameDerainer(engine, strength), image)
     wanted = image + strength * (engine.derain(image).astype(float) - image)
     assert np.abs(found - wanted).max() <= 0.5
+
+
+class Listing(TemporalNetwork):
+    """Notes which neighbours a frame gets, and returns the frame as it was derained."""
+
+    def __init__(self) -> None:
+        self.asked: list[list[int]] = []
+
+    def fuse(self, frame: Seen, neighbours: dict[int, Seen]) -> AnyImage:
+        self.asked.append(sorted(neighbours))
+        return frame.derained
+
+
+def flat(levels: Iterable[int]) -> list[Image]:
+    return [np.full((12, 12, 3), level, np.uint8) for level in levels]
+
+
+def test_a_frame_gets_those_around_it(engine: Engine) -> None:
+    listing = Listing()
+    derained(FrameDerainer(engine, temporal=listing), *flat([60] * 6))
+    assert listing.asked == [[1, 2], [-1, 1, 2], [-2, -1, 1, 2], [-2, -1, 1, 2], [-2, -1, 1], [-2, -1]]
+
+
+def test_no_frame_gets_one_of_another_scene(engine: Engine) -> None:
+    listing = Listing()
+    derained(FrameDerainer(engine, temporal=listing), *flat([20] * 3 + [220] * 3))
+    assert listing.asked == [[1, 2], [-1, 1], [-2, -1], [1, 2], [-1, 1], [-2, -1]]
+
+
+def test_no_frame_gets_one_that_was_left_as_it_is(estimating: Engine) -> None:
+    listing, dry, rainy = Listing(), 49, 54
+    derainer = FrameDerainer(estimating, temporal=listing)
+    changed = [
+        is_changed for _, is_changed in derainer.derain_all(map(RgbFrame, flat([dry] * 5 + [rainy] * 40)))
+    ]
+    first = changed.index(True)
+    assert first > 0
+    assert listing.asked[:2] == [[1, 2], [-1, 1, 2]]
+    assert len(listing.asked) == sum(changed)
+
+
+@pytest.mark.parametrize("done", [1, 2, 7, 20])
+def test_a_run_goes_on_where_another_ended(estimating: Engine, done: int) -> None:
+    """With what it has to know, and the frames that the next ones take from."""
+    images = flat(
+        [40, 49, 49, 54, 54, 60, 54, 220, 60, 61, 62, 200, 201, 200, 60, 49, 49, 48, 49, 60, 61, 62, 63]
+    )
+    whole, listing = Listing(), Listing()
+    everything = derained(FrameDerainer(estimating, temporal=whole), *images)
+    first = FrameDerainer(estimating, temporal=Listing())
+    frames = first.derain_all(map(RgbFrame, images))
+    for _ in range(done):
+        next(frames)
+    again = min(done, REACH)
+    rest = FrameDerainer(estimating, temporal=listing, scene=Scene.from_dict(first.scene_to_go_on.as_dict()))
+    found = derained(rest, *images[done - again :])[again:]
+    assert len(found) == len(everything) - done
+    assert all(np.array_equal(a, b) for a, b in zip(found, everything[done:], strict=True))
+    at_the_end = min(3, len(whole.asked))
+    assert listing.asked[-at_the_end:] == whole.asked[-at_the_end:]

@@ -190,7 +190,7 @@ def test_what_cannot_be_meant(data: bytes, options: list[str], said: str, derain
 
 
 def test_fields_are_derained_apart(engine: Engine) -> None:
-    from derain.video.frames import FrameDerainer
+    from derain.video.frames import FrameDerainer, PlanarFrame
 
     data = y4m("444", 1, "It")
     stream = io.BytesIO(data)
@@ -198,9 +198,10 @@ def test_fields_are_derained_apart(engine: Engine) -> None:
     assert header.is_interlaced
     ((_, planes),) = read_frames(stream, header)
     fields = [[plane[start::2].copy() for plane in planes] for start in (0, 1)]
-    FrameDerainer(engine, header.samples).derain(planes, header.is_interlaced)
+    samples = header.samples
+    list(FrameDerainer(engine).derain_all([PlanarFrame(planes, samples, header.is_interlaced, 0)]))
     for start, field in enumerate(fields):
-        FrameDerainer(engine, header.samples).derain(field)
+        list(FrameDerainer(engine).derain_all([PlanarFrame(field, samples, False, 0)]))
         for one, other in zip(field, planes, strict=True):
             assert np.abs(one.astype(int) - other[start::2]).max() <= 1
 

@@ -1,0 +1,92 @@
+"""What the temporal network chooses from: a few images of one scene, made of aligned frames.
+
+- The frame itself, derained: right where deraining is, and where neighbours show something else.
+- The frame as it came: right wherever no drop is before the camera. Deraining cannot always tell, and damages
+  some of it.
+- The second darkest of five frames, pixel by pixel, derained and as they came. Rain brightens, and is
+  elsewhere in the next frame; what stays is none, though an image alone may look like it. The classical
+  answer where a camera stands is the median (Garg and Nayar, "Detection and removal of rain from videos",
+  CVPR 2004); the second darkest bears denser rain.
+- Both that are not derained without their veil: less what deraining takes off over wide areas, for a veil
+  stays from frame to frame.
+
+And how far the frames are apart, which says whether they are aligned, and where it rains.
+"""
+
+from collections.abc import Sequence
+from typing import cast
+
+import cv2
+import numpy as np
+
+from derain.arrays import AnyImage, FloatArray, channels_first
+
+CHOICES = 6  # images
+SPREADS = 2  # gray
+CHANNELS = 3 * CHOICES + SPREADS  # of what the network sees
+_WIDE_PX = 16
+CELL_PX = 2  # side of what it sees as one pixel, and finds weights for
+
+
+# Exchanges that bring five into their order, whatever it was.
+_EXCHANGES = ((0, 1), (3, 4), (2, 4), (2, 3), (0, 3), (0, 2), (1, 4), (1, 3), (1, 2))
+
+
+def choices(derained: Sequence[AnyImage], rainy: Sequence[AnyImage]) -> tuple[list[AnyImage], list[AnyImage]]:
+    """`CHOICES` images (height, width, 3), and `SPREADS` gray ones, (height, width), of their type.
+
+    The frames are five each, the one that is asked for in the middle.
+    """
+    ordered, ordered_rain = _ordered(derained), _ordered(rainy)
+    low, low_rain = ordered[1], ordered_rain[1]
+    veil = _wide(low_rain) - _wide(low)
+    images = [derained[2], rainy[2], low, low_rain, _without(rainy[2], veil), _without(low_rain, veil)]
+    return images, [_spread(each) for each in (ordered, ordered_rain)]
+
+
+def seen(images: Sequence[AnyImage], spreads: Sequence[AnyImage]) -> FloatArray:
+    """As the network takes it: (CHANNELS, rows, columns) from 0 to 1, of cells. Sides are whole cells."""
+    height, width = images[0].shape[:2]
+    size = width // CELL_PX, height // CELL_PX
+    small = [cv2.resize(image, size, interpolation=cv2.INTER_AREA) for image in (*images, *spreads)]
+    together = np.concatenate([each.reshape(*size[::-1], -1) for each in small], axis=2)
+    return channels_first(cast(AnyImage, together))
+
+
+def mean(images: Sequence[AnyImage], weights: FloatArray) -> AnyImage:
+    """Of the images, by weights of their cells: (CHOICES, rows, columns), together 1."""
+    height, width = images[0].shape[:2]
+    total = np.zeros((height, width, 3), np.float32)
+    for image, weight in zip(images, weights, strict=True):
+        large = cv2.resize(weight, (width, height), interpolation=cv2.INTER_LINEAR)
+        total += image * np.asarray(large)[..., None]
+    return cast(AnyImage, np.rint(total).astype(images[0].dtype))
+
+
+def _wide(image: AnyImage) -> FloatArray:
+    """What is wider than `_WIDE_PX`, in levels: a pixel for as many, float32 (rows, columns, 3)."""
+    height, width = image.shape[:2]
+    size = -(-width // _WIDE_PX), -(-height // _WIDE_PX)
+    return np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA), np.float32)
+
+
+def _without(image: AnyImage, veil: FloatArray) -> AnyImage:
+    height, width = image.shape[:2]
+    large = np.rint(cv2.resize(veil, (width, height), interpolation=cv2.INTER_LINEAR)).astype(np.int32)
+    return cast(AnyImage, np.clip(image - large, 0, np.iinfo(image.dtype).max).astype(image.dtype))
+
+
+def _ordered(frames: Sequence[AnyImage]) -> list[AnyImage]:
+    """From the darkest to the brightest, pixel by pixel and channel by channel."""
+    ordered = list(frames)
+    for low, high in _EXCHANGES:
+        ordered[low], ordered[high] = (
+            cast(AnyImage, pick(ordered[low], ordered[high])) for pick in (np.minimum, np.maximum)
+        )
+    return ordered
+
+
+def _spread(ordered: Sequence[AnyImage]) -> AnyImage:
+    """From the second to the fourth, of the channel where that is most."""
+    red, green, blue = cv2.split(ordered[3] - ordered[1])
+    return cast(AnyImage, np.maximum(np.maximum(red, green), blue))

@@ -1,0 +1,113 @@
+"""The temporal network, which lets the frames of a video help one another: trains it, and scores it.
+
+    python -m training temporal train
+    python -m training temporal evaluate --rain shower downpour squall
+
+Training renders its clips from the repository's photographs and drawn shapes first, into runs/temporal/clips
+(4 GB), and derains their frames by models/base and models/fast; then it trains, writes models/temporal, and
+scores it. The same command goes on where it was interrupted.
+"""
+
+import argparse
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from tqdm import tqdm
+
+from derain.arguments import at_least, run_command
+from derain.inference.engine import Engine
+from derain.models.registry import find_model
+from derain.video.temporal import TEMPORAL_MODEL, TemporalNetwork
+from training.rain.families import family
+from training.repository import ROOT, current_commit
+from training.video.clips import Clips
+from training.video.evaluation import CAMERAS, VideoScores, held_out_clips, score, table
+from training.video.export import export_fusion, write_manifest
+from training.video.recipe import TemporalRecipe
+from training.video.train import train_fusion
+
+_RAIN = ("shower", "downpour", "squall")
+
+
+def main(arguments: list[str] | None = None) -> int:
+    options = _parse(arguments)
+    run: Callable[[argparse.Namespace], int] = _train if options.command == "train" else _evaluate
+    return run_command(lambda: run(options))
+
+
+def _train(options: argparse.Namespace) -> int:
+    recipe = replace(TemporalRecipe(), clips=options.clips, steps=options.steps)
+    commit = current_commit()
+    engines = [Engine(find_model(name), threads=options.threads) for name in options.models]
+    clips = Clips(recipe, options.runs / "clips", engines)
+    with tqdm(total=recipe.clips, unit="clip", desc="clips", disable=None) as bar:
+        clips.render(lambda: bar.update())
+    torch.set_num_threads(options.threads or torch.get_num_threads())
+    with tqdm(total=recipe.steps, unit="step", desc="training", disable=None) as bar:
+
+        def note(done: int, loss: float) -> None:
+            bar.n = done
+            bar.set_postfix(loss=f"{loss:.4f}")
+
+        network = train_fusion(recipe, clips, options.runs, note)
+    frames_by = {engine.manifest.name: engine.manifest.sha256 for engine in engines}
+    options.output.mkdir(parents=True, exist_ok=True)
+    manifest = export_fusion(network, recipe.describe() | {"frames_by": frames_by}, commit, options.output)
+    temporal = TemporalNetwork(options.output, threads=options.threads or 1)
+    scores = _scores(engines[0], temporal, _RAIN, options.score_clips)
+    measured = {name: each.as_dict() for name, each in scores.items()}
+    write_manifest(manifest.model_copy(update={"scores": measured}), options.output)
+    print(table(scores))
+    return 0
+
+
+def _evaluate(options: argparse.Namespace) -> int:
+    engine = Engine(find_model(options.model), threads=options.threads)
+    temporal = TemporalNetwork(options.temporal, threads=options.threads or 1)
+    print(table(_scores(engine, temporal, options.rain, options.clips)))
+    return 0
+
+
+def _scores(
+    engine: Engine, temporal: TemporalNetwork, rain: tuple[str, ...], count: int
+) -> dict[str, VideoScores]:
+    """By camera and rain; the last of each camera is without rain."""
+    families = {name: family(name) for name in rain}
+    found = {}
+    for camera in CAMERAS:
+        clips = held_out_clips(camera, count)
+        for each in families.values():
+            found[f"{camera}, {each.name}"] = score(engine, temporal, clips, each)
+        found[f"{camera}, dry"] = score(engine, temporal, clips, None)
+    return found
+
+
+def _parse(arguments: list[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="python -m training temporal",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    commands = parser.add_subparsers(dest="command", required=True)
+    training = commands.add_parser("train", help="render clips, train, export, score")
+    recipe = TemporalRecipe()
+    training.add_argument("--clips", type=at_least(1), default=recipe.clips, metavar="N")
+    training.add_argument("--steps", type=at_least(1), default=recipe.steps, metavar="N")
+    training.add_argument(
+        "--models", nargs="+", default=["base", "fast"], metavar="MODEL", help="by which frames are derained"
+    )
+    training.add_argument("--runs", type=Path, default=ROOT / "runs" / "temporal", metavar="FOLDER")
+    training.add_argument("-o", "--output", type=Path, default=TEMPORAL_MODEL, metavar="FOLDER")
+    training.add_argument("--score-clips", type=at_least(1), default=6, metavar="N", help="of each kind")
+    scoring = commands.add_parser("evaluate", help="what neighbouring frames are worth, on held-out clips")
+    scoring.add_argument("--model", default="base", metavar="MODEL", help="by which frames are derained")
+    scoring.add_argument("--temporal", type=Path, default=TEMPORAL_MODEL, metavar="FOLDER")
+    scoring.add_argument(
+        "--rain", nargs="+", default=_RAIN, metavar="FAMILY", help="drawn ones, or textures:FOLDER"
+    )
+    scoring.add_argument("--clips", type=at_least(1), default=6, metavar="N", help="of each kind")
+    for command in (training, scoring):
+        command.add_argument("--threads", type=at_least(1), metavar="N", help="(default: all cores)")
+    return parser.parse_args(arguments)

@@ -1,0 +1,33 @@
+"""What a training of the temporal network depends on."""
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from training.rain.mixture import Mixture
+from training.rain.varied import ACCUMULATED, CURTAINS, DENSE, VARIED, VEILED
+
+# That of the images, with more veils: they stay from frame to frame, and are easily taken for the scene.
+CLIP_RAIN = Mixture("clips", (VARIED, CURTAINS, DENSE, VEILED, ACCUMULATED), (0.36, 0.1, 0.22, 0.18, 0.14))
+
+
+@dataclass(frozen=True)
+class TemporalRecipe:
+    """All sizes are those of the clips that are drawn, and of the crops that are trained on."""
+
+    clips: int = 1_200
+    clip_frames: int = 8  # all but two at each end are in the middle of a window
+    side_px: int = 192
+    photograph_count: int = 16  # backgrounds are few and simple, as the images' are
+    leaves_count: int = 6
+    dry_share: float = 0.1  # of clips without rain
+    steps: int = 6_000
+    batch: int = 8
+    patch_px: int = 128
+    learning_rate: float = 2e-3
+    decay_share: float = 0.5  # of the steps, at the end, over which the rate falls to zero
+    ends_share: float = 0.15  # of windows that the clip begins or ends in
+    width: int = 32  # channels of the network, at its finest
+    seed: int = 0
+
+    def describe(self) -> dict[str, Any]:
+        return asdict(self) | {"rain": CLIP_RAIN.name}

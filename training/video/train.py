@@ -1,0 +1,101 @@
+"""Trains the temporal network on rendered clips."""
+
+from collections.abc import Callable
+from copy import deepcopy
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from derain.arrays import FloatArray
+from derain.video.choices import choices, seen
+from training.model.losses import patch_errors
+from training.seeding import Purpose, generator
+from training.trainer.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from training.trainer.loop import CHECKPOINT, convolving
+from training.video.clips import FRAMES, Clips, crop
+from training.video.fusion import FusionNetwork, mean_of
+from training.video.recipe import TemporalRecipe
+
+_AVERAGE_DECAY = 0.998
+_GRADIENT_CLIP = 0.5
+_WARMUP_STEPS = 100
+_CHECKPOINT_STEPS = 250
+_FIRST_CROP = 1_000_000  # numbers of crops, apart from those of clips
+
+
+def train_fusion(
+    recipe: TemporalRecipe, clips: Clips, run_folder: Path, note: Callable[[int, float], object]
+) -> FusionNetwork:
+    """The running mean of the weights, in eval mode. Goes on from the checkpoint of the run folder.
+
+    `note` is called after each step with the number of those that are done, and the loss.
+    """
+    torch.manual_seed(recipe.seed)
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    network = FusionNetwork(recipe.width).to(device)
+    network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # its types lack this one
+    average = deepcopy(network)
+    average.requires_grad_(False).eval()
+    optimizer = torch.optim.AdamW(network.parameters(), lr=recipe.learning_rate, weight_decay=1e-3)
+    described, path, first = recipe.describe(), run_folder / CHECKPOINT, 0
+    if path.exists():
+        checkpoint = load_checkpoint(path, described)
+        network.load_state_dict(checkpoint.model)
+        average.load_state_dict(checkpoint.average)
+        optimizer.load_state_dict(checkpoint.optimizer)
+        first = checkpoint.step
+    for step in range(first, recipe.steps):
+        cells, images, clean = (each.to(device) for each in _batch(recipe, clips, step))
+        for group in optimizer.param_groups:
+            group["lr"] = _learning_rate(recipe, step)
+        optimizer.zero_grad(set_to_none=True)
+        with convolving(device):
+            weights = network(cells)
+        loss = patch_errors(mean_of(images, weights.float()), clean).mean()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(network.parameters(), _GRADIENT_CLIP)
+        optimizer.step()
+        _follow(average, network, min(_AVERAGE_DECAY, (1 + step) / (10 + step)))
+        note(step + 1, loss.item())
+        if (step + 1) % _CHECKPOINT_STEPS == 0 or step + 1 == recipe.steps:
+            state = (network.state_dict(), average.state_dict(), optimizer.state_dict())
+            save_checkpoint(Checkpoint(step + 1, described, "", *state, []), path)
+    return average.to("cpu")
+
+
+def _batch(recipe: TemporalRecipe, clips: Clips, step: int) -> list[Tensor]:
+    """What the network sees, (N, CHANNELS, rows, columns), the choices, (N, 3 CHOICES, H, W), and the clean
+    frames, (N, 3, H, W).
+    """
+    rng = generator(Purpose.CLIP, recipe.seed, _FIRST_CROP + step)
+    parts: list[list[FloatArray]] = [[], [], []]
+    for _ in range(recipe.batch):
+        window = crop(clips.window(rng), recipe.patch_px, recipe.ends_share, rng)
+        images, spreads = choices(list(window[:FRAMES]), list(window[FRAMES:-1]))
+        chosen = np.concatenate(images, axis=2)
+        for part, values in zip(
+            parts, (seen(images, spreads), _as_channels(chosen), _as_channels(window[-1])), strict=True
+        ):
+            part.append(values)
+    return [torch.from_numpy(np.stack(part)) for part in parts]
+
+
+def _as_channels(values: NDArray[Any]) -> FloatArray:
+    channels: FloatArray = np.divide(values.transpose(2, 0, 1), 255, dtype=np.float32, order="C")
+    return channels
+
+
+def _learning_rate(recipe: TemporalRecipe, step: int) -> float:
+    """Linear warm-up, a plateau, and a linear decay to zero."""
+    decay = (recipe.steps - step) / (recipe.decay_share * recipe.steps)
+    return recipe.learning_rate * min(1.0, (step + 1) / _WARMUP_STEPS, decay)
+
+
+@torch.no_grad()
+def _follow(average: torch.nn.Module, network: torch.nn.Module, decay: float) -> None:
+    for mean, weight in zip(average.parameters(), network.parameters(), strict=True):
+        mean.lerp_(weight, 1 - decay)
