@@ -26,12 +26,15 @@ def network() -> TemporalNetwork:
 
 def textured(height: int, width: int, seed: int = 0) -> Image:
     """Something that can be followed: noise without what is finer than a few pixels."""
-    coarse = cv2.GaussianBlur(noise(height, width, seed), (0, 0), 3).astype(float)
-    return np.clip(128 + 6 * (coarse - 128), 0, 255).astype(np.uint8)
+    coarse = np.asarray(cv2.GaussianBlur(noise(height, width, seed), (0, 0), 3), float)
+    return np.asarray(np.clip(128 + 6 * (coarse - 128), 0, 255), np.uint8)
 
 
 def deep(image: Image, dtype: type[np.uint8] | type[np.uint16]) -> AnyImage:
-    return image if dtype is np.uint8 else image.astype(np.uint16) * np.uint16(257)
+    if dtype is np.uint8:
+        return image
+    deeper: AnyImage = image.astype(np.uint16) * np.uint16(257)
+    return deeper
 
 
 def panned(image: Image, step_px: int, side_px: int) -> Image:
@@ -84,8 +87,11 @@ def test_something_that_passes_a_standing_camera_is_followed() -> None:
 
 
 def test_large_frames_are_followed_in_small_ones() -> None:
-    large = [cv2.resize(panned(textured(220, 260), 30 + x, 128), (1024, 1024)) for x in (0, 3)]
-    (movement,) = Aligner().movements(Still(large[0]), {1: Still(large[1])}).values()
+    here, there = (
+        Still(np.asarray(cv2.resize(panned(textured(220, 260), 30 + x, 128), (1024, 1024)), np.uint8))
+        for x in (0, 3)
+    )
+    (movement,) = Aligner().movements(here, {1: there}).values()
     assert movement is not None
     assert movement.shape == (1024, 1024, 2)
     assert np.median(movement[200:-200, 200:-200, 0]) == pytest.approx(-24, abs=2)
