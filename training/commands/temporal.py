@@ -9,7 +9,7 @@ scores it. The same command goes on where it was interrupted.
 """
 
 import argparse
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,13 +17,14 @@ import torch
 from tqdm import tqdm
 
 from derain.arguments import at_least, run_command
+from derain.arrays import Image
 from derain.inference.engine import Engine
 from derain.models.registry import find_model
 from derain.video.temporal import TEMPORAL_MODEL, TemporalNetwork
-from training.rain.families import family
+from training.rain.families import Family, family
 from training.repository import ROOT, current_commit
 from training.video.clips import Clips
-from training.video.evaluation import CAMERAS, VideoScores, held_out_clips, score, table
+from training.video.evaluation import CAMERAS, VideoScores, held_out_clips, read_clip, score, table
 from training.video.export import export_fusion, write_manifest
 from training.video.recipe import TemporalRecipe
 from training.video.train import train_fusion
@@ -56,7 +57,7 @@ def _train(options: argparse.Namespace) -> int:
     options.output.mkdir(parents=True, exist_ok=True)
     manifest = export_fusion(network, recipe.describe() | {"frames_by": frames_by}, commit, options.output)
     temporal = TemporalNetwork(options.output, threads=options.threads or 1)
-    scores = _scores(engines[0], temporal, _RAIN, options.score_clips)
+    scores = _scores(engines[0], temporal, _RAIN, _drawn(options.score_clips))
     measured = {name: each.as_dict() for name, each in scores.items()}
     write_manifest(manifest.model_copy(update={"scores": measured}), options.output)
     print(table(scores))
@@ -66,22 +67,28 @@ def _train(options: argparse.Namespace) -> int:
 def _evaluate(options: argparse.Namespace) -> int:
     engine = Engine(find_model(options.model), threads=options.threads)
     temporal = TemporalNetwork(options.temporal, threads=options.threads or 1)
-    print(table(_scores(engine, temporal, options.rain, options.clips)))
+    if options.video:
+        clips = {path.stem: [read_clip(path, options.frames)] for path in options.video}
+    else:
+        clips = _drawn(options.clips)
+    print(table(_scores(engine, temporal, options.rain, clips)))
     return 0
 
 
+def _drawn(count: int) -> dict[str, list[list[Image]]]:
+    return {camera: held_out_clips(camera, count) for camera in CAMERAS}
+
+
 def _scores(
-    engine: Engine, temporal: TemporalNetwork, rain: tuple[str, ...], count: int
+    engine: Engine, temporal: TemporalNetwork, rain: Sequence[str], clips: dict[str, list[list[Image]]]
 ) -> dict[str, VideoScores]:
-    """By camera and rain; the last of each camera is without rain."""
-    families = {name: family(name) for name in rain}
-    found = {}
-    for camera in CAMERAS:
-        clips = held_out_clips(camera, count)
-        for each in families.values():
-            found[f"{camera}, {each.name}"] = score(engine, temporal, clips, each)
-        found[f"{camera}, dry"] = score(engine, temporal, clips, None)
-    return found
+    """By clips and rain; the last of each is without rain."""
+    families: list[Family | None] = [*map(family, rain), None]
+    return {
+        f"{name}, {'dry' if each is None else each.name}": score(engine, temporal, some, each)
+        for name, some in clips.items()
+        for each in families
+    }
 
 
 def _parse(arguments: list[str] | None) -> argparse.Namespace:
@@ -108,6 +115,15 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
         "--rain", nargs="+", default=_RAIN, metavar="FAMILY", help="drawn ones, or textures:FOLDER"
     )
     scoring.add_argument("--clips", type=at_least(1), default=6, metavar="N", help="of each kind")
+    scoring.add_argument(
+        "--video",
+        type=Path,
+        action="append",
+        default=[],
+        metavar="FILE",
+        help="a dry video of yours, to be rained on in place of drawn clips; may be repeated",
+    )
+    scoring.add_argument("--frames", type=at_least(3), default=60, metavar="N", help="of each video")
     for command in (training, scoring):
         command.add_argument("--threads", type=at_least(1), metavar="N", help="(default: all cores)")
     return parser.parse_args(arguments)

@@ -10,6 +10,8 @@ hidden in either. In levels of 255, squared.
 
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
+from itertools import islice
+from pathlib import Path
 from typing import Any
 
 import cv2
@@ -18,6 +20,8 @@ from numpy.typing import NDArray
 
 from derain.arrays import Image
 from derain.inference.engine import Engine
+from derain.video.errors import VideoError
+from derain.video.formats import can_read_videos
 from derain.video.frames import FrameDerainer, RgbFrame
 from derain.video.temporal import REACH, TemporalNetwork
 from training.evaluation.held_out import HELD_OUT, HELD_OUT_SEED
@@ -51,11 +55,6 @@ class VideoScores:
     flicker_alone: float
     flicker_temporal: float
 
-    @property
-    def flicker_left(self) -> float:
-        """Of the flicker of frames that are derained by themselves."""
-        return self.flicker_temporal / self.flicker_alone if self.flicker_alone else 1.0
-
     def as_dict(self) -> dict[str, Any]:
         return {name: round(value, 3) for name, value in asdict(self).items()}
 
@@ -66,6 +65,20 @@ def held_out_clips(camera: str, count: int) -> list[list[Image]]:
     return [
         draw_clip(stills, CAMERAS[camera], _FRAMES, _SIDE_PX, HELD_OUT_SEED, index) for index in range(count)
     ]
+
+
+def read_clip(path: Path, frames: int) -> list[Image]:
+    """The first frames of a video. Raises VideoError."""
+    if not can_read_videos():
+        raise VideoError("videos are read by PyAV, which is not installed: pip install 'derain[video]'")
+    from derain.video.source import Source
+
+    with Source(path) as video:
+        read = islice(video.frames(), frames)
+        clip = [np.asarray(frame.to_ndarray(format="rgb24"), np.uint8) for frame in read]
+    if len(clip) < 3:
+        raise VideoError(f"{path} has {len(clip)} frames: too few to be scored")
+    return clip
 
 
 def score(
@@ -153,12 +166,14 @@ def _moved(values: NDArray[np.float32], flow: NDArray[np.float32]) -> NDArray[np
 def table(scores: dict[str, VideoScores]) -> str:
     """Markdown, a row for each set."""
     rows = [
-        "| clips | rainy | alone | temporal | gain | worst frame | median of 5 | harmed | flicker left |",
+        "| clips | rainy | alone | temporal | gain | worst frame | median of 5 | harmed "
+        "| flicker: clean, alone, temporal |",
         "|---|---|---|---|---|---|---|---|---|",
     ]
     for name, of in scores.items():
         rows.append(
             f"| {name} | {of.rainy:.2f} | {of.alone:.2f} | {of.temporal:.2f} | {of.temporal - of.alone:+.2f} "
-            f"| {of.worst_gain:+.2f} | {of.median:.2f} | {of.harmed} of {of.clips} | {of.flicker_left:.2f} |"
+            f"| {of.worst_gain:+.2f} | {of.median:.2f} | {of.harmed} of {of.clips} "
+            f"| {of.flicker_clean:.1f}, {of.flicker_alone:.1f}, {of.flicker_temporal:.1f} |"
         )
     return "\n".join(rows)

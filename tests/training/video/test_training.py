@@ -126,3 +126,6 @@ def test_what_cannot_be_trained_or_scored(tmp_path: Path, capsys: pytest.Capture
     assert "no temporal network at" in capsys.readouterr().err
     assert temporal.main(["train", "--models", "nosuch", "--runs", str(tmp_path)]) == 1
     assert "no model 'nosuch'" in capsys.readouterr().err
+    (tmp_path / "no.mp4").write_bytes(b"no video")
+    assert temporal.main(["evaluate", "--video", str(tmp_path / "no.mp4")]) == 1
+    assert "no.mp4 cannot be read as a video" in capsys.readouterr().err
