@@ -138,8 +138,8 @@ def _enlarged(movement: Movement | None, shape: Sequence[int]) -> Movement | Non
     (rows, columns), (height, width) = movement.shape[:2], shape[:2]
     if (rows, columns) == (height, width):
         return movement
-    large = cv2.resize(movement, (width, height), interpolation=cv2.INTER_LINEAR)
-    return np.asarray(large * np.array([width / columns, height / rows], np.float32), np.float32)
+    larger = movement * np.array([width / columns, height / rows], np.float32)
+    return np.asarray(cv2.resize(larger, (width, height), interpolation=cv2.INTER_LINEAR), np.float32)
 
 
 def _moved(image: Levels, movement: Movement) -> Levels:

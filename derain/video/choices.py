@@ -45,12 +45,20 @@ def choices(derained: Sequence[AnyImage], rainy: Sequence[AnyImage]) -> tuple[li
 
 
 def seen(images: Sequence[AnyImage], spreads: Sequence[AnyImage]) -> FloatArray:
-    """As the network takes it: (CHANNELS, rows, columns) from 0 to 1, of cells. Sides are whole cells."""
+    """As the network takes it: (CHANNELS, rows, columns) of cells. Sides are whole cells.
+
+    The first image from -0.5 to 0.5, the difference of each other one to it, and the spreads from 0 to 1.
+    """
     height, width = images[0].shape[:2]
     size = width // CELL_PX, height // CELL_PX
     small = [cv2.resize(image, size, interpolation=cv2.INTER_AREA) for image in (*images, *spreads)]
     together = np.concatenate([each.reshape(*size[::-1], -1) for each in small], axis=2)
-    return channels_first(cast(AnyImage, together))
+    values = channels_first(cast(AnyImage, together))
+    own = values[:3].copy()
+    values[:3] -= 0.5
+    for start in range(3, 3 * CHOICES, 3):
+        values[start : start + 3] -= own
+    return values
 
 
 def mean(images: Sequence[AnyImage], weights: FloatArray) -> AnyImage:
@@ -59,7 +67,7 @@ def mean(images: Sequence[AnyImage], weights: FloatArray) -> AnyImage:
     total = np.zeros((height, width, 3), np.float32)
     for image, weight in zip(images, weights, strict=True):
         large = cv2.resize(weight, (width, height), interpolation=cv2.INTER_LINEAR)
-        total += image * np.asarray(large)[..., None]
+        cv2.accumulateProduct(image.astype(np.float32), cv2.merge([large] * 3), total)
     return cast(AnyImage, np.rint(total).astype(images[0].dtype))
 
 

@@ -14,7 +14,7 @@ _OWN_AT_FIRST = 3.0  # logarithm of how much more is taken from the frame itself
 
 
 class FusionNetwork(nn.Module):
-    """Takes what is seen, float (N, CHANNELS, rows, columns) from 0 to 1: of each choice its cells.
+    """Takes what `derain.video.choices.seen` has of the choices, float (N, CHANNELS, rows, columns).
 
     Returns the weights of the choices, (N, CHOICES, rows, columns), together 1. Rows and columns are
     multiples of `alignment`.
@@ -28,7 +28,7 @@ class FusionNetwork(nn.Module):
         self.down = nn.Conv2d(width, coarse_width, 2, stride=2)
         self.context = nn.ModuleList(ResidualBlock(coarse_width) for _ in range(blocks))
         self.up = nn.Conv2d(coarse_width, width, 1)
-        self.refine = ResidualBlock(width)
+        self.refine = nn.Conv2d(width, width, 3, padding=1)
         self.tail = nn.Conv2d(width, CHOICES, 3, padding=1)
         nn.init.zeros_(self.tail.weight)
         assert self.tail.bias is not None
@@ -39,13 +39,10 @@ class FusionNetwork(nn.Module):
     def receptive_radius(self) -> int:
         """How far, in cells, the farthest one that a weight depends on can be."""
         coarse = 2 * 2 * len(self.context)
-        return coarse + 1 + 2 + 1 + self.alignment - 1
+        return coarse + 1 + 1 + 1 + self.alignment - 1
 
     def forward(self, seen: Tensor) -> Tensor:
-        own, *others = seen[:, : 3 * CHOICES].split(3, dim=1)
-        spreads = seen[:, 3 * CHOICES :]
-        x = torch.cat([own - 0.5, *(other - own for other in others), spreads], dim=1)
-        x = torch.relu(self.head(x))
+        x = torch.relu(self.head(seen))
         coarse = self.down(x)
         for block in self.context:
             coarse = block(coarse)

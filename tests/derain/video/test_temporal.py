@@ -128,8 +128,9 @@ def test_what_is_chosen_from(dtype: type[np.uint8] | type[np.uint16]) -> None:
     assert np.array_equal(spreads[1], (ordered_rain[3] - ordered_rain[1]).max(axis=2))
     cells = seen(images, spreads)
     assert cells.shape == (3 * CHOICES + 2, 3, 4)
-    of_first_cell = derained[2][:CELL_PX, :CELL_PX, 0].mean() / np.iinfo(dtype).max
-    assert cells[0, 0, 0] == pytest.approx(of_first_cell, abs=0.01)
+    of_first_cell = [image[:CELL_PX, :CELL_PX, 0].mean() / np.iinfo(dtype).max for image in images]
+    assert cells[0, 0, 0] == pytest.approx(of_first_cell[0] - 0.5, abs=0.01)
+    assert cells[3::3, 0, 0][:5] == pytest.approx(np.array(of_first_cell[1:]) - of_first_cell[0], abs=0.01)
 
 
 def test_the_mean_is_one_of_cells() -> None:
