@@ -3,12 +3,12 @@
 - The frame itself, derained: right where deraining is, and where neighbours show something else.
 - The frame as it came: right wherever no drop is before the camera. Deraining cannot always tell, and damages
   some of it.
-- The second darkest of five frames, pixel by pixel, derained and as they came. Rain brightens, and is
-  elsewhere in the next frame; what stays is none, though an image alone may look like it. The classical
-  answer where a camera stands is the median (Garg and Nayar, "Detection and removal of rain from videos",
-  CVPR 2004); the second darkest bears denser rain.
-- Both that are not derained without their veil: less what deraining takes off over wide areas, for a veil
-  stays from frame to frame.
+- The median of five frames, pixel by pixel, derained and as they came. Rain is elsewhere in the next frame;
+  what stays is none, though an image alone may look like it. That is the classical answer where a camera
+  stands (Garg and Nayar, "Detection and removal of rain from videos", CVPR 2004).
+- The second darkest of them, likewise: rain brightens, and dense rain has most of the five.
+- Of what is not derained, the frame and the second darkest without their veil: less what deraining takes off
+  over wide areas, for a veil stays from frame to frame.
 
 And how far the frames are apart, which says whether they are aligned, and where it rains.
 """
@@ -21,7 +21,7 @@ import numpy as np
 
 from derain.arrays import AnyImage, FloatArray, channels_first
 
-CHOICES = 6  # images
+CHOICES = 8  # images
 SPREADS = 2  # gray
 CHANNELS = 3 * CHOICES + SPREADS  # of what the network sees
 _WIDE_PX = 16
@@ -38,9 +38,10 @@ def choices(derained: Sequence[AnyImage], rainy: Sequence[AnyImage]) -> tuple[li
     The frames are five each, the one that is asked for in the middle.
     """
     ordered, ordered_rain = _ordered(derained), _ordered(rainy)
-    low, low_rain = ordered[1], ordered_rain[1]
+    (low, median), (low_rain, median_rain) = ordered[1:3], ordered_rain[1:3]
     veil = _wide(low_rain) - _wide(low)
-    images = [derained[2], rainy[2], low, low_rain, _without(rainy[2], veil), _without(low_rain, veil)]
+    unveiled = [_without(image, veil) for image in (rainy[2], low_rain)]
+    images = [derained[2], rainy[2], median, median_rain, low, low_rain, *unveiled]
     return images, [_spread(each) for each in (ordered, ordered_rain)]
 
 

@@ -12,7 +12,6 @@ from torch import Tensor
 
 from derain.arrays import FloatArray
 from derain.video.choices import choices, seen
-from training.model.losses import patch_errors
 from training.seeding import Purpose, generator
 from training.trainer.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from training.trainer.loop import CHECKPOINT, convolving
@@ -24,6 +23,7 @@ _AVERAGE_DECAY = 0.998
 _GRADIENT_CLIP = 0.5
 _WARMUP_STEPS = 100
 _CHECKPOINT_STEPS = 250
+_SMALLEST_ERROR = 1 / 255  # less is not to be gained
 _FIRST_CROP = 1_000_000  # numbers of crops, apart from those of clips
 
 
@@ -55,7 +55,7 @@ def train_fusion(
         optimizer.zero_grad(set_to_none=True)
         with convolving(device):
             weights = network(cells)
-        loss = patch_errors(mean_of(images, weights.float()), clean).mean()
+        loss = _decibels(mean_of(images, weights.float()), clean).mean()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(network.parameters(), _GRADIENT_CLIP)
         optimizer.step()
@@ -65,6 +65,12 @@ def train_fusion(
             state = (network.state_dict(), average.state_dict(), optimizer.state_dict())
             save_checkpoint(Checkpoint(step + 1, described, "", *state, []), path)
     return average.to("cpu")
+
+
+def _decibels(fused: Tensor, clean: Tensor) -> Tensor:
+    """Each sample's PSNR, negative, (N,): a decibel counts the same in light rain and in dense."""
+    squared = (fused - clean).square().mean(dim=(1, 2, 3))
+    return 10 * torch.log10(squared + _SMALLEST_ERROR**2)
 
 
 def _batch(recipe: TemporalRecipe, clips: Clips, step: int) -> list[Tensor]:
