@@ -45,7 +45,7 @@ def test_at_first_a_frame_is_mostly_what_deraining_made_of_it() -> None:
     weights = FusionNetwork().eval()(torch.rand(2, CHANNELS, 8, 12))
     assert weights.shape == (2, CHOICES, 8, 12)
     assert torch.allclose(weights.sum(dim=1), torch.ones(2, 8, 12))
-    assert (weights[:, 0] > 0.75).all()
+    assert (weights[:, 0] > 0.7).all()
 
 
 def test_the_mean_that_is_trained_is_the_one_that_is_served() -> None:
