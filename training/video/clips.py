@@ -19,11 +19,12 @@ from derain.video.alignment import Aligner, Still, aligned
 from derain.video.temporal import REACH
 from training.data.backgrounds import load_folder
 from training.data.dead_leaves import Leaves, draw_leaves
+from training.rain.families import MIXED
 from training.repository import PHOTOGRAPHS
 from training.seeding import Purpose, generator
 from training.video.falling import rain_on
 from training.video.motion import Motion, draw_clip
-from training.video.recipe import CLIP_RAIN, TemporalRecipe
+from training.video.recipe import TemporalRecipe
 
 FRAMES = 2 * REACH + 1
 _LEAVES = Leaves(complexity=0.7, size_px=512)
@@ -68,7 +69,7 @@ class Clips:
         recipe = self.recipe
         clean = draw_clip(stills, Motion(), recipe.clip_frames, recipe.side_px, recipe.seed, index)
         is_dry = generator(Purpose.CLIP, recipe.seed, index).random() < recipe.dry_share
-        rainy = clean if is_dry else rain_on(clean, CLIP_RAIN, recipe.seed, index)
+        rainy = clean if is_dry else rain_on(clean, MIXED, recipe.seed, index)
         engine = self.engines[index % len(self.engines)]
         derained = [engine.examine(frame, force=True).image for frame in rainy]
         stills_of = [Still(frame) for frame in derained]

@@ -3,11 +3,7 @@
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from training.rain.mixture import Mixture
-from training.rain.varied import ACCUMULATED, CURTAINS, DENSE, VARIED, VEILED
-
-# That of the images, with more veils: they stay from frame to frame, and are easily taken for the scene.
-CLIP_RAIN = Mixture("clips", (VARIED, CURTAINS, DENSE, VEILED, ACCUMULATED), (0.36, 0.1, 0.22, 0.18, 0.14))
+from training.rain.families import MIXED
 
 
 @dataclass(frozen=True)
@@ -30,4 +26,4 @@ class TemporalRecipe:
     seed: int = 0
 
     def describe(self) -> dict[str, Any]:
-        return asdict(self) | {"rain": CLIP_RAIN.name}
+        return asdict(self) | {"rain": MIXED.name}
