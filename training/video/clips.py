@@ -85,19 +85,12 @@ class Clips:
             yield np.stack([*moved, clean[middle]])
 
 
-def crop(window: Window, recipe: TemporalRecipe, rng: np.random.Generator) -> Window:
-    """A square of a window, mirrored, turned in time, not derained, and with the clip's end in it, each by
-    chance.
-    """
-    patch_px = recipe.patch_px
+def crop(window: Window, patch_px: int, ends_share: float, rng: np.random.Generator) -> Window:
+    """A square of a window, mirrored, turned in time, and with the clip's end in it, each by chance."""
     top, left = (int(rng.integers(side - patch_px + 1)) for side in window.shape[1:3])
     cut = window[:, top : top + patch_px, left : left + patch_px].copy()
     frames = cut[:-1].reshape(2, FRAMES, *cut.shape[1:])  # derained, rainy
-    if rng.random() < recipe.unknown_share:
-        frames[0] = frames[1]
-    if (
-        rng.random() < recipe.ends_share
-    ):  # as at a clip's end: the frame itself stands in for what is not there
+    if rng.random() < ends_share:  # as at a clip's end: the frame itself stands in for what is not there
         missing = int(rng.integers(1, REACH + 1))
         frames[:, FRAMES - missing :] = frames[:, REACH : REACH + 1]
     if rng.random() < 0.5:

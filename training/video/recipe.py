@@ -21,7 +21,6 @@ class TemporalRecipe:
     patch_px: int = 128
     learning_rate: float = 2e-3
     decay_share: float = 0.5  # of the steps, at the end, over which the rate falls to zero
-    unknown_share: float = 0.15  # of windows that were not derained, as rain is that no image model knows
     ends_share: float = 0.15  # of windows that the clip begins or ends in
     width: int = 32  # channels of the network, at its finest
     seed: int = 0

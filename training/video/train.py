@@ -80,7 +80,7 @@ def _batch(recipe: TemporalRecipe, clips: Clips, step: int) -> list[Tensor]:
     rng = generator(Purpose.CLIP, recipe.seed, _FIRST_CROP + step)
     parts: list[list[FloatArray]] = [[], [], []]
     for _ in range(recipe.batch):
-        window = crop(clips.window(rng), recipe, rng)
+        window = crop(clips.window(rng), recipe.patch_px, recipe.ends_share, rng)
         images, spreads = choices(list(window[:FRAMES]), list(window[FRAMES:-1]))
         chosen = np.concatenate(images, axis=2)
         for part, values in zip(
