@@ -70,24 +70,28 @@ def test_frames_are_derained(engine: Engine, tmp_path: Path) -> None:
         assert np.abs(wanted.astype(float) - rgb(before))[4:-4, 4:-4].mean() > 2.5
 
 
-def test_frames_show_one_another_what_rain_hides(engine: Engine, tmp_path: Path) -> None:
-    """Before a camera that stands; the engine knows no streaks."""
+@pytest.mark.slow
+def test_frames_show_one_another_what_rain_hides(tmp_path: Path) -> None:
+    """Before a camera that stands, by the models that come along."""
+    width, height = 160, 128
+    ground = scene(height, width)
 
     def wet(number: int) -> Image:
-        rng, image = np.random.default_rng(number), scene(HEIGHT, WIDTH)
-        for x, y in rng.integers(0, HEIGHT, (6, 2)).tolist():
-            cv2.line(image, (x, y), (x, y + 12), (250, 250, 250), 2)
+        rng, image = np.random.default_rng(number), ground.copy()
+        for x, y in rng.integers(0, width, (40, 2)).tolist():
+            cv2.line(image, (x, y), (x + 2, y + 14), (230, 230, 230), 1, cv2.LINE_AA)
         return image
 
-    source = write_clip(tmp_path / "a.mkv", Clip(codec="ffv1", options={}, draw=wet))
+    clip = Clip(codec="ffv1", options={}, draw=wet, size=(width, height))
+    source, engine = write_clip(tmp_path / "a.mkv", clip), Engine()
     errors = []
     for temporal in (False, True):
-        derained(engine, source, tmp_path / f"{temporal}.mkv", codec="ffv1", temporal=temporal)
-        wanted = engine.derain(scene(HEIGHT, WIDTH)).astype(float)
-        found = [rgb(frame) for frame in frames(tmp_path / f"{temporal}.mkv")]
-        errors.append(float(np.mean([np.abs(each - wanted).mean() for each in found])))
+        target = tmp_path / f"{temporal}.mkv"
+        derained(engine, source, target, codec="ffv1", temporal=temporal, force=True)
+        errors.append(np.mean([np.abs(rgb(frame).astype(float) - ground).mean() for frame in frames(target)]))
+    engine.close()
     alone, together = errors
-    assert together < 0.5 * alone
+    assert together < 0.8 * alone, errors
 
 
 def test_times_of_a_variable_rate_are_kept(engine: Engine, tmp_path: Path) -> None:
