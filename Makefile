@@ -92,9 +92,9 @@ sbom: $(DEPLOY_READY)
 docs: $(RELEASE_READY)
 	@NO_MKDOCS_2_WARNING=1 .venv/release/bin/mkdocs build --strict
 
-package: $(DEV_READY) $(RELEASE_READY)
+package: $(RELEASE_READY)
 	@rm -rf dist
-	$(BIN)/uv build --python $(BIN)/python
+	.venv/release/bin/uv build --python $(BIN)/python
 	@.venv/release/bin/twine check --strict dist/derain-*
 
 retrain: $(DEV_READY)
@@ -153,9 +153,9 @@ $(PAGE_READY): tests/serving/package-lock.json
 
 COMPILE = $(BIN)/uv pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes --no-header --quiet --upgrade
 lock: $(DEV_READY)
-	$(COMPILE) --extra cpu --extra serve --output-file requirements/serve.txt
-	$(COMPILE) --extra gpu --extra serve --output-file requirements/serve-gpu.txt
-	$(COMPILE) --extra cpu --extra serve --extra video --extra export --extra plots --extra dev \
+	$(COMPILE) --extra cpu --extra serve --extra trace --output-file requirements/serve.txt
+	$(COMPILE) --extra gpu --extra serve --extra trace --output-file requirements/serve-gpu.txt
+	$(COMPILE) --extra cpu --extra serve --extra trace --extra video --extra export --extra plots --extra dev \
 		--constraint requirements/serve.txt --output-file requirements/dev.txt
 	$(COMPILE) --extra cpu --extra kuberay --output-file requirements/ray.txt
 	$(BIN)/uv pip compile --group pyproject.toml:deploy --universal --python-version 3.11 --generate-hashes \

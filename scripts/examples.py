@@ -39,7 +39,7 @@ class Example:
 
 def main(meadow: Path) -> None:
     for example in (
-        Example("street", PHOTOGRAPHS / "train/aulaPalatina.jpg", SHOWER, seed=7),
+        Example("gate", PHOTOGRAPHS / "train/brandenburgGate.jpg", SHOWER, seed=1),
         Example("meadow", meadow, DRIZZLE, seed=4, width_px=4620, rain_scale=3),
         Example("night", PHOTOGRAPHS / "heldout/skimage_rocket.jpg", DRIZZLE, seed=4),
     ):

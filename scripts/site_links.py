@@ -1,4 +1,4 @@
-"""For mkdocs: pages and pictures of the repository that are not in docs/, and links that lead out of it.
+"""For mkdocs: pages and images of the repository that are not in docs/, and links that lead out of it.
 
 A link to what is on the site leads there. A link to anything else, such as code, leads to the repository
 where its address is known (REPOSITORY_URL, the address of a folder of files), and is plain text elsewhere.

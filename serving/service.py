@@ -8,6 +8,7 @@ import asyncio
 import os
 from functools import cache
 from http import HTTPStatus
+from importlib import import_module
 from typing import Annotated, Any
 
 import bentoml
@@ -47,6 +48,7 @@ def create_service(settings: Settings) -> bentoml.Service[Any]:
         def check() -> None:
             """Before any worker starts: BentoML would start one that fails again and again, for ever."""
             reload_on_hangup()
+            _check_exporter(settings)
             try:
                 check_default(settings)
             except (DerainError, OSError) as error:
@@ -103,6 +105,18 @@ def _tracing(settings: Settings) -> dict[str, Any]:
         return {"excluded_urls": ".*"}  # or BentoML records spans all the same, six an image, for nobody
     otlp = {"protocol": "http", "endpoint": settings.trace_endpoint}
     return {"exporter_type": "otlp", "sample_rate": settings.trace_share, "otlp": otlp}
+
+
+def _check_exporter(settings: Settings) -> None:
+    """Ends the program where traces are asked for, and what sends them is not installed."""
+    if settings.trace_endpoint is None:
+        return
+    try:
+        import_module("opentelemetry.exporter.otlp.proto.http.trace_exporter")
+    except ModuleNotFoundError:
+        raise SystemExit(
+            "derain: DERAIN_TRACE_ENDPOINT needs a package that is not installed: pip install 'derain[trace]'"
+        ) from None
 
 
 def _set_up_traces(settings: Settings) -> TracerProvider | None:

@@ -19,11 +19,11 @@ script = importlib.util.module_from_spec(_spec)
 sys.modules[_spec.name] = script  # where its dataclass looks for its types
 _spec.loader.exec_module(script)
 
-STREET = script.Example("street", ROOT / "training/photographs/train/aulaPalatina.jpg", script.SHOWER, 7)
+GATE = script.Example("gate", ROOT / "training/photographs/train/brandenburgGate.jpg", script.SHOWER, 1)
 NIGHT = script.Example("night", ROOT / "training/photographs/heldout/skimage_rocket.jpg", script.DRIZZLE, 4)
 
 
-@pytest.mark.parametrize("example", [STREET, NIGHT], ids=lambda example: str(example.name))
+@pytest.mark.parametrize("example", [GATE, NIGHT], ids=lambda example: str(example.name))
 def test_an_example_is_made_again(example: Any) -> None:
     made = script.jpeg(PilImage.fromarray(script.rained_on(example)))
     shipped = (ROOT / "examples" / f"{example.name}.jpg").read_bytes()

@@ -61,6 +61,7 @@ def run(options: Options, processes: Processes, held_out: HeldOut = HELD_OUT) ->
     # Export beside the final place, score the exported file, and only then put it in place.
     with processes.together():
         if processes.is_main:
+            print("Trained. Now it is exported, and scored on rain that it never saw ...", flush=True)
             with alone_in(run_folder), replaced_when_done(model_folder) as unfinished:
                 manifest = export(model, recipe, commit, unfinished, options.name)
                 write_model_texts(unfinished, manifest)  # the engine, which scores, reads the manifest
@@ -152,12 +153,13 @@ def main(arguments: list[str] | None = None, held_out: HeldOut = HELD_OUT) -> in
 def _where_things_are(folder: Path, run_folder: Path) -> str:
     samples = run_folder / SAMPLES
     shown = f"\n  {samples}/  rainy, derained and clean, as training went" if samples.exists() else ""
+    programs = Path(sys.executable).parent
     return f"""
 {folder} is ready:
   {folder / "README.md"}  the model card, with these scores{shown}
-  tensorboard --logdir {run_folder}  its curves ({TENSORBOARD}/ and stats.jsonl)
+  {programs}/tensorboard --logdir {run_folder}  its curves ({TENSORBOARD}/ and stats.jsonl)
   DERAIN_MODEL={folder} make serve
-  derain photo.jpg -m {folder} -o out/"""
+  {programs}/derain photo.jpg -m {folder} -o out/"""
 
 
 if __name__ == "__main__":

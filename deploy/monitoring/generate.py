@@ -55,7 +55,7 @@ def _mean(metric: str) -> Query:
     return Query(f"sum({_rate(f'{metric}_sum')}) / sum({_rate(f'{metric}_count')})", "mean")
 
 
-_OF_PICTURES = ', route="/v1/derain"'
+_OF_IMAGES = ', route="/v1/derain"'
 
 SECTIONS: dict[str, tuple[Panel, ...]] = {
     "Is it well?": (
@@ -84,11 +84,11 @@ SECTIONS: dict[str, tuple[Panel, ...]] = {
             ),
             "Share of the requests to /v1/derain that take more than 10 s; the objective is below 5%.",
         ),
-        Panel("Time to answer", "s", _quantiles("derain_http_request_seconds", _OF_PICTURES)),
+        Panel("Time to answer", "s", _quantiles("derain_http_request_seconds", _OF_IMAGES)),
     ),
     "How busy is it?": (
         Panel(
-            "Pictures",
+            "Images",
             "short",
             (
                 Query(f"sum(derain_work_images{{{_OURS}}})", "in work"),
@@ -111,7 +111,7 @@ SECTIONS: dict[str, tuple[Panel, ...]] = {
             (
                 Query(
                     f"max(derain_queue_images{{{_OURS}}} / derain_queue_limit_images{{{_OURS}}})",
-                    "of pictures",
+                    "of images",
                 ),
                 Query(
                     f"max(derain_queue_pixels{{{_OURS}}} / derain_queue_limit_pixels{{{_OURS}}})", "of pixels"
@@ -177,7 +177,7 @@ SECTIONS: dict[str, tuple[Panel, ...]] = {
             "Residual rain",
             "percentunit",
             _quantiles("derain_residual_rain_probability"),
-            "Probability that rain was left in a picture.",
+            "Probability that rain was left in an image.",
         ),
         Panel(
             "What is taken away, what is left",

@@ -12,16 +12,24 @@ from derain.command.streams import STREAM
 from derain.errors import ModelError, UnsupportedFormatError
 from derain.images.formats import ImageFormat, named_format
 from derain.inference.sessions import Provider
-from derain.manifest import load_manifest
+from derain.manifest import Manifest, load_manifest
 from derain.models.registry import Registry
 from derain.pointer import DEFAULT_MODELS, current_choice
 from derain.video.errors import VideoError
 from derain.video.formats import CODECS, check_crf
 
+_DESCRIPTION = """\
+Takes rain out of photographs and videos.
+
+    derain rain.jpg -o clean.jpg
+    derain holiday/ -o derained/
+    derain rain.mp4 -o clean.mp4
+"""
+
 _EPILOG = """\
-A FILE or FOLDER of results: `-o clean.jpg` is a file, by its suffix, and written over; any other name is a
-folder, in which images keep their names and their places, and what is there already is skipped. `-` is
-standard input, or standard output: for an image, or for the frames of a video in y4m.
+The RESULT `clean.jpg` is a file, by its suffix, and written over; any other name is a folder, in which
+images keep their names and their places, and what is there already is skipped. `-` is for an image, or for
+the frames of a video in y4m.
 
 `derain bulk --help`: archives, in buckets as well, on one machine or a cluster. `derain serve --help`: the
 HTTP service.
@@ -40,7 +48,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     options = parser.parse_args(arguments)
     if options.output is None:
         if options.inputs != [STREAM]:
-            parser.error("the following arguments are required: -o/--output")
+            parser.error("where is the result to go? -o clean.jpg, or into a folder: -o derained/")
         options.output = STREAM
     if options.inputs.count(STREAM) > 1:
         parser.error("standard input is one image: - can be named once")
@@ -73,10 +81,10 @@ def _check_video_options(parser: argparse.ArgumentParser, options: argparse.Name
             parser.error(f"--crf: {error}")
 
 
-def _promoted_name() -> str | None:
+def _promoted() -> Manifest | None:
     """None where that is not known."""
     try:
-        return current_choice(DEFAULT_MODELS).model
+        return load_manifest(Registry().folder(current_choice(DEFAULT_MODELS).model))
     except ModelError:
         return None
 
@@ -86,35 +94,46 @@ class _ListModels(argparse.Action):
 
     def __call__(self, parser: argparse.ArgumentParser, *_: Any) -> None:
         registry = Registry()
-        promoted = _promoted_name()
+        promoted = _promoted()
         for name in registry.names():
-            folder = registry.folder(name)
             try:
-                manifest = load_manifest(folder)
+                print(f"{name}\t{_in_words(load_manifest(registry.folder(name)), promoted)}")
             except ModelError as error:
                 print(f"{name}\t{error}")
-                continue
-            size = f"{manifest.file.bytes / 1e6:.1f} MB"
-            cost = f"{manifest.kmac_per_pixel:.1f} thousand multiply-adds a pixel"
-            default = ", the default" if name == promoted else ""
-            print(f"{name}\t{size}, {cost}{default}")
         parser.exit()
+
+
+def _in_words(manifest: Manifest, promoted: Manifest | None) -> str:
+    """What it takes: megabytes, and time in the promoted model's."""
+    size = f"{sum(file.bytes for file in manifest.files) / 1e6:.1f} MB"
+    if promoted is None:
+        return size
+    if manifest.name == promoted.name:
+        return f"{size}, the default"
+    return f"{size}, {manifest.kmac_per_pixel / promoted.kmac_per_pixel:.1f} of the time of {promoted.name}"
 
 
 def make_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="derain",
-        description="Takes rain out of photographs and videos.",
+        usage="derain INPUT [INPUT ...] -o RESULT [OPTION ...]",
+        description=_DESCRIPTION,
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("inputs", nargs="+", type=name_of_a_file, metavar="IMAGE|VIDEO|FOLDER|-")
+    parser.add_argument(
+        "inputs",
+        nargs="+",
+        type=name_of_a_file,
+        metavar="INPUT",
+        help="an image, a video, a folder with all that is in it, or - for standard input",
+    )
     parser.add_argument(
         "-o",
         "--output",
         type=name_of_a_file,
-        metavar="FILE|FOLDER|-",
-        help="where results go; needless for `derain -`",
+        metavar="RESULT",
+        help="a file, a folder, or - for standard output; needless for `derain -`",
     )
     parser.add_argument("--overwrite", action="store_true", help="also what is already in the output folder")
     parser.add_argument(
@@ -137,7 +156,11 @@ def make_parser() -> argparse.ArgumentParser:
 def add_result_options(parser: argparse.ArgumentParser) -> None:
     results = parser.add_argument_group("results")
     results.add_argument(
-        "--strength", type=_strength, default=1.0, metavar="0..1", help="how much of the rain to take out"
+        "--strength",
+        type=_strength,
+        default=1.0,
+        metavar="0..1",
+        help="how much of the rain to take out; default: 1, all that is found",
     )
     results.add_argument(
         "--force", action="store_true", help="derain also where no rain is found, and nothing would change"

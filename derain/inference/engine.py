@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from threading import Event, Lock, Timer
+from threading import Event, Lock
 from typing import Any, cast
 
 import numpy as np
@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from derain.arrays import AnyImage, Derained, FloatArray, SameImage, padded
 from derain.errors import CancelledError
 from derain.inference.estimator import RainEstimator
+from derain.inference.idle import WhenIdle
 from derain.inference.network import Network, TileJob
 from derain.inference.resources import usable_cores, usable_memory
 from derain.inference.scales import reduced, scales, with_coarser
@@ -88,7 +89,7 @@ class Engine:
         self._batcher = TileBatcher(self._run, self.threads, self.tile_batch, self.tile_pixels)
         self._lock = Lock()
         self._in_work = 0  # images
-        self._release: Timer | None = None
+        self._idle = WhenIdle(self.network.release_memory, _IDLE_S)
         if on_cpu:
             # onnxruntime never gives its first allocation back. This makes the first one small.
             self.network.release_memory()
@@ -186,9 +187,8 @@ class Engine:
         return cast(SameImage, np.ascontiguousarray(derained[:height, :width]))
 
     def close(self) -> None:
-        with self._lock:
-            self._cancel_release()
         self._batcher.close()
+        self._idle.close()
 
     def _run(self, jobs: Sequence[TileJob]) -> None:
         self.network.run(jobs)
@@ -203,7 +203,7 @@ class Engine:
         """
         with self._lock:
             self._in_work += 1
-            self._cancel_release()
+            self._idle.stop()
             threads = max(1, self.threads // self._in_work)
         try:
             yield threads
@@ -211,13 +211,7 @@ class Engine:
             with self._lock:
                 self._in_work -= 1
                 if not self._in_work and self.provider is Provider.CPU:
-                    self._release = Timer(_IDLE_S, self.network.release_memory)
-                    self._release.daemon = True
-                    self._release.start()
-
-    def _cancel_release(self) -> None:
-        if self._release is not None:
-            self._release.cancel()
+                    self._idle.start()
 
 
 @dataclass(frozen=True)

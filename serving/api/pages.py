@@ -22,7 +22,7 @@ from serving.settings import Settings
 _HTML = "text/html; charset=utf-8"
 _FOLDER = Path(__file__).parents[1] / "page"
 _EXAMPLES = shipped("examples")
-_OFFERED = ("street", "meadow", "night")
+_OFFERED = ("gate", "meadow", "night")
 
 _POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob: data:; "

@@ -1,4 +1,4 @@
-// The page: a queue of pictures, one of which is shown.
+// The page: a queue of photos, one of which is shown.
 
 import { Problem, convert, derain, example, models, useKey } from './service.js';
 import { Viewer, close, opened } from './viewer.js';
@@ -11,20 +11,20 @@ const viewer = new Viewer(ui);
 
 const MOST_TRIES = 30; // at a service that is busy
 const MOVES = { send: 'sending', receive: 'receiving' }; // in bytes
-const STAGES = { queue: 'Waiting', decode: 'Reading', infer: 'Network', monitor: 'Looking for rain left', encode: 'Writing' };
+const STAGES = { queue: 'Waiting', decode: 'Reading', infer: 'Taking the rain out', monitor: 'Looking for rain left', encode: 'Writing' };
 
-/** One picture, from the file to the result. */
+/** One photo, from the file to the result. */
 class Job {
   state = 'waiting'; // then `working`, then `done`, `failed` or `cancelled`
   file = null;
   words = ''; // what went wrong
-  mayPass = false; // whether that was the line's or the service's fault, not the picture's
+  mayPass = false; // whether that was the line's or the service's fault, not the photo's
   progress = {}; // the service's last word, and when it came
   result = null; // { blob, headers, ms }
   strength = 1;
   parameters = ui.model.value ? { model: ui.model.value } : {};
   atStrength = new Map(); // results of other strengths
-  images = new Map(); // of the picture and its result, promised, as long as it is on the stage
+  images = new Map(); // of the photo and its result, promised, as long as it is on the stage
   converted = new Map(); // for what this browser cannot show, what is shown instead, promised
   controller = new AbortController();
 
@@ -34,7 +34,7 @@ class Job {
     this.row = rowOf(this);
   }
 
-  /** An image of the picture or its result; null where this browser cannot show it, nor the service convert it. */
+  /** An image of the photo or its result; null where this browser cannot show it, nor the service convert it. */
   async imageOf(blob) {
     if (!this.images.has(blob)) this.images.set(blob, this.#open(blob));
     const image = await this.images.get(blob);
@@ -52,7 +52,7 @@ class Job {
       return await opened(await this.converted.get(blob));
     } catch {
       this.converted.delete(blob);
-      return null; // why, the derained picture's own request will tell
+      return null; // why, the derained photo's own request will tell
     }
   }
 
@@ -95,7 +95,7 @@ async function run() {
   isRunning = true;
   for (let job; (job = jobs.find(({ state }) => state === 'waiting'));) await work(job);
   isRunning = false;
-  if (jobs.length > 1) say(`All done: ${jobs.filter(({ state }) => state === 'done').length} of ${jobs.length} pictures.`);
+  if (jobs.length > 1) say(`All done: ${jobs.filter(({ state }) => state === 'done').length} of ${jobs.length} photos.`);
 }
 
 async function work(job) {
@@ -122,7 +122,7 @@ async function work(job) {
 function fail(job, error, signal) {
   job.state = signal.aborted ? 'cancelled' : 'failed';
   job.words = signal.aborted ? 'cancelled.' : inWords(error);
-  job.mayPass = Boolean(error.mayPass);
+  job.mayPass = error.mayPass ?? true;
   if (error.status === 401) ui.keyed.hidden = false;
   if (job !== shown || signal.aborted) say(about(job, job.words));
   if (signal.aborted && jobs.length === 1) remove(job);
@@ -199,9 +199,9 @@ function remove(job) {
   draw();
 }
 
-// --- The picture on the stage ---
+// --- The photo on the stage ---
 
-/** Shows the job: its picture, its result beside it where there is one. What is shown next ends this. */
+/** Shows the job: its photo, its result beside it where there is one. What is shown next ends this. */
 async function present(job) {
   const turn = presented += 1;
   if (job !== shown) {
@@ -239,6 +239,7 @@ function draw() {
   ui.done.hidden = shown.state !== 'done';
   ui.failed.hidden = !['failed', 'cancelled'].includes(shown.state);
   const retryable = jobs.filter(isRetryable);
+  ui.retry.hidden = !shown.mayPass;
   ui['retry-all'].hidden = !isRetryable(shown) || retryable.length < 2;
   ui['retry-all'].textContent = `Try all ${retryable.length} again`;
   ui.error.textContent = shown.words && about(shown, shown.words);
@@ -313,14 +314,14 @@ function progressWords({ progress }) {
   if (MOVES[stage]) return `${MOVES[stage]} ${amount(done, of)}${rest}`;
   if (stage !== 'infer') return `sending${spent}`;
   if (!of) return 'taking the rain out';
-  return `${done} of ${of} ${of > 1 ? 'tiles' : 'tile'}${rest}`;
+  return `${done} of ${of} ${of > 1 ? 'parts' : 'part'}${rest}`;
 }
 
 function drawNote() {
   const isUnseen = shown.state === 'done' && shown.isVisible === false;
   const words = shown.complaint ? [shown.complaint] : [];
   if (shown.isDry) words.push(`No rain found: ${short(shown.name)} came back as it was.`);
-  if (isUnseen) words.push('This picture cannot be shown here. The result is ready to download.');
+  if (isUnseen) words.push('This photo cannot be shown here. The result is ready to download.');
   ui['note-words'].textContent = words.join(' ');
   ui.note.hidden = !words.length;
   ui.anyway.hidden = !shown.isDry;
@@ -395,7 +396,7 @@ async function downloadAll() {
     for (const job of done) files.push({ name: names[files.length], blob: await atItsStrength(job) });
     save(await zip(files), 'derained.zip');
   } catch (error) {
-    by.complaint = `There is no zip: ${error.message} Download the pictures one by one.`;
+    by.complaint = `There is no zip: ${error.message} Download the photos one by one.`;
   }
   ui.zip.disabled = false;
   draw();
@@ -415,7 +416,7 @@ async function showModels() {
     ui.model.replaceChildren(...found.map(({ name, phrase }) => new Option(phrase ? `${name}: ${phrase}` : name, name)));
     ui.choice.hidden = found.length < 2;
   } catch (error) {
-    ui.keyed.hidden &&= error.status !== 401; // what else is wrong, the first picture will tell
+    ui.keyed.hidden &&= error.status !== 401; // what else is wrong, the first photo will tell
   }
 }
 

@@ -4,7 +4,7 @@
 export class Problem extends Error {
   constructor(words, { retryAfter = 0, status = 0, mayPass = false } = {}) {
     super(words);
-    this.mayPass = mayPass; // whether the same picture may go through later
+    this.mayPass = mayPass; // whether the same photo may go through later
     this.retryAfter = retryAfter; // seconds, where it is worth while to try again
     this.status = status;
   }
@@ -13,7 +13,8 @@ export class Problem extends Error {
 const UNREACHABLE = 'there is no answer from the service. Is this machine online? Try again in a moment.';
 const CUT_SHORT = 'the answer was cut short. Try again in a moment.';
 
-const MAY_PASS = [401, 429, 502, 503, 504];
+// What is refused for good: the photo itself, or what was asked for.
+const IS_FINAL = [400, 406, 413, 415];
 
 // For what stands between this page and the service, and answers in its place.
 const BY_STATUS = {
@@ -42,7 +43,7 @@ async function ask(url, options = {}) {
 function problemOf(status, header, text) {
   const isProblem = (header('Content-Type') ?? '').includes('problem+json');
   const words = (isProblem && detailOf(text)) || BY_STATUS[status] || 'the service could not do this.';
-  return new Problem(words, { status, mayPass: MAY_PASS.includes(status), retryAfter: status === 429 ? Number(header('Retry-After')) || 2 : 0 });
+  return new Problem(words, { status, mayPass: !IS_FINAL.includes(status), retryAfter: status === 429 ? Number(header('Retry-After')) || 2 : 0 });
 }
 
 /** Undefined where what came is no problem after all. */
@@ -55,7 +56,7 @@ function detailOf(text) {
 }
 
 /**
- * Sends a picture. `note` is called as the work goes on: with { stage: 'send' or 'receive', done, of } in bytes,
+ * Sends a photo. `note` is called as the work goes on: with { stage: 'send' or 'receive', done, of } in bytes,
  * and with the service's own { stage, done, tiles }. Returns the blob and the headers of the answer. Aborting
  * the signal makes the service stop.
  */
@@ -75,7 +76,7 @@ export async function derain(file, parameters, { signal, note = () => {} }) {
     came: (asked, loaded) => { if (isMultipart(asked)) read(asked, loaded); },
   });
   if (request.status !== 200) throw problemOf(request.status, (name) => request.getResponseHeader(name), utf8(request.responseText));
-  if (!isMultipart(request)) throw new Problem('something between this page and the service replied in its place.');
+  if (!isMultipart(request)) throw new Problem('something between this page and the service replied in its place.', { mayPass: true });
   read(request, request.responseText.length);
   if (!last) throw new Problem(CUT_SHORT, { mayPass: true });
   const { headers, text } = last;
@@ -144,7 +145,7 @@ function bytesOf(text) {
 
 const utf8 = (text) => new TextDecoder().decode(bytesOf(text));
 
-/** The picture as it is, in a format that every browser shows. */
+/** The photo as it is, in a format that every browser shows. */
 export async function convert(blob, options) {
   try {
     return (await derain(blob, { strength: 0, format: 'webp', quality: 90 }, options)).blob;

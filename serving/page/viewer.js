@@ -1,8 +1,8 @@
-// The picture on the screen: before and after beside one another, zoom, strength, what was removed.
+// The photo on the screen: before and after beside one another, zoom, strength, what was removed.
 
 const REMOVED_GAIN = 3; // as the service shows it
-const MOST_ZOOM = 8; // screen pixels for one of the picture
-const MOST_FIT = 2; // a small picture is not blown up beyond
+const MOST_ZOOM = 8; // screen pixels for one of the photo
+const MOST_FIT = 2; // a small photo is not blown up beyond
 
 const clamp = (value, least, most) => Math.min(Math.max(value, least), most);
 
@@ -27,9 +27,9 @@ export const close = (image) => URL.revokeObjectURL(image.src);
 export class Viewer {
   #ui;
   #before = new Image(); // what is shown
-  #scale = 1; // CSS pixels for one of the picture
+  #scale = 1; // CSS pixels for one of the photo
   #isFitting = true;
-  #x = 0; // where the picture's left top corner is
+  #x = 0; // where the photo's left top corner is
   #y = 0;
   #pointers = new Map();
 
@@ -38,7 +38,7 @@ export class Viewer {
     this.#wire();
   }
 
-  /** Images as `opened` gives them. Zoom and place stay, unless it is another picture. */
+  /** Images as `opened` gives them. Zoom and place stay, unless it is another photo. */
   show(before, after = null) {
     if (before.src !== this.#ui.before.src) this.#place(before);
     if (after && after.src !== this.#ui.after.src) for (const name of ['after', 'removed-after']) this.#ui[name].src = after.src;
@@ -74,7 +74,7 @@ export class Viewer {
     return `${this.#before.naturalWidth} × ${this.#before.naturalHeight}`;
   }
 
-  /** From 0, the picture as it came, to 1. */
+  /** From 0, the photo as it came, to 1. */
   set strength(share) {
     this.#ui.stage.style.setProperty('--strength', share);
     this.#ui.stage.style.setProperty('--gain', REMOVED_GAIN * share);
@@ -97,7 +97,7 @@ export class Viewer {
     this.#moveTo(0, 0);
   }
 
-  /** One pixel of the picture is one of the screen; around a point of the stage, or its middle. */
+  /** One pixel of the photo is one of the screen; around a point of the stage, or its middle. */
   full(point) {
     this.#zoomTo(1 / devicePixelRatio, point);
   }
@@ -123,7 +123,7 @@ export class Viewer {
     return { x: this.#ui.stage.clientWidth / 2, y: this.#ui.stage.clientHeight / 2 };
   }
 
-  /** The picture does not leave the stage: where it is smaller it is in the middle. */
+  /** The photo does not leave the stage: where it is smaller it is in the middle. */
   #moveTo(x, y) {
     const { clientWidth, clientHeight } = this.#ui.stage;
     const width = this.#before.naturalWidth * this.#scale;
@@ -238,7 +238,7 @@ export class Viewer {
     else this.#splitTo(event);
   }
 
-  /** Two fingers: the picture grows as their distance does, around the one that stays. */
+  /** Two fingers: the photo grows as their distance does, around the one that stays. */
   #pinch(moved, before, now) {
     const [, other] = [...this.#pointers].find(([id]) => id !== moved);
     const distance = (point) => Math.hypot(point.x - other.x, point.y - other.y);

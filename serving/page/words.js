@@ -1,18 +1,21 @@
 // How things are said: sizes, times, names of files.
 
-export const bytes = (count) => (count < 1e6 ? `${Math.ceil(count / 1e3)} kB` : `${(count / 1e6).toFixed(1)} MB`);
+// Sizes are rounded up: what is larger than a limit reads so.
 
-/** "0.3 of 12.0 MB", "40 of 800 kB". */
+export const bytes = (count) => (count < 1e6 ? `${Math.ceil(count / 1e3)} kB` : `${Math.ceil(count / 1e5) / 10} MB`);
+
+/** "0.3 of 12 MB", "40 of 800 kB". */
 export const amount = (done, of) => (of < 1e6 ? `${Math.floor(done / 1e3)} of ${bytes(of)}` : `${(done / 1e6).toFixed(1)} of ${bytes(of)}`);
+
+export const megapixels = (pixels) => `${Math.ceil(pixels / 1e5) / 10} megapixels`;
 
 /** A name that fits into a sentence: of a long one its beginning and its end. */
 export const short = (name) => (name.length > 48 ? `${name.slice(0, 30)}…${name.slice(-15)}` : name);
 
-export const megapixels = (pixels) => `${Number((pixels / 1e6).toPrecision(pixels < 1e8 ? 2 : 3))} megapixels`;
-
 export function duration(ms) {
   if (ms < 1000) return `${ms.toFixed(ms < 10 ? 1 : 0)} ms`;
-  return ms < 60_000 ? `${(ms / 1000).toFixed(1)} s` : `${Math.floor(ms / 60_000)} min ${Math.round(ms / 1000) % 60} s`;
+  const seconds = Math.round(ms / 1000);
+  return seconds < 60 ? `${(ms / 1000).toFixed(1)} s` : `${Math.floor(seconds / 60)} min ${seconds % 60} s`;
 }
 
 const SUFFIXES = {
@@ -28,7 +31,7 @@ const SUFFIXES = {
 export function resultName(name, type) {
   const [, stem, suffix] = /^(.*?)(\.[^.]*)?$/s.exec(name);
   const fitting = SUFFIXES[type] ?? [suffix ?? ''];
-  return `${stem || 'picture'}-derained${fitting.includes((suffix ?? '').toLowerCase()) ? suffix : fitting[0]}`;
+  return `${stem || 'photo'}-derained${fitting.includes((suffix ?? '').toLowerCase()) ? suffix : fitting[0]}`;
 }
 
 /** Of several files, names that differ from one another, on systems too where capitals make no difference. */

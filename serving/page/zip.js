@@ -1,4 +1,4 @@
-// A zip of files that are stored as they are: pictures do not become smaller by compressing them again.
+// A zip of files that are stored as they are: photos do not become smaller by compressing them again.
 
 const MOST_BYTES = 0xffff_ffff; // beyond, a zip is of another kind, which not every program opens
 const UTF_8 = 1 << 11; // how the names are written
@@ -55,7 +55,7 @@ export async function zip(files, now = new Date()) {
     directory.push(entry, written);
     at += head.byteLength + written.length + blob.size;
     directoryBytes += entry.byteLength + written.length;
-    if (at + directoryBytes > MOST_BYTES) throw new RangeError('together the pictures are larger than 4 GB, which is more than a zip can hold.');
+    if (at + directoryBytes > MOST_BYTES) throw new RangeError('together the photos are larger than 4 GB, which is more than a zip can hold.');
   }
   const count = directory.length / 2;
   const end = numbers([0x0605_4b50, 4], [0, 2], [0, 2], [count, 2], [count, 2], [directoryBytes, 4], [at, 4], [0, 2]);

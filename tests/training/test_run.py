@@ -85,6 +85,16 @@ def test_a_hundredth_of_the_shipped_training_runs_whole(tmp_path: Path, few: Hel
     engine.close()
 
 
+def test_the_commands_that_it_ends_with_are_there(
+    base: Path, few: HeldOut, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Also for those who have not activated the environment."""
+    assert main([*SMOKE, *in_folder(base)], few) == 0
+    programs = re.findall(r"^  (\S+/bin/\w+) ", capsys.readouterr().out, flags=re.MULTILINE)
+    assert [Path(program).name for program in programs] == ["tensorboard", "derain"]
+    assert all(os.access(program, os.X_OK) for program in programs)
+
+
 def test_run_folder_says_what_was_run(base: Path) -> None:
     about = json.loads((base / "runs" / "smoke" / "run.json").read_text())
     manifest = load_manifest(base / "models" / "smoke")

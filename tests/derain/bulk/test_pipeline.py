@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import fsspec
+import numpy as np
 import pytest
 
 from derain.bulk import storage
@@ -273,5 +274,6 @@ for done, row in enumerate(pipeline.run(items), 1):
     assert run.returncode == 0, run.stderr
     resident = list(map(int, run.stdout.split()))
     assert len(resident) == 46
-    assert resident[-1] <= 1.05 * resident[0], resident
-    assert max(resident) <= 1.05 * resident[0], resident
+    # Medians: a sample has what is in work at that moment, images of 40 or of 440 pixels a side.
+    first, last = np.median(resident[:15]), np.median(resident[-15:])
+    assert last <= 1.05 * first, resident

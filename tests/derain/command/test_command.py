@@ -177,7 +177,7 @@ def test_an_empty_file_made_for_it(command: Command, here: Path) -> None:
         (["rain.jpg", "-o", "out", "--report", "r.txt"], "r.txt: it can be written as .json or .csv"),
         (["rain.jpg", "-o", "out", "--report", "none/r.csv"], "none is not a folder"),
         (["rain.jpg", "-o", "-", "--report", "-"], "standard output has the image already"),
-        (["rain.jpg"], "required: -o/--output"),
+        (["rain.jpg"], "where is the result to go? -o clean.jpg"),
         (["-", "-", "-o", "-"], "- can be named once"),
         (["-", "rain.jpg", "-o", "out"], "standard input has no name to keep"),
         (["-", "-o", "out"], "standard input has no name to keep"),
@@ -335,6 +335,8 @@ def test_the_models_that_come_along(command: Command) -> None:
     lines = command.printed.splitlines()
     assert [line.split("\t")[0] for line in lines] == Registry().names()
     assert [line.split("\t")[0] for line in lines if line.endswith(", the default")] == ["base"]
+    on_disk = sum(file.stat().st_size for file in Registry().folder("fast").glob("*.onnx")) / 1e6
+    assert f"fast\t{on_disk:.1f} MB, 0.4 of the time of base" in lines
 
 
 def test_a_model_by_its_name(here: Path, command: Command, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,4 +1,5 @@
 import re
+import subprocess
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -126,6 +127,35 @@ def test_an_idle_engine_gives_its_memory_back(tmp_path: Path, monkeypatch: pytes
         time.sleep(0.05)
     engine.close()
     assert resident_bytes() - before <= 60_000_000
+
+
+@pytest.mark.parametrize("last", ["", "engine.close()", "del engine"])
+def test_a_program_may_end_while_memory_is_given_back(model: Path, last: str) -> None:
+    """Whether it closes the engine or not."""
+    program = f"""
+import threading
+from pathlib import Path
+import numpy as np
+from derain.inference import engine as module
+from derain.inference.network import Network
+
+give_back, begun = Network.release_memory, threading.Event()
+
+def many_times(network):
+    begun.set()
+    for _ in range(300):
+        give_back(network)
+
+module._IDLE_S = 0
+Network.release_memory = many_times
+engine = module.Engine(Path({str(model)!r}), threads=1)
+begun.clear()
+engine.derain(np.zeros((8, 8, 3), np.uint8))
+assert begun.wait(60)
+{last}
+"""
+    ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert (ended.returncode, ended.stderr) == (0, "")
 
 
 def test_tiles_are_as_large_as_the_memory_allows(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,7 +13,7 @@ from tests.conftest import free_port
 from tests.serving.app import running
 from tests.serving.server import OPERATOR, assert_problem, operator_key
 
-NAMES = {"/page/{name}": "main.js", "/examples/{name}": "street.jpg"}
+NAMES = {"/page/{name}": "main.js", "/examples/{name}": "gate.jpg"}
 CAMERA = {"x-api-key": "of the camera"}
 
 every_route = pytest.mark.parametrize("route", ROUTES, ids=lambda route: f"{route.method} {route.path}")

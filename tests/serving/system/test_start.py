@@ -1,11 +1,13 @@
 """A service that cannot serve ends at once, in words; test_operation.py has those for each fault."""
 
+import subprocess
+import sys
 from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
-from tests.conftest import write_model
+from tests.conftest import ROOT, write_model
 from tests.serving.faults import tamper
 from tests.serving.server import START_S, started
 
@@ -30,3 +32,17 @@ def test_what_cannot_be_served_is_not_started_with(model: Path, tmp_path: Path) 
             assert server.process.wait(START_S) != 0
             assert said in server.said()
             assert "Traceback" not in server.said()
+
+
+def test_traces_that_nothing_can_send_are_not_started_with(model: Path) -> None:
+    """As where the extra `trace` is not installed."""
+    program = f"""
+import sys
+sys.modules["opentelemetry.exporter.otlp.proto.http.trace_exporter"] = None
+from serving.service import create_service
+from serving.settings import Settings
+create_service(Settings(model={str(model)!r}, trace_endpoint="http://127.0.0.1:1/v1/traces")).inner.check()
+"""
+    ended = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True)
+    assert ended.returncode == 1
+    assert ended.stderr.endswith("installed: pip install 'derain[trace]'\n")
