@@ -157,6 +157,26 @@ def test_a_stream_that_breaks_off_is_derained_as_far_as_it_goes(
     assert report.read_text().rstrip().endswith(",2,2")
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize(("options", "ahead"), [([], 2), (["--no-temporal"], 0)])
+def test_a_live_frame_waits_for_those_that_help_it_and_no_longer(
+    options: list[str], ahead: int, model: Path
+) -> None:
+    """The stream stays open, as that of a camera does."""
+    frame_bytes = 9 * 7 * 3
+    command = [sys.executable, "-m", "derain", "-", "-m", str(model), "--raw", "9x7", "--quiet", *options]
+    with subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdin is not None and process.stdout is not None
+        for number in range(6):
+            process.stdin.write(noise(7, 9, number).tobytes())
+            process.stdin.flush()
+            if number >= ahead:
+                assert len(process.stdout.read(frame_bytes)) == frame_bytes
+        process.stdin.close()
+        assert len(process.stdout.read()) == ahead * frame_bytes
+    assert process.returncode == 0
+
+
 @pytest.mark.parametrize(
     ("data", "options", "said"),
     [
