@@ -22,6 +22,9 @@ from tqdm import tqdm
 from derain.errors import DerainError
 from derain.files import write_atomically
 from training.recipes import Recipe
+from training.trainer.loop import Execution
+
+ONE_CORE = Execution(workers=0, threads=1)  # of a cell: others are trained beside it
 
 Found = TypeVar("Found")
 
@@ -83,7 +86,7 @@ def run_jobs(jobs: Sequence[Job], at_once: int) -> int:
     waiting: list[Job] = []
     running: dict[Connection, tuple[SpawnProcess, Job]] = {}
     with (
-        # For the processes that are to come: each has one core, and there is one bar for all.
+        # For the processes that are to come: each has one core (ONE_CORE), and there is one bar for all.
         _environment(OMP_NUM_THREADS="1", TQDM_DISABLE="1"),
         tqdm(total=len(jobs), unit="cell", disable=False) as progress,
     ):

@@ -19,12 +19,12 @@ from training.evaluation.pairs import PairFiles
 from training.evaluation.scoring import Case, measure, summarise
 from training.evaluation.sets import ImageSet, Middle
 from training.experiments.ablation.variants import AblationError, Group, Variant
-from training.experiments.grid import GridError, cell_path, read_cell, write_cell
+from training.experiments.grid import ONE_CORE, GridError, cell_path, read_cell, write_cell
 from training.image_folder import digest_files, list_images, subset
 from training.rain.drawn import DRAWN
 from training.recipes import Recipe, describe
 from training.repository import HELD_OUT_PHOTOGRAPHS
-from training.trainer.loop import Execution, train
+from training.trainer.loop import train
 
 # Measuring is to be cheap beside a training of a minute: small images, and not many.
 DRAWN_PX = 320  # longest side of the images under drawn rain
@@ -108,7 +108,7 @@ def _parse(result: dict[str, Any]) -> Result:
 def run_cell(cell: Cell, sets: Sequence[OwnSet], commit: str, folder: Path) -> Result:
     """Trains and measures; goes on where it was interrupted."""
     recipe = replace(cell.recipe, name=cell.name)
-    model = train(recipe, folder / "runs" / cell.name, lambda _: {}, execution=Execution(workers=0))
+    model = train(recipe, folder / "runs" / cell.name, lambda _: {}, execution=ONE_CORE)
     result = Result(versions(commit), measure_sets(model.derain, sets))
     evaluations = [each.model_dump() for each in result.evaluations]
     done = {"versions": result.versions, "evaluations": evaluations}

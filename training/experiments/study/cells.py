@@ -20,11 +20,11 @@ from training.data.dead_leaves import Leaves, draw_leaves
 from training.data.resize import square
 from training.evaluation.metrics import mean_scores, psnr, score
 from training.evaluation.scoring import PERFECT_PSNR
-from training.experiments.grid import cell_path, read_cell, write_cell
+from training.experiments.grid import ONE_CORE, cell_path, read_cell, write_cell
 from training.image_folder import digest_files, list_images, subset
 from training.rain.families import family
 from training.recipes import Recipe, describe
-from training.trainer.loop import Execution, train
+from training.trainer.loop import train
 
 # Every background is brought to this side first, so that a category does not bring more pixels
 # to the same number of images than another.
@@ -154,7 +154,7 @@ def known(cell: Cell, recipe: Recipe, held_out: HeldOut, folder: Path) -> Result
 def run_cell(cell: Cell, recipe: Recipe, held_out: HeldOut, folder: Path) -> Result:
     """Trains by the recipe and measures; goes on where it was interrupted."""
     trained = _of_cell(cell, recipe, folder)
-    model = train(trained, folder / "runs" / cell.name, lambda _: {}, execution=Execution(workers=0))
+    model = train(trained, folder / "runs" / cell.name, lambda _: {}, execution=ONE_CORE)
     rows = measure(cell, model.derain, held_out, _backgrounds(cell, folder))
     path, settings = cell_path(folder, cell.name), _settings(cell, recipe, held_out, folder)
     write_cell(path, settings, {"rows": [asdict(row) for row in rows]})

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from derain.images.formats import PNG
 from derain.images.plain import encode
@@ -29,6 +30,7 @@ from training.experiments.ablation.variants import AblationError, Variant
 from training.experiments.grid import GridError
 from training.rain.drawn import DRAWN
 from training.recipes import Recipe
+from training.trainer.distributed import Processes
 
 
 @pytest.fixture
@@ -104,6 +106,18 @@ def test_a_cell_that_is_done_is_known_and_no_other(
     path.write_text("{")
     with pytest.raises(GridError, match="is damaged, or of another version: remove it"):
         known(cell, [again], tmp_path)
+
+
+def test_a_cell_keeps_to_one_core(
+    one_picture: None, tiny_recipe: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Others are trained beside it, and threads that are more than cores wait for one another in a spin."""
+    monkeypatch.setattr(Processes, "cores", 2)
+    try:
+        run_cell(Cell(None, "reference", 0, changed(tiny_recipe, steps=1)), [], "abc", tmp_path)
+        assert torch.get_num_threads() == 1
+    finally:
+        torch.set_num_threads(1)
 
 
 def test_pictures_are_not_both_trained_and_measured_on(tiny_recipe: Recipe, tmp_path: Path) -> None:
