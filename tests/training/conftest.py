@@ -68,6 +68,8 @@ class ExportedModel:
 @pytest.fixture(autouse=True, scope="session")
 def one_core() -> Iterator[None]:
     """Whatever the machine has: threads that share so little work wait for one another in a spin."""
+    import torch._dynamo  # any optimizer does, in a second, which is no test's own
+
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Processes, "cores", 1)
         torch.set_num_threads(1)

@@ -12,7 +12,6 @@ from pathlib import Path
 
 import torch
 from torch import Tensor, nn
-from torch._dynamo.exc import TorchDynamoException
 
 from derain.errors import DerainError
 from training.model.derain_model import Batch, DerainModel
@@ -274,6 +273,8 @@ def _compile(model: DerainModel, device: torch.device) -> None:
 @contextmanager
 def _compile_errors() -> Iterator[None]:
     """torch compiles at the first call of a network, and its errors become DerainError."""
+    from torch._dynamo.exc import TorchDynamoException  # takes a second, and of use to steps alone
+
     try:
         yield
     except TorchDynamoException as error:
