@@ -3,6 +3,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any, assert_type
 
@@ -42,7 +43,9 @@ def pillow_bytes(image: PilImage.Image, **options: Any) -> bytes:
     return file.getvalue()
 
 
+@cache
 def profile() -> bytes:
+    """One, for it has the second in which it was made."""
     return ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
 
 
@@ -263,6 +266,7 @@ def test_a_model_is_loaded_once(model: Path, monkeypatch: pytest.MonkeyPatch) ->
     derain(noise(4, 4), model=model, provider="cpu")
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="Windows does not fork")
 def test_a_forked_process_derains_too(model: Path) -> None:
     program = f"""
