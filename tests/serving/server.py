@@ -112,15 +112,17 @@ class Served(Protocol):
 
 
 @contextmanager
-def traffic(server: Served, image: bytes, callers: int = 3) -> Iterator[list[httpx.Response]]:
-    """Images sent without a pause; what was answered, once all have been."""
+def traffic(
+    server: Served, image: bytes, callers: int = 3, pause_s: float = 0
+) -> Iterator[list[httpx.Response]]:
+    """Images sent all the time; what was answered, once all have been."""
     answers: list[httpx.Response] = []
     over = threading.Event()
 
     def send() -> None:
         with server.client() as client:
             client.headers.update(OPERATOR)
-            while not over.is_set():
+            while not over.wait(pause_s):
                 answers.append(client.post("/v1/derain", content=image))
 
     with ThreadPoolExecutor(callers) as pool:

@@ -34,15 +34,18 @@ def models(tmp_path_factory: pytest.TempPathFactory, few: HeldOut) -> Path:
 
 
 def test_retrain_gate_promote_and_back_under_load(
-    models: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    models: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """Of a load with pauses; test_operation.py and test_workers.py have one without."""
+    # Times are another test's: all three networks are of one shape.
+    monkeypatch.setattr("training.evaluation.gate.comparison.TURNS", 9)
     registry = Registry(models)
     command = ["--models", str(models)]
     hashes = {name: load_manifest(models / name).sha256 for name in _STEPS}
     assert models_command([*command, "promote", "current", "--reason", "the first"]) == 0
 
     with serving(None, tmp_path, models=models, keys=operator_key(tmp_path)) as server:
-        with traffic(server, RAINY) as answers, server.client() as client:
+        with traffic(server, RAINY, callers=1, pause_s=0.05) as answers, server.client() as client:
             client.headers.update(OPERATOR)
 
             def served() -> str:
@@ -55,7 +58,6 @@ def test_retrain_gate_promote_and_back_under_load(
                 return str(told["sha256"])
 
             report = models.parent / "gate.json"
-            # Times are another test's: all three networks are of one shape.
             options = ["--report", str(report), "--promote", "--slower", "1000"]
             assert gate([str(models / "slacking"), *options]) == REFUSED
             said = capsys.readouterr().out

@@ -45,7 +45,7 @@ from training.recipes import describe as describe_recipe
 from training.repository import ROOT, current_commit
 
 
-@pytest.fixture(params=["exported", "exported_pair"])
+@pytest.fixture(params=[pytest.param(name, marks=pytest.mark.slow) for name in ("exported", "exported_pair")])
 def each(request: pytest.FixtureRequest) -> ExportedModel:
     model: ExportedModel = request.getfixturevalue(request.param)
     return model
@@ -174,15 +174,18 @@ def test_what_looks_dry_to_the_estimator_comes_back(
 
 
 def test_the_larger_recipes_are_fast_several_times() -> None:
-    """So what exports as `fast` exports as these."""
+    """So what exports as `base` exports as each of these."""
     for name in RECIPES.keys() - {"fast", "smoke", "study", "ablation"}:
         assert replace(RECIPES[name]().model, derainers=1) == RECIPES["fast"]().model
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["fast", "smoke", "study", "ablation"])
+@pytest.mark.parametrize("name", ["study", "ablation"])
 def test_models_of_every_recipe_export(name: str, tmp_path: Path) -> None:
-    """Down to the smallest image that each takes, a cell of its own size."""
+    """Down to the smallest image that each takes, a cell of its own size.
+
+    Those of `smoke` and `base` are exported in test_run.py.
+    """
     recipe = RECIPES[name]()
     model = DerainModel(recipe.model)
     for network in model.derainer.networks:

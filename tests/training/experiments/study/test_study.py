@@ -62,6 +62,7 @@ def test_cells_are_all_that_there_is_to_vary(photographs: Path) -> None:
     assert [cell.seed for cell in cells] == [0] * 10 + [1] * 10
 
 
+@pytest.mark.slow
 def test_doing_nothing_scores_as_the_input_and_perfection_as_the_clean(photographs: Path) -> None:
     cell = Cell(LEAVES, 1, "medium", 0)
     held_out = HeldOut(("drizzle", "shower"), photographs, count=2)
@@ -80,28 +81,26 @@ def test_a_study_from_nothing_to_its_report(tmp_path: Path, photographs: Path, h
     work, report = tmp_path / "work", tmp_path / "report"
     command = [str(work), *SMALL_STUDY, *QUICKLY, "--test", str(held_out), "--report", str(report)]
     category = ["--category", f"noise={photographs}"]
-    assert main([*command, *category, "--jobs", "2"]) == 0
+    assert main([*command, *category, "--counts", "1", "--jobs", "2"]) == 0
+    assert "2 trainings of 3 steps" in (report / "results.md").read_text()
+
+    # The same command again measures nothing anew; one with more in it adds to what there is.
+    result = work / "cells" / "flat-1-medium-seed0.json"
+    known = result.read_bytes(), result.stat().st_mtime_ns
+    assert main(command) == 0
+    assert (result.read_bytes(), result.stat().st_mtime_ns) == known
     with (report / "study.csv").open() as file:
         rows = list(csv.DictReader(file))
-    assert len(rows) == 2 * 2 * 2, "categories, numbers, test rains"
-    assert {(row["category"], row["count"]) for row in rows} == {
-        (c, n) for c in ("flat", "noise") for n in "12"
-    }
+    cells = [(row["category"], row["count"]) for row in rows]
+    assert sorted(cells) == sorted([("flat", "1"), ("flat", "2"), ("noise", "1")] * 2), "of two test rains"
     assert all(float(row["psnr"]) > 0 and row["seed"] == "0" for row in rows)
     page = (report / "results.md").read_text()
-    assert "4 trainings of 3 steps" in page
+    assert "3 trainings of 3 steps" in page
     assert "| (b) | removal of unseen rain falls" in page
     assert "not measured" in page, "wider rain was not trained in"
     for figure in ("removal", "rain-change", "background-error", "trade-off"):
         assert f"({figure}.svg)" in page
         assert "<svg" in (report / f"{figure}.svg").read_text()
-
-    # The same command again measures nothing anew; one with more in it adds to what there is.
-    result = work / "cells" / "flat-1-medium-seed0.json"
-    known = result.read_bytes(), result.stat().st_mtime_ns
-    assert main([*command, "--counts", "1", "3"]) == 0
-    assert (result.read_bytes(), result.stat().st_mtime_ns) == known
-    assert "5 trainings of 3 steps" in (report / "results.md").read_text()
 
 
 @pytest.mark.slow
@@ -134,7 +133,7 @@ def test_a_study_that_is_stopped_leaves_no_process_behind(
 ) -> None:
     """As Ctrl+C sends it, to all processes, or as a scheduler does, to the first one alone."""
     with started(tmp_path, held_out) as study:
-        wait_for(lambda: len(list(tmp_path.glob("runs/*/stats.jsonl"))) == 2)
+        wait_for(lambda: both_train(tmp_path))
         if number == signal.SIGINT:
             os.killpg(study.pid, number)
         else:
@@ -148,8 +147,8 @@ def test_a_study_that_is_stopped_leaves_no_process_behind(
 
 @pytest.mark.slow
 def test_a_cell_whose_process_is_killed_fails_alone(tmp_path: Path, held_out: Path) -> None:
-    with started(tmp_path, held_out, "--steps", "300") as study:
-        wait_for(lambda: len(list(tmp_path.glob("runs/*/stats.jsonl"))) == 2)
+    with started(tmp_path, held_out, "--steps", "20") as study:
+        wait_for(lambda: both_train(tmp_path))
         children = Path(f"/proc/{study.pid}/task/{study.pid}/children").read_text().split()
         trainings = [pid for pid in children if b"spawn_main" in Path(f"/proc/{pid}/cmdline").read_bytes()]
         os.kill(int(trainings[0]), signal.SIGKILL)
@@ -179,6 +178,11 @@ class started:  # noqa: N801
         self.study.wait(60)
         if self.study.stderr:
             self.study.stderr.close()
+
+
+def both_train(folder: Path) -> bool:
+    """They write to TensorBoard as soon as they can be asked to stop."""
+    return len(list(folder.glob("runs/*/tensorboard"))) == 2
 
 
 def group_is_alive(group: int) -> bool:
