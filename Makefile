@@ -57,6 +57,9 @@ serve: $(SERVE_READY)
 
 develop: $(DEV_READY)
 
+# Tests start hundreds of Python processes: modules are compiled once, whatever the shell says of that.
+test quick: export PYTHONDONTWRITEBYTECODE =
+
 # Files are shared out among the cores, in the order of tests/conftest.py.
 test: $(DEV_READY)
 	$(BIN)/python -m pytest --numprocesses auto --dist loadfile --no-loadscope-reorder

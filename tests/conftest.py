@@ -7,7 +7,7 @@ import signal
 import socket
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -36,12 +36,40 @@ DRY_BELOW = 0.2  # of the mean of a window, from 0 to 1
 
 _OPSET = 20
 
-# Minutes each, of one worker: begun last, they would leave the others idle.
-_LONGEST_FILES = ("test_docs.py", "test_readme.py", "test_package.py")
+# Of a test that is not marked slow. With it, `make quick` stays quick.
+MAX_CPU_S = 1.0
+
+# Of half a minute and more, of one worker: begun last, they would leave the others idle.
+_LONGEST_FILES = {
+    *("test_docs.py", "test_end_to_end.py", "test_gate.py", "test_kill.py", "test_package.py"),
+    *("test_page.py", "test_retraining.py", "test_run.py", "test_study.py"),
+}
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: item.path.name not in _LONGEST_FILES)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> Generator[None, object, object]:
+    """Fails a test that is not marked slow and is.
+
+    By processor time, its processes included, which hardly depends on what else the machine does.
+    """
+    began_s = _cpu_s()
+    result = yield
+    taken_s = _cpu_s() - began_s
+    if taken_s > MAX_CPU_S and pyfuncitem.get_closest_marker("slow") is None:
+        taken = f"{pyfuncitem.name} took {taken_s:.1f} s of processor time"
+        allowed = f"a test of the quick loop may take {MAX_CPU_S:g} s"
+        pytest.fail(f"{taken}, and {allowed}: make it faster, or mark it @pytest.mark.slow", pytrace=False)
+    return result
+
+
+def _cpu_s() -> float:
+    """Of this process and of those that it has waited for."""
+    times = os.times()
+    return times.user + times.system + times.children_user + times.children_system
 
 
 # The most memory that a process has had, as it asks for it itself. Not `ru_maxrss`: that begins with what its

@@ -13,6 +13,7 @@ from training.export.card import ADDITIONS
 from training.export.showcase import LARGEST_BYTES
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("module", "forbidden"),
     [
@@ -22,7 +23,7 @@ from training.export.showcase import LARGEST_BYTES
         ("derain.cli", ("torch", "bentoml", "onnx", "fsspec")),
         ("derain.bulk.cli", ("torch", "bentoml", "onnx", "ray", "pyarrow")),
         ("serving.service", ("torch", "onnx")),
-        pytest.param("training.run", ("bentoml", "starlette"), marks=pytest.mark.slow),  # loads torch
+        ("training.run", ("bentoml", "starlette")),
     ],
 )
 def test_a_side_loads_nothing_of_the_other(module: str, forbidden: tuple[str, ...]) -> None:
@@ -80,9 +81,8 @@ def test_the_shipped_model_is_small_enough_to_ship() -> None:
     assert (ROOT / "models" / "base" / "model.onnx").stat().st_size < 10_000_000
 
 
-@pytest.mark.parametrize(
-    "module", ["derain.inference.engine", pytest.param("training.export.onnx", marks=pytest.mark.slow)]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("module", ["derain.inference.engine", "training.export.onnx"])
 def test_nothing_is_reported_to_anyone(module: str, tmp_path: Path) -> None:
     """onnxruntime's reports leave an identifier in the home folder, as soon as a model is loaded."""
     kept_from_reporting = ("ORT_DISABLE_TELEMETRY", "CI", "XDG_CACHE_HOME")

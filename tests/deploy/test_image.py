@@ -25,16 +25,19 @@ def test_checkov_finds_nothing_in_the_dockerfile() -> None:
     passes(tool("checkov"), "-f", "Dockerfile", "--framework", "dockerfile", "--skip-download", "--quiet")
 
 
+@pytest.mark.slow
 def test_the_compose_file_has_its_schema() -> None:
     passes(tool("check-jsonschema"), "--builtin-schema", "vendor.compose-spec", "docker-compose.yaml")
 
 
+@pytest.mark.slow
 def test_the_workflows_have_their_schema() -> None:
     workflows = sorted(ROOT.glob(".github/workflows/*.yaml"))
     assert len(workflows) == 2
     passes(tool("check-jsonschema"), "--builtin-schema", "vendor.github-workflows", *workflows)
 
 
+@pytest.mark.slow
 def test_the_citation_has_its_schema() -> None:
     schema = "vendor.citation-file-format"
     passes(tool("check-jsonschema"), "--builtin-schema", schema, "CITATION.cff")

@@ -50,6 +50,7 @@ def container(objects: dict[str, Object]) -> Object:
     return dict(only)
 
 
+@pytest.mark.slow
 def test_the_schemas_hold(manifests: Path) -> None:
     command: list[str | Path] = [tool("kubernetes-validate"), "--strict", "--quiet", manifests / "all.yaml"]
     done = subprocess.run(command, capture_output=True, text=True)

@@ -74,6 +74,7 @@ def pods(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_the_schemas_of_its_pods_hold(pods: Path) -> None:
     command: list[str | Path] = [tool("kubernetes-validate"), "--strict", "--quiet", pods / "all.yaml"]
     done = subprocess.run(command, capture_output=True, text=True)

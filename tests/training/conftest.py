@@ -65,6 +65,13 @@ class ExportedModel:
     manifest: Manifest
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What needs a model that is exported is slow: torch takes seconds for its first export."""
+    for item in items:
+        if isinstance(item, pytest.Function) and {"exported", "exported_pair"} & set(item.fixturenames):
+            item.add_marker(pytest.mark.slow)
+
+
 @pytest.fixture(autouse=True, scope="session")
 def one_core() -> Iterator[None]:
     """Whatever the machine has: threads that share so little work wait for one another in a spin."""

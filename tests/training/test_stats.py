@@ -63,6 +63,7 @@ def test_too_few_values_say_nothing_and_equal_ones_everything() -> None:
     assert two.high == math.inf
 
 
+@pytest.mark.slow
 def test_a_mean_of_groups_is_held_as_often_as_it_says() -> None:
     """Of two kinds: few values that differ much, and many that differ little."""
     rng = np.random.default_rng(4)

@@ -176,6 +176,7 @@ def test_a_broken_model(derain: Derain, rainy: Path, tmp_path: Path) -> None:
     assert (status, said) == (2, f"derain: error: no model at {tmp_path}/none: manifest.json is missing\n")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("arguments", "status", "stream"),
     [(["--help"], 0, "stdout"), ([], 2, "stderr"), (["a.png"], 2, "stderr"), (["--colour"], 2, "stderr")],

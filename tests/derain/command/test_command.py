@@ -206,6 +206,7 @@ def test_what_cannot_be_meant_is_said_before_the_work(
 # Standard input and output
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("arguments", [["-"], ["-", "-o", "-"]])
 def test_an_image_goes_through_a_pipe(arguments: list[str], model: Path, engine: Engine) -> None:
     rainy = noise(30, 20)
@@ -214,6 +215,7 @@ def test_an_image_goes_through_a_pipe(arguments: list[str], model: Path, engine:
     assert done.stdout == encode(engine.derain(rainy), PNG)
 
 
+@pytest.mark.slow
 def test_from_a_file_to_a_stream_and_back(model: Path, tmp_path: Path) -> None:
     file = tmp_path / "a.png"
     file.write_bytes(encode(noise(30, 20), PNG))
@@ -226,6 +228,7 @@ def test_from_a_file_to_a_stream_and_back(model: Path, tmp_path: Path) -> None:
     assert read_header(done.stdout).format == PNG
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("sent", "said"),
     [(b"", "the data is empty"), (b"GIF89a", "GIF is not supported"), (b"x", "not an image")],
@@ -237,6 +240,7 @@ def test_no_image_on_standard_input(sent: bytes, said: str, model: Path) -> None
     assert said in done.stderr.decode()
 
 
+@pytest.mark.slow
 def test_a_reader_that_goes_away(model: Path, tmp_path: Path) -> None:
     (tmp_path / "a.bmp").write_bytes(encode(noise(300, 400), BMP))  # more than a pipe holds
     reader, writer = os.pipe()
@@ -692,6 +696,7 @@ def test_the_help_says_the_exit_statuses(command: Command) -> None:
     assert {"0", "1", "2", "130", "(143:"} <= set(listed)
 
 
+@pytest.mark.slow
 def test_the_bar_is_in_megapixels_and_moves_within_an_image(tmp_path: Path) -> None:
     """On a terminal; elsewhere there is none."""
     slow = write_model(tmp_path / "slow", channels=16)
@@ -739,6 +744,7 @@ def test_the_page_has_every_column_and_status() -> None:
         assert re.search(rf"^\| {status} \| ", PAGE, flags=re.MULTILINE)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "line", [line for block in re.findall(r"```sh\n(.*?)```", PAGE, re.DOTALL) for line in block.splitlines()]
 )

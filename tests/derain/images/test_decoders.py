@@ -20,6 +20,8 @@ from derain.images.header import read_header
 from derain.images.photo import decode_photo
 from tests.conftest import scene
 
+pytestmark = pytest.mark.slow
+
 TURNED = Path(__file__).parent / "files" / "turned.heic"
 PIXELS = 40 * 60
 

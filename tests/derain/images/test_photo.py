@@ -607,6 +607,7 @@ BOMBS: dict[str, Callable[[], bytes]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", BOMBS)
 def test_a_bomb_takes_neither_time_nor_memory(name: str, tmp_path: Path) -> None:
     path = tmp_path / "bomb"
@@ -669,6 +670,7 @@ SEEDS = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::UserWarning:PIL.TiffImagePlugin")  # it warns of what it then raises
 @settings(deadline=None, max_examples=300)
 @given(

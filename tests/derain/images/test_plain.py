@@ -221,6 +221,7 @@ def damaged(data: bytes, changes: list[tuple[int, int]], end: int | None) -> byt
     return bytes(changed[:end])
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::UserWarning:PIL.TiffImagePlugin")
 @settings(deadline=None, max_examples=300)
 @given(

@@ -211,6 +211,7 @@ def batching(model: Path, runs: list[int]) -> Iterator[Engine]:
     engine.close()
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=50)
 @given(
     sizes=st.lists(st.tuples(st.integers(1, 40) | st.just(200), st.integers(1, 40)), min_size=1, max_size=3)

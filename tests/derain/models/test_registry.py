@@ -209,6 +209,7 @@ def test_a_network_of_another_contract_is_not_promoted(registry: Registry, fault
     assert not registry.pointer.exists()
 
 
+@pytest.mark.slow
 def test_two_promotions_at_once_are_both_in_the_history(registry: Registry) -> None:
     """Threads of one process, and processes, each promoting what the others do not."""
     for number in range(12):
@@ -233,6 +234,7 @@ for name in itertools.cycle(("second", "first")):
 """
 
 
+@pytest.mark.slow
 def test_killed_in_the_middle_it_is_the_old_one_or_the_new_one(registry: Registry) -> None:
     registry.promote("first", "the first")
     before = registry.history()
@@ -250,6 +252,7 @@ def test_killed_in_the_middle_it_is_the_old_one_or_the_new_one(registry: Registr
         before = after
 
 
+@pytest.mark.slow
 def test_readers_never_see_half_a_pointer(registry: Registry) -> None:
     registry.promote("first", "the first")
     done = threading.Event()

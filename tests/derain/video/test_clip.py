@@ -36,6 +36,8 @@ from tests.derain.video.clips import (
     write_clip,
 )
 
+pytestmark = pytest.mark.slow
+
 
 def derained(engine: Engine, source: Path, target: Path, **options: Any) -> DerainedVideo:
     return derain_clip(engine, source, target, ClipOptions(10**8, **options))
@@ -70,7 +72,6 @@ def test_frames_are_derained(engine: Engine, tmp_path: Path) -> None:
         assert np.abs(wanted.astype(float) - rgb(before))[4:-4, 4:-4].mean() > 2.5
 
 
-@pytest.mark.slow
 def test_frames_show_one_another_what_rain_hides(tmp_path: Path) -> None:
     """Before a camera that stands, by the models that come along."""
     width, height = 160, 128

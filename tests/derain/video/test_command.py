@@ -94,6 +94,7 @@ def test_a_dry_video_says_so(command: Command, here: Path) -> None:
     assert "dry.mp4: no rain found, left as it was; --force derains it all the same\n" in said
 
 
+@pytest.mark.slow
 def test_options_reach_the_encoder(command: Command, here: Path) -> None:
     for crf in (10, 45):
         assert command("rain.mp4", "-o", f"{crf}.mp4", "--codec", "hevc", "--crf", str(crf))[0] == 0
@@ -102,6 +103,7 @@ def test_options_reach_the_encoder(command: Command, here: Path) -> None:
     assert sizes[0] > 2 * sizes[1]
 
 
+@pytest.mark.slow
 def test_a_folder_of_images_and_videos(command: Command, here: Path) -> None:
     (here / "in").mkdir()
     (here / "in" / "photo.jpg").write_bytes(encode(scene(30, 40), JPEG))
@@ -159,6 +161,7 @@ def test_without_pyav_videos_are_left_out(
     assert files_in(here / "out") == {"photo.jpg"}
 
 
+@pytest.mark.slow
 def test_what_is_cut_short_is_derained_and_told(command: Command, here: Path) -> None:
     long = Clip(stamps=[512 * number for number in range(60)], container_options={"movflags": "faststart"})
     whole = write_clip(here / "cut.mp4", long).read_bytes()
@@ -264,6 +267,7 @@ def wait_for(path: Path, process: subprocess.Popen[bytes]) -> None:
         time.sleep(0.01)
 
 
+@pytest.mark.slow
 def test_a_killed_run_goes_on(
     model: Path, command: Command, here: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -284,6 +288,7 @@ def test_a_killed_run_goes_on(
     assert files_in(here) == {"rain.mp4", "long.mp4", "clean.mp4", "first"}
 
 
+@pytest.mark.slow
 def test_ctrl_c_leaves_a_file_that_plays_and_says_how_to_go_on(model: Path, here: Path) -> None:
     write_clip(here / "long.mp4", Clip(stamps=[512 * number for number in range(400)], has_sound=True))
     process = start(model, here, "long.mp4", "-o", "clean.mp4")
@@ -299,6 +304,7 @@ def test_ctrl_c_leaves_a_file_that_plays_and_says_how_to_go_on(model: Path, here
     assert not (here / "clean.mp4").exists()
 
 
+@pytest.mark.slow
 def test_the_bar_has_frames_a_second(model: Path, here: Path) -> None:
     """On a terminal, beside the megapixels that are done."""
     slow = write_model(here / "slow", channels=16)
@@ -350,6 +356,7 @@ def test_the_page_has_the_figures() -> None:
 LINES = [line for block in re.findall(r"```sh\n(.*?)```", PAGE, re.DOTALL) for line in block.splitlines()]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("line", [line for line in LINES if line.strip()])
 def test_the_commands_of_the_page_run(line: str, model: Path, here: Path) -> None:
     """On a small video wherever one is named, and on the tiny model."""

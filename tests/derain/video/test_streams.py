@@ -231,6 +231,7 @@ def test_no_frame_is_read_for_a_header_alone() -> None:
         read_y4m(io.BytesIO(b"no header"))
 
 
+@pytest.mark.slow
 def test_a_result_that_nobody_reads_on_is_a_failure(model: Path, tmp_path: Path) -> None:
     (tmp_path / "rain.y4m").write_bytes(b"YUV4MPEG2 W64 H64\n" + (b"FRAME\n" + bytes(64 * 64 * 3 // 2)) * 60)
     command = f'"{sys.executable}" -m derain - -m "{model}" < rain.y4m | head -c 9 > /dev/null'
@@ -244,6 +245,7 @@ def test_a_result_that_nobody_reads_on_is_a_failure(model: Path, tmp_path: Path)
     assert b"Traceback" not in done.stderr
 
 
+@pytest.mark.slow
 def test_it_works_without_pyav(model: Path) -> None:
     without = (
         "import sys, importlib.abc\n"

@@ -183,6 +183,7 @@ def write_later(path: Path, text: str) -> None:
     os.utime(path, ns=(before + 10**9, before + 10**9))
 
 
+@pytest.mark.slow
 def test_a_key_that_is_made_works(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "serving.keys", "camera"]
     made = subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT).stdout

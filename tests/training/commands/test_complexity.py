@@ -131,6 +131,7 @@ def test_complexity_grows_with_the_number_of_backgrounds() -> None:
     assert 4 * few < 2 * more < all_
 
 
+@pytest.mark.slow
 def test_blurring_simplifies_backgrounds() -> None:
     images = leaves(1.0, 12)
     blurred = [np.asarray(cv2.GaussianBlur(p, (0, 0), 2), dtype=np.uint8) for p in images]

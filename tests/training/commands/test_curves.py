@@ -98,6 +98,7 @@ def test_smoothing_keeps_lines_and_quiets_noise() -> None:
     assert smoothed(noise[:3]) == pytest.approx(noise[:3]), "of so few, none is a neighbour"
 
 
+@pytest.mark.slow
 def test_the_same_run_gives_the_same_bytes(tmp_path: Path) -> None:
     run = train(tmp_path / "run", 0, 300)
     for name in ("a", "b"):

@@ -355,6 +355,7 @@ def test_a_model_that_is_not_sound_is_not_compared(
     assert said.out == ""
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("quick")
 def test_what_a_candidate_was_trained_on_does_not_judge_it(
     models: Path, capsys: pytest.CaptureFixture[str]

@@ -87,6 +87,7 @@ def test_auc_is_the_rank_test() -> None:
     assert np.isnan(auc(scores, [False] * 200))
 
 
+@pytest.mark.slow
 def test_a_report_of_pairs_and_clean_pictures(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     model = write_model(tmp_path / "model")
     for folder, image in (("rain", rained(100)), ("clean", CLEAN)):

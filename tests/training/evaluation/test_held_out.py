@@ -3,6 +3,7 @@
 import inspect
 
 import numpy as np
+import pytest
 
 from training import run
 from training.evaluation.held_out import HELD_OUT, HeldOut
@@ -10,6 +11,7 @@ from training.rain.drawn import DRAWN
 from training.recipes import RECIPES
 
 
+@pytest.mark.slow
 def test_every_family_of_drawn_rain_is_over_all_images(few: HeldOut) -> None:
     names, sets = zip(*few.sets(), strict=True)
     assert names == tuple(f"drawn {rain.name}" for rain in DRAWN)

@@ -181,6 +181,7 @@ def test_what_is_estimated_is_what_the_rain_was_drawn_with(conditioned_recipe: R
         assert foreign[index][3][-1] == 0, "the paper's generator does not say"
 
 
+@pytest.mark.slow
 def test_it_learns_which_way_rain_falls_and_whether_there_is_any(
     conditioned_recipe: Recipe,
 ) -> None:

@@ -15,7 +15,7 @@ from training.rain.descriptor import DESCRIPTOR
 
 SHAPES = [
     NetworkShape(width=2, blocks=(2,), dilations=(1, 2)),
-    NetworkShape(width=3, blocks=(1, 2), dilations=(1, 3)),
+    pytest.param(NetworkShape(width=3, blocks=(1, 2), dilations=(1, 3)), marks=pytest.mark.slow),
     NetworkShape(width=2, blocks=(0, 1), dilations=(2,), conditioned=True),
 ]
 SMALL = NetworkShape(width=4, blocks=(1,), dilations=(1, 2))

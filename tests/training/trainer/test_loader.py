@@ -20,6 +20,7 @@ def steps_of(recipe: Recipe, steps: range, processes: Processes, workers: int) -
     return list(batches(Samples(recipe), recipe.course.batch, steps, processes, workers))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("workers", [0, 1, 2])
 @pytest.mark.parametrize("count", [1, 2, 4])
 def test_samples_of_a_step_are_the_same_on_any_number_of_processes(

@@ -71,6 +71,7 @@ def unbroken_pair(conditioned_recipe: Recipe, tmp_path_factory: pytest.TempPathF
     return folder
 
 
+@pytest.mark.slow
 def test_loss_falls_on_an_easy_task(tiny_recipe: Recipe, tmp_path: Path) -> None:
     """Faint streaks in such numbers that taking the same grey off every pixel is most of the answer."""
     fog = RainRange("fog", (0.2, 0.2), (3,), (40, 50), angle_deg=5, brightness=(0.012, 0.012))
@@ -312,6 +313,7 @@ def alter(folder: Path) -> None:
     (folder / "c.png").write_bytes((folder / "b.png").read_bytes())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("change", [add, remove, rename, alter])
 @pytest.mark.parametrize("kind", ["photographs", "rain"])
 def test_run_does_not_go_on_with_other_pictures(

@@ -143,6 +143,7 @@ def test_what_is_missing_is_said_and_the_rest_is_written(done: dict[Cell, Result
     assert drawn[texts["two-scales"]][:2] == ["–", ""]
 
 
+@pytest.mark.slow
 def test_the_same_cells_give_the_same_files(done: dict[Cell, Result], tmp_path: Path) -> None:
     """In whatever order they were done."""
     write_report(VARIANTS, list(done), done, COMMAND, tmp_path / "one")
