@@ -1,6 +1,7 @@
 """Every command of the repository says how it is used."""
 
 import sys
+from collections.abc import Callable
 from importlib import import_module
 from inspect import signature
 from pathlib import Path
@@ -29,12 +30,23 @@ def test_there_are_commands() -> None:
     assert {"derain.cli", "training.run", "training.commands.ablation"} < set(_commands())
 
 
+@pytest.fixture
+def main(command: str) -> Callable[..., int]:
+    """What a command imports, torch perhaps, is not the time of its test."""
+    found: Callable[..., int] = import_module(command).main
+    return found
+
+
 @pytest.mark.parametrize("command", _commands())
-def test_help(command: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    main = import_module(command).main
+def test_help(
+    command: str,
+    main: Callable[..., int],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     monkeypatch.setattr(sys, "argv", [command, "--help"])
     try:
-        status = main(*[["--help"]] * len(signature(main).parameters))
+        status: object = main(*[["--help"]] * len(signature(main).parameters))
     except SystemExit as ended:  # argparse's way
         status = ended.code
     assert status in (0, None)
