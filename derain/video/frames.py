@@ -50,7 +50,7 @@ class PlanarFrame:
 
     @property
     def _fields(self) -> list[Sequence[Plane]]:
-        if not self.is_interlaced:
+        if not self.is_interlaced or min(map(len, self.planes)) < 2:  # a field has a row at least
             return [self.planes]
         return [[plane[start::2] for plane in self.planes] for start in (0, 1)]
 
@@ -76,8 +76,8 @@ class _Waiting:
     """A frame that was derained by itself, and waits for those that follow it."""
 
     frame: Frame
-    share: float  # of its change that it gets
-    images: list[Seen]  # none where it stays as it is
+    share: float  # of its change that it gets; 0: it stays as it is
+    seen: Seen | None  # None where it neither helps others nor is helped: it is changed already
     begins_scene: bool
     scene_before: dict[str, Any]
 
@@ -126,26 +126,26 @@ class FrameDerainer:
     def _next_done(self, coming: int) -> tuple[Any, bool]:
         at = len(self._window) - coming
         waiting = self._window[at]
-        for number, seen in enumerate(waiting.images):
-            after = self._with_neighbours(at) if self._can_help(waiting) else seen.derained
-            waiting.frame.change(number, seen.rainy, after, waiting.share)
+        if waiting.seen is not None:
+            after = self._with_neighbours(at, waiting.seen)
+            waiting.frame.change(0, waiting.seen.rainy, after, waiting.share)
         while at >= self.reach:  # leaves as many before the next one
             self._window.popleft()
             at -= 1
-        return waiting.frame, bool(waiting.images)
+        return waiting.frame, bool(waiting.share)
 
     def _see(self, frame: Frame) -> _Waiting:
         before = self.scene.as_dict()
         images = frame.images()
-        share, first = self._decide(images[0])
-        seen = []
-        if share:
-            derained = [
-                first if first is not None and not number else self._derained(image)
-                for number, image in enumerate(images)
-            ]
-            seen = [Seen(*each) for each in zip(images, derained, strict=True)]
-        return _Waiting(frame, share, seen, self.scene.is_cut, before)
+        share, known = self._decide(images[0])
+        waiting = _Waiting(frame, share, None, self.scene.is_cut, before)
+        for number, image in enumerate(images if share else []):
+            derained = known if known is not None and not number else self._derained(image)
+            if self._can_help(images):
+                waiting.seen = Seen(image, derained)
+            else:  # images of the largest frames are not to be held for long
+                frame.change(number, image, derained, share)
+        return waiting
 
     def _decide(self, image: AnyImage) -> tuple[float, AnyImage | None]:
         """The share of its change that a frame gets, and it derained, where that is known by now."""
@@ -171,13 +171,13 @@ class FrameDerainer:
         """Whatever the estimator says of it: the scene has decided."""
         return self.engine.examine(image, force=True).image
 
-    def _can_help(self, waiting: _Waiting) -> bool:
-        if self.temporal is None or len(waiting.images) != 1:
+    def _can_help(self, images: Sequence[AnyImage]) -> bool:
+        if self.temporal is None or len(images) != 1:
             return False
-        height, width = waiting.images[0].rainy.shape[:2]
+        height, width = images[0].shape[:2]
         return bool(height * width <= MAX_PIXELS)
 
-    def _with_neighbours(self, at: int) -> AnyImage:
+    def _with_neighbours(self, at: int, seen: Seen) -> AnyImage:
         """A frame of the window with the help of those around it, of the same scene, that were derained."""
         assert self.temporal is not None
         neighbours: dict[int, Seen] = {}
@@ -187,10 +187,10 @@ class FrameDerainer:
                     break
                 other = self._window[at + place]
                 begins = self._window[at + place + 1] if step < 0 else other  # the later one of the two
-                if begins.begins_scene or len(other.images) != 1:
+                if begins.begins_scene or other.seen is None:
                     break
-                neighbours[place] = other.images[0]
-        return self.temporal.fuse(self._window[at].images[0], neighbours)
+                neighbours[place] = other.seen
+        return self.temporal.fuse(seen, neighbours)
 
 
 def _turned(image: AnyImage, turns: int) -> AnyImage:

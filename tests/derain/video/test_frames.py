@@ -1,5 +1,6 @@
 """What becomes of a frame, and how often a network is asked."""
 
+import weakref
 from collections.abc import Iterable
 from typing import Any
 
@@ -8,9 +9,10 @@ import pytest
 
 from derain.arrays import AnyImage, Image
 from derain.inference.engine import Engine
-from derain.video.frames import FrameDerainer, RgbFrame
+from derain.video.frames import FrameDerainer, PlanarFrame, RgbFrame
 from derain.video.scene import Scene
 from derain.video.temporal import REACH, Seen, TemporalNetwork
+from derain.video.yuv import BT601, Samples
 from tests.conftest import noise, scene
 
 
@@ -112,6 +114,38 @@ def test_no_frame_gets_one_that_was_left_as_it_is(estimating: Engine) -> None:
     assert first > 0
     assert listing.asked[:2] == [[1, 2], [-1, 1, 2]]
     assert len(listing.asked) == sum(changed)
+
+
+@pytest.mark.parametrize(("largest", "held"), [(144, 2 * REACH), (143, 0)])
+def test_images_are_held_only_of_frames_that_can_help(
+    largest: int, held: int, engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Five of the largest frames would take gigabytes."""
+    monkeypatch.setattr("derain.video.frames.MAX_PIXELS", largest)
+    made: list[weakref.ref[AnyImage]] = []
+
+    class Converted(RgbFrame):
+        def images(self) -> list[AnyImage]:
+            image = self.image.copy()
+            made.append(weakref.ref(image))
+            return [image]
+
+    derainer = FrameDerainer(engine, temporal=Listing())
+    held_at_each = [
+        sum(each() is not None for each in made) for _ in derainer.derain_all(map(Converted, flat([60] * 9)))
+    ]
+    assert max(held_at_each) == held
+
+
+@pytest.mark.parametrize("shapes", [[(1, 6)], [(2, 6), (1, 3), (1, 3)]])
+def test_a_frame_of_too_few_rows_for_two_fields_is_one_image(
+    shapes: list[tuple[int, int]], engine: Engine
+) -> None:
+    planes = [np.full(shape, 60, np.uint8) for shape in shapes]
+    frame = PlanarFrame(planes, Samples(8, BT601), is_interlaced=True, quarter_turns=0)
+    (image,) = frame.images()
+    assert image.shape == (*shapes[0], 3)
+    assert [is_derained for _, is_derained in FrameDerainer(engine).derain_all([frame])] == [True]
 
 
 @pytest.mark.parametrize("done", [1, 2, 7, 20])
