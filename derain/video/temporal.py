@@ -21,7 +21,7 @@ from derain.inference.sessions import Provider, start_session
 from derain.inference.tiling import cut
 from derain.manifest import ModelFile, Parity, check_file
 from derain.video.alignment import Aligner, Still, aligned
-from derain.video.choices import CELL_PX, CHOICES, choices, mean, seen
+from derain.video.choices import CELL_PX, CHANNELS, CHOICES, choices, mean, seen
 
 REACH = 2  # frames before and after one that it takes from
 MAX_PIXELS = 16_000_000  # of a frame: five of them, rainy and derained, are in memory
@@ -79,7 +79,11 @@ class TemporalNetwork:
         folder = folder or TEMPORAL_MODEL
         self.manifest = load_temporal_manifest(folder)
         _, self._session = start_session(folder / self.manifest.file.name, provider, device, threads)
-        self._name = self._session.get_inputs()[0].name
+        given, result = self._session.get_inputs()[0], self._session.get_outputs()[0]
+        if (given.shape[1], result.shape[1]) != (CHANNELS, CHOICES):
+            made = f"takes {given.shape[1]} channels and returns {result.shape[1]}"
+            raise ModelError(f"the temporal network at {folder} {made}, not {CHANNELS} and {CHOICES}")
+        self._name = given.name
         self._aligner = Aligner()
 
     def fuse(self, frame: Seen, neighbours: dict[int, Seen]) -> AnyImage:
@@ -127,10 +131,10 @@ def temporal_network(engine: Engine) -> TemporalNetwork:
 def load_temporal_manifest(folder: Path) -> TemporalManifest:
     """Raises ModelError where it or its ONNX file is missing or not as it should be."""
     path = folder / MANIFEST_NAME
+    if not path.is_file():
+        raise ModelError(f"no temporal network at {folder}: {MANIFEST_NAME} is missing")
     try:
         manifest = TemporalManifest.model_validate_json(path.read_bytes())
-    except FileNotFoundError as error:
-        raise ModelError(f"no temporal network at {folder}: {MANIFEST_NAME} is missing") from error
     except ValidationError as error:
         reason = error.errors()[0]["msg"]
         raise ModelError(f"{path} is no manifest that this version can read: {reason}") from error

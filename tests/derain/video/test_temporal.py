@@ -11,6 +11,7 @@ import pytest
 from derain.arrays import AnyImage, Image
 from derain.errors import ModelError
 from derain.inference.sessions import Provider
+from derain.manifest import describe_file, load_manifest
 from derain.video import temporal
 from derain.video.alignment import Aligner, Still, aligned
 from derain.video.choices import CELL_PX, CHOICES, choices, mean, seen
@@ -181,6 +182,8 @@ def test_tiles_make_no_difference(network: TemporalNetwork, monkeypatch: pytest.
 def test_a_folder_that_is_no_temporal_network(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match=r"no temporal network at .*temporal\.json is missing"):
         load_temporal_manifest(tmp_path)
+    with pytest.raises(ModelError, match=r"no temporal network at .*temporal\.json is missing"):
+        load_temporal_manifest(TEMPORAL_MODEL / MANIFEST_NAME)
     shutil.copytree(TEMPORAL_MODEL, tmp_path / "broken")
     path = tmp_path / "broken" / MANIFEST_NAME
     written = json.loads(path.read_text())
@@ -190,3 +193,13 @@ def test_a_folder_that_is_no_temporal_network(tmp_path: Path) -> None:
     path.write_text(json.dumps(written | {"version": 2}))
     with pytest.raises(ModelError, match="no manifest that this version can read"):
         load_temporal_manifest(tmp_path / "broken")
+
+
+def test_a_network_that_chooses_from_something_else(model: Path, tmp_path: Path) -> None:
+    """Such as one of a version with other choices: its file is sound."""
+    other = tmp_path / "temporal.onnx"
+    shutil.copy(model / load_manifest(model).file.name, other)
+    manifest = load_temporal_manifest(TEMPORAL_MODEL).model_copy(update={"file": describe_file(other, 20)})
+    (tmp_path / MANIFEST_NAME).write_text(manifest.model_dump_json())
+    with pytest.raises(ModelError, match="takes 3 channels and returns 3, not 26 and 8"):
+        TemporalNetwork(tmp_path, Provider.CPU)
