@@ -4,7 +4,7 @@
     python -m training temporal evaluate --rain shower downpour squall
 
 Training renders its clips from the repository's photographs and drawn shapes first, into runs/temporal/clips
-(4 GB), and derains their frames by models/base and models/fast; then it trains, writes models/temporal, and
+(6 GB), and derains their frames by models/base and models/fast; then it trains, writes models/temporal, and
 scores it. The same command goes on where it was interrupted.
 """
 
@@ -21,11 +21,11 @@ from derain.arrays import Image
 from derain.inference.engine import Engine
 from derain.models.registry import find_model
 from derain.video.temporal import TEMPORAL_MODEL, TemporalNetwork
-from training.rain.families import Family, family
 from training.repository import ROOT, current_commit
 from training.video.clips import Clips
 from training.video.evaluation import CAMERAS, VideoScores, held_out_clips, read_clip, score, table
 from training.video.export import export_fusion, write_manifest
+from training.video.falling import FallingRain, falling_rain
 from training.video.recipe import TemporalRecipe
 from training.video.train import train_fusion
 
@@ -56,8 +56,9 @@ def _train(options: argparse.Namespace) -> int:
     frames_by = {engine.manifest.name: engine.manifest.sha256 for engine in engines}
     options.output.mkdir(parents=True, exist_ok=True)
     manifest = export_fusion(network, recipe.describe() | {"frames_by": frames_by}, commit, options.output)
-    temporal = TemporalNetwork(options.output, threads=options.threads or 1)
-    scores = _scores(engines[0], temporal, _RAIN, _drawn(options.score_clips))
+    temporal = TemporalNetwork(options.output, threads=engines[0].threads)
+    rain = [falling_rain(each) for each in _RAIN]
+    scores = _scores(engines[0], temporal, rain, _drawn(options.score_clips))
     measured = {name: each.as_dict() for name, each in scores.items()}
     write_manifest(manifest.model_copy(update={"scores": measured}), options.output)
     print(table(scores))
@@ -65,13 +66,14 @@ def _train(options: argparse.Namespace) -> int:
 
 
 def _evaluate(options: argparse.Namespace) -> int:
+    rain = [falling_rain(each) for each in options.rain]
     engine = Engine(find_model(options.model), threads=options.threads)
-    temporal = TemporalNetwork(options.temporal, threads=options.threads or 1)
+    temporal = TemporalNetwork(options.temporal, threads=engine.threads)
     if options.video:
-        clips = {path.stem: [read_clip(path, options.frames)] for path in options.video}
+        clips = {str(path): [read_clip(path, options.frames)] for path in options.video}
     else:
         clips = _drawn(options.clips)
-    print(table(_scores(engine, temporal, options.rain, clips)))
+    print(table(_scores(engine, temporal, rain, clips)))
     return 0
 
 
@@ -80,10 +82,13 @@ def _drawn(count: int) -> dict[str, list[list[Image]]]:
 
 
 def _scores(
-    engine: Engine, temporal: TemporalNetwork, rain: Sequence[str], clips: dict[str, list[list[Image]]]
+    engine: Engine,
+    temporal: TemporalNetwork,
+    rain: Sequence[FallingRain],
+    clips: dict[str, list[list[Image]]],
 ) -> dict[str, VideoScores]:
     """By clips and rain; the last of each is without rain."""
-    families: list[Family | None] = [*map(family, rain), None]
+    families: list[FallingRain | None] = [*rain, None]
     return {
         f"{name}, {'dry' if each is None else each.name}": score(engine, temporal, some, each)
         for name, some in clips.items()

@@ -5,14 +5,17 @@ training on them. A clip that is there is not rendered again.
 """
 
 import io
+import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from derain.arrays import AnyImage, Image
+from derain.errors import DerainError
 from derain.files import write_atomically
 from derain.inference.engine import Engine
 from derain.video.alignment import Aligner, Still, aligned
@@ -27,9 +30,14 @@ from training.video.motion import Motion, draw_clip
 from training.video.recipe import TemporalRecipe
 
 FRAMES = 2 * REACH + 1
+_MADE_FROM = "made-from.json"
 _LEAVES = Leaves(complexity=0.7, size_px=512)
 
 Window = NDArray[np.uint8]  # (2 FRAMES + 1, H, W, 3): derained, rainy, and the clean frame in the middle
+
+
+class ClipsError(DerainError):
+    """Clips that were rendered for something else."""
 
 
 @dataclass
@@ -42,8 +50,12 @@ class Clips:
     _aligner: Aligner = field(default_factory=Aligner)
 
     def render(self, note: Callable[[], object] = lambda: None) -> None:
-        """Those that are missing. `note` is called after each."""
+        """Those that are missing. `note` is called after each.
+
+        Raises ClipsError where the folder has clips of another recipe, or that other models derained.
+        """
         self.folder.mkdir(parents=True, exist_ok=True)
+        self._check_origin()
         stills = self._stills()
         for index in range(self.recipe.clips):
             if not self._path(index).exists():
@@ -56,6 +68,20 @@ class Clips:
         """A random one of those that are rendered, as it lies on the disk."""
         windows = np.load(self._path(int(rng.integers(self.recipe.clips))), mmap_mode="r")
         return np.asarray(windows[int(rng.integers(len(windows)))])
+
+    @property
+    def origin(self) -> dict[str, Any]:
+        """What each clip depends on, beside its number."""
+        return self.recipe.describe_clips() | {
+            "frames_by": [engine.manifest.sha256 for engine in self.engines]
+        }
+
+    def _check_origin(self) -> None:
+        note = self.folder / _MADE_FROM
+        origin = json.dumps(self.origin, indent=2).encode()
+        if note.exists() and note.read_bytes() != origin:
+            raise ClipsError(f"{self.folder} has clips of another recipe or model: remove it")
+        write_atomically(note, origin)
 
     def _path(self, index: int) -> Path:
         return self.folder / f"{index:05}.npy"

@@ -26,8 +26,7 @@ from derain.video.frames import FrameDerainer, RgbFrame
 from derain.video.temporal import REACH, TemporalNetwork
 from training.evaluation.held_out import HELD_OUT, HELD_OUT_SEED
 from training.evaluation.metrics import psnr
-from training.rain.families import Family
-from training.video.falling import held_out_rain_on
+from training.video.falling import FallingRain, held_out_rain_on
 from training.video.motion import FIXED, MOVING, draw_clip
 
 _SIDE_PX = 320
@@ -82,7 +81,7 @@ def read_clip(path: Path, frames: int) -> list[Image]:
 
 
 def score(
-    engine: Engine, temporal: TemporalNetwork, clips: Sequence[Sequence[Image]], rain: Family | None
+    engine: Engine, temporal: TemporalNetwork, clips: Sequence[Sequence[Image]], rain: FallingRain | None
 ) -> VideoScores:
     """Of clean clips in rain; None: without any."""
     measured = [_measure(engine, temporal, clip, rain, index) for index, clip in enumerate(clips)]
@@ -112,7 +111,7 @@ class _Measured:
 
 
 def _measure(
-    engine: Engine, temporal: TemporalNetwork, clean: Sequence[Image], rain: Family | None, index: int
+    engine: Engine, temporal: TemporalNetwork, clean: Sequence[Image], rain: FallingRain | None, index: int
 ) -> _Measured:
     rainy = list(clean) if rain is None else held_out_rain_on(clean, rain, HELD_OUT_SEED, index)
     alone = list(derained(rainy, FrameDerainer(engine)))

@@ -12,11 +12,13 @@ import numpy as np
 
 from derain.arrays import FloatArray, Image
 from training.rain.drawn import DrawnRain
-from training.rain.families import Family
+from training.rain.families import FAMILIES, UnknownRainError, family
 from training.rain.mixture import Mixture
 from training.rain.textures import TextureRain
 from training.rain.varied import Layer, VariedRain, draw_gusts
 from training.seeding import Purpose, generator
+
+FallingRain = DrawnRain | TextureRain  # kept for evaluation
 
 _FALL_LENGTHS = (1.5, 6.0)  # of a streak, from frame to frame
 
@@ -67,9 +69,19 @@ def _falling(
     return seen
 
 
-def held_out_rain_on(frames: Sequence[Image], rain: Family, seed: int, index: int) -> list[Image]:
-    """The clip in rain of a family that is kept for evaluation. Rain layers of a folder fall at random."""
+def falling_rain(text: str) -> FallingRain:
+    """A family as `training.rain.families.family` reads it. Raises UnknownRainError for one that falls in
+    single images alone.
+    """
+    found = family(text)
+    if not isinstance(found, FallingRain):
+        drawn = ", ".join(name for name, each in FAMILIES.items() if isinstance(each, DrawnRain))
+        raise UnknownRainError(f"{text} does not fall from frame to frame: {drawn} and textures:FOLDER do")
+    return found
+
+
+def held_out_rain_on(frames: Sequence[Image], rain: FallingRain, seed: int, index: int) -> list[Image]:
+    """The clip in the rain. Rain layers of a folder fall at random."""
     if isinstance(rain, DrawnRain):
         return [rain.add(frame, seed, index, float(time)) for time, frame in enumerate(frames)]
-    assert isinstance(rain, TextureRain), "drawn, or of a folder"
     return rain.fall_on(frames, seed, index)

@@ -25,5 +25,11 @@ class TemporalRecipe:
     width: int = 32  # channels of the network, at its finest
     seed: int = 0
 
+    def describe_clips(self) -> dict[str, Any]:
+        """What each clip depends on, beside its number and what derains its frames."""
+        names = ("clip_frames", "side_px", "photograph_count", "leaves_count", "dry_share", "seed", "rain")
+        described = self.describe()
+        return {name: described[name] for name in names}
+
     def describe(self) -> dict[str, Any]:
         return asdict(self) | {"rain": MIXED.name}

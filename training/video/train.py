@@ -14,7 +14,7 @@ from derain.arrays import FloatArray
 from derain.video.choices import choices, seen
 from training.seeding import Purpose, generator
 from training.trainer.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
-from training.trainer.loop import CHECKPOINT, convolving
+from training.trainer.loop import CHECKPOINT, DivergedError, convolving
 from training.video.clips import FRAMES, Clips, crop
 from training.video.fusion import FusionNetwork, mean_of
 from training.video.recipe import TemporalRecipe
@@ -32,7 +32,8 @@ def train_fusion(
 ) -> FusionNetwork:
     """The running mean of the weights, in eval mode. Goes on from the checkpoint of the run folder.
 
-    `note` is called after each step with the number of those that are done, and the loss.
+    `note` is called after each step with the number of those that are done, and the loss. Raises
+    DivergedError where that is not finite.
     """
     torch.manual_seed(recipe.seed)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -41,7 +42,7 @@ def train_fusion(
     average = deepcopy(network)
     average.requires_grad_(False).eval()
     optimizer = torch.optim.AdamW(network.parameters(), lr=recipe.learning_rate, weight_decay=1e-3)
-    described, path, first = recipe.describe(), run_folder / CHECKPOINT, 0
+    described, path, first = recipe.describe() | {"clips_from": clips.origin}, run_folder / CHECKPOINT, 0
     if path.exists():
         checkpoint = load_checkpoint(path, described)
         network.load_state_dict(checkpoint.model)
@@ -56,6 +57,8 @@ def train_fusion(
         with convolving(device):
             weights = network(cells)
         loss = _decibels(mean_of(images, weights.float()), clean).mean()
+        if not torch.isfinite(loss):
+            raise DivergedError(f"the loss is {loss.item()} at step {step}; try a lower learning rate")
         loss.backward()
         torch.nn.utils.clip_grad_norm_(network.parameters(), _GRADIENT_CLIP)
         optimizer.step()

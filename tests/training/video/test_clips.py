@@ -1,5 +1,6 @@
 """Clips drawn from stills, and the rain that falls through them."""
 
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -9,11 +10,11 @@ import pytest
 
 from derain.arrays import FloatArray, Image
 from derain.inference.engine import Engine
-from tests.conftest import noise
+from tests.conftest import noise, write_estimating
 from training.rain.drawn import SHOWER
 from training.rain.families import MIXED
 from training.rain.varied import Fall, Streaks
-from training.video.clips import FRAMES, Clips, crop
+from training.video.clips import FRAMES, Clips, ClipsError, crop
 from training.video.evaluation import flicker
 from training.video.falling import _falling, held_out_rain_on, rain_on
 from training.video.motion import Motion, draw_clip
@@ -117,16 +118,28 @@ def test_windows_are_aligned_and_rendered_once(tmp_path: Path, engine: Engine) -
     recipe = TemporalRecipe(clips=2, clip_frames=6, side_px=64, photograph_count=2, leaves_count=1)
     clips = Clips(recipe, tmp_path, [engine])
     clips.render()
-    files = sorted(tmp_path.iterdir())
+    files = sorted(tmp_path.glob("*.npy"))
     assert len(files) == 2
     before = [file.stat().st_mtime_ns for file in files]
     (tmp_path / files[1].name).unlink()
     clips.render()
-    after = [file.stat().st_mtime_ns for file in sorted(tmp_path.iterdir())]
+    after = [file.stat().st_mtime_ns for file in sorted(tmp_path.glob("*.npy"))]
     assert after[0] == before[0]
     assert len(after) == 2
     window = clips.window(np.random.default_rng(0))
     assert window.shape == (2 * FRAMES + 1, 64, 64, 3)
+
+
+def test_clips_of_another_recipe_or_model_are_not_taken_for_ones_own(tmp_path: Path, engine: Engine) -> None:
+    estimating = Engine(write_estimating(tmp_path / "estimating"), threads=1)
+    folder = tmp_path / "clips"
+    recipe = TemporalRecipe(clips=1, clip_frames=5, side_px=48, photograph_count=1, leaves_count=1)
+    Clips(recipe, folder, [engine]).render()
+    Clips(replace(recipe, clips=2, steps=7), folder, [engine]).render()  # more of the same
+    others = Clips(replace(recipe, dry_share=0.5), folder, [engine]), Clips(recipe, folder, [estimating])
+    for other in others:
+        with pytest.raises(ClipsError, match="clips has clips of another recipe or model: remove it"):
+            other.render()
 
 
 def test_a_crop_may_have_the_clips_end_in_it() -> None:

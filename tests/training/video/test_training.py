@@ -1,5 +1,6 @@
 """From stills to `models/temporal`: the whole command, small."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,9 +10,11 @@ import torch
 from derain.inference.engine import Engine
 from derain.video.choices import CHANNELS, CHOICES, mean
 from derain.video.temporal import TemporalNetwork, load_temporal_manifest
-from tests.conftest import noise
+from tests.conftest import noise, write_estimating
+from tests.derain.video.clips import Clip, write_clip
 from training.commands import temporal
 from training.trainer.checkpoint import CheckpointError
+from training.trainer.loop import DivergedError
 from training.video.clips import Clips
 from training.video.fusion import FusionNetwork, mean_of
 from training.video.recipe import TemporalRecipe
@@ -86,6 +89,29 @@ def test_a_stopped_training_goes_on(clips: Clips, tmp_path: Path, monkeypatch: p
     other = TemporalRecipe(clips=2, steps=9)
     with pytest.raises(CheckpointError, match="another recipe"):
         train_fusion(other, clips, tmp_path / "parts", lambda done, loss: None)
+    others = Clips(SMALL, clips.folder, [Engine(write_estimating(tmp_path / "estimating"), threads=1)])
+    with pytest.raises(CheckpointError, match=r"clips_from\.frames_by differ"):
+        train_fusion(SMALL, others, tmp_path / "parts", lambda done, loss: None)
+
+
+def test_a_training_that_diverges_stops(clips: Clips, tmp_path: Path) -> None:
+    recipe = replace(SMALL, learning_rate=float("inf"))
+    with pytest.raises(DivergedError, match="the loss is nan at step 1"):
+        train_fusion(recipe, clips, tmp_path, lambda done, loss: None)
+    assert not list(tmp_path.iterdir())
+
+
+def test_videos_of_one_name_are_scored_each(
+    model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    paths = [tmp_path / folder / "clip.mkv" for folder in "ab"]
+    for path in paths:
+        path.parent.mkdir()
+        write_clip(path, Clip(stamps=range(0, 3 * 512, 512)))
+    videos = [text for path in paths for text in ("--video", str(path))]
+    assert temporal.main(["evaluate", "--model", str(model), "--rain", "shower", *videos]) == 0
+    said = capsys.readouterr().out
+    assert all(f"| {path}, {rain} |" in said for path in paths for rain in ("shower", "dry"))
 
 
 @pytest.mark.slow
@@ -124,6 +150,9 @@ def test_the_whole_command(
 def test_what_cannot_be_trained_or_scored(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert temporal.main(["evaluate", "--temporal", str(tmp_path)]) == 1
     assert "no temporal network at" in capsys.readouterr().err
+    assert temporal.main(["evaluate", "--rain", "mixed"]) == 1
+    said = capsys.readouterr().err
+    assert "mixed does not fall from frame to frame: drizzle, shower, downpour, squall" in said
     assert temporal.main(["train", "--models", "nosuch", "--runs", str(tmp_path)]) == 1
     assert "no model 'nosuch'" in capsys.readouterr().err
     (tmp_path / "no.mp4").write_bytes(b"no video")
