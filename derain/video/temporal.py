@@ -98,9 +98,9 @@ class TemporalNetwork:
         )
         derained, rainy = [], []
         for place in range(-REACH, REACH + 1):
-            seen, movement = neighbours.get(place, frame), movements.get(place)
-            derained.append(aligned(seen.derained, movement))
-            rainy.append(aligned(seen.rainy, movement))
+            shown, movement = neighbours.get(place, frame), movements.get(place)
+            derained.append(aligned(shown.derained, movement))
+            rainy.append(aligned(shown.rainy, movement))
         return self._fuse(derained, rainy)
 
     def _fuse(self, derained: Sequence[AnyImage], rainy: Sequence[AnyImage]) -> AnyImage:
