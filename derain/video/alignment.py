@@ -92,7 +92,6 @@ def _of_camera(flow: Movement) -> Movement | None:
     rows, columns = np.mgrid[first:height:_GRID_PX, first:width:_GRID_PX].reshape(2, -1)
     places = np.column_stack([columns, rows]).astype(np.float32)
     steps = flow[rows, columns]
-    cv2.setRNGSeed(0)  # RANSAC draws at random, and the same frames are to give the same result
     affine, agree = cv2.estimateAffine2D(
         places, places + steps, method=cv2.RANSAC, ransacReprojThreshold=_AGREES_PX
     )
