@@ -18,6 +18,7 @@ from typing import cast
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
 from derain.arrays import AnyImage, FloatArray, channels_first
 
@@ -39,8 +40,8 @@ def choices(derained: Sequence[AnyImage], rainy: Sequence[AnyImage]) -> tuple[li
     """
     ordered, ordered_rain = _ordered(derained), _ordered(rainy)
     (low, median), (low_rain, median_rain) = ordered[1:3], ordered_rain[1:3]
-    veil = _wide(low_rain) - _wide(low)
-    unveiled = [_without(image, veil) for image in (rainy[2], low_rain)]
+    veil = _veil(low_rain, low)
+    unveiled = [_less(image, veil) for image in (rainy[2], low_rain)]
     images = [derained[2], rainy[2], median, median_rain, low, low_rain, *unveiled]
     return images, [_spread(each) for each in (ordered, ordered_rain)]
 
@@ -79,10 +80,18 @@ def _wide(image: AnyImage) -> FloatArray:
     return np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA), np.float32)
 
 
-def _without(image: AnyImage, veil: FloatArray) -> AnyImage:
-    height, width = image.shape[:2]
-    large = np.rint(cv2.resize(veil, (width, height), interpolation=cv2.INTER_LINEAR)).astype(np.int32)
-    return cast(AnyImage, np.clip(image - large, 0, np.iinfo(image.dtype).max).astype(image.dtype))
+def _veil(rainy: AnyImage, derained: AnyImage) -> NDArray[np.int16] | NDArray[np.int32]:
+    """What deraining takes off over wide areas, in levels: (height, width, 3)."""
+    height, width = rainy.shape[:2]
+    wide = _wide(rainy) - _wide(derained)
+    large = np.rint(cv2.resize(wide, (width, height), interpolation=cv2.INTER_LINEAR))
+    return large.astype(np.int16) if rainy.dtype == np.uint8 else large.astype(np.int32)
+
+
+def _less(image: AnyImage, veil: NDArray[np.int16] | NDArray[np.int32]) -> AnyImage:
+    """Clipped to the image's type."""
+    depth = cv2.CV_8U if image.dtype == np.uint8 else cv2.CV_16U
+    return cast(AnyImage, cv2.subtract(image, veil, dtype=depth))
 
 
 def _ordered(frames: Sequence[AnyImage]) -> list[AnyImage]:
