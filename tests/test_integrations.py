@@ -77,7 +77,7 @@ CALLS = [call for block in re.findall(r"^```sh\n(.*?)^```$", API, re.M | re.S) f
 def test_a_call_of_the_page_of_the_api_is_answered(server: Server, folder: Path, call: str) -> None:
     program("curl")
     (folder / "examples").mkdir()
-    for name in ("rain.jpg", "clean.jpg"):
+    for name in ("rain.jpg", "gate.jpg"):
         (folder / "examples" / name).write_bytes(RAINY)
     assert "localhost:3000" in call
     command = call.replace("curl ", "curl --fail ").replace("localhost:3000", f"localhost:{server.port}")
@@ -85,7 +85,7 @@ def test_a_call_of_the_page_of_the_api_is_answered(server: Server, folder: Path,
     assert done.returncode == 0, done.stderr
     (target,) = re.findall(r"-o (\S+)", call)
     if target.endswith(".zip"):
-        assert {"rain.jpg", "clean.jpg", "results.json"} <= set(zipfile.ZipFile(folder / target).namelist())
+        assert {"rain.jpg", "gate.jpg", "results.json"} <= set(zipfile.ZipFile(folder / target).namelist())
     else:
         with PilImage.open(folder / target) as image:
             assert (image.size, image.format) == ((64, 48), Path(target).suffix[1:].upper())
