@@ -108,6 +108,7 @@ class Pipeline:
                     yield from each.result()
                     self._ended += 1
                     if self._ended % _TRIM_EVERY == 0:
+                        self._engine.release_memory()
                         trim_memory()
             yield from self._commit(self._buffer.take())
         finally:

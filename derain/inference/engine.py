@@ -186,6 +186,14 @@ class Engine:
         progress.finish(len(tiles))
         return cast(SameImage, np.ascontiguousarray(derained[:height, :width]))
 
+    def release_memory(self) -> None:
+        """Gives back what onnxruntime keeps of a run for the next one, and of shapes that no longer come.
+
+        The engine does so itself once it is idle. Images may be in work.
+        """
+        if self.provider is Provider.CPU:
+            self.network.release_memory()
+
     def close(self) -> None:
         self._batcher.close()
         self._idle.close()

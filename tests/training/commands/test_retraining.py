@@ -1,7 +1,9 @@
 """The whole loop with real trainings: a candidate that slacks is refused, a better one served, and back."""
 
+import time
 from pathlib import Path
 
+import httpx
 import pytest
 
 from derain.images.formats import PNG
@@ -31,6 +33,13 @@ def models(tmp_path_factory: pytest.TempPathFactory, few: HeldOut) -> Path:
     for name, steps in _STEPS.items():
         assert train(["smoke", "--steps", str(steps), "--name", name, *places], few) == 0
     return folder / "models"
+
+
+def wait_for_an_answer_of(model: str, answers: list[httpx.Response]) -> None:
+    deadline = time.monotonic() + 60
+    while all(answer.headers["x-derain-model"] != model for answer in answers):
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
 
 
 def test_retrain_gate_promote_and_back_under_load(
@@ -66,6 +75,7 @@ def test_retrain_gate_promote_and_back_under_load(
 
             assert gate([str(models / "better"), *options]) == PASSED
             assert registry.current().sha256 == served() == hashes["better"]
+            wait_for_an_answer_of("better", answers)
 
             assert models_command([*command, "rollback"]) == 0
             assert registry.current().sha256 == served() == hashes["current"]
