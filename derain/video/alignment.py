@@ -14,7 +14,7 @@ frame moved so would bring the streak along that it is to help against. So flow 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import cast
+from typing import TypeVar, cast
 
 import cv2
 import numpy as np
@@ -32,6 +32,7 @@ _BETTER = 0.9  # what moves fits with less than this share of the error
 _NOISE_LEVELS = 0.5
 
 Levels = NDArray[np.uint8] | NDArray[np.uint16]
+T = TypeVar("T", bound=NDArray[np.uint8] | NDArray[np.uint16] | NDArray[np.float32])
 Small = NDArray[np.uint8]
 Movement = FloatArray  # where each pixel is in another frame: steps x and y, float32 (height, width, 2)
 
@@ -82,7 +83,7 @@ class Aligner:
 
 def aligned(image: AnyImage, movement: Movement | None) -> AnyImage:
     """The image as it would look from where `movement` starts; the same array where there is none."""
-    return image if movement is None else _moved(image, movement)
+    return image if movement is None else moved(image, movement)
 
 
 def _of_camera(flow: Movement) -> Movement | None:
@@ -117,7 +118,7 @@ def _share(
     without, with_it = np.zeros(here.shape, np.float32), np.zeros(here.shape, np.float32)
     for place, other in others.items():
         without += _error(here, aligned(other, camera[place]))
-        with_it += _error(here, _moved(other, _sum(camera[place], place * velocity)))
+        with_it += _error(here, moved(other, _sum(camera[place], place * velocity)))
     better = with_it < _BETTER * without - _NOISE_LEVELS * len(others)
     around = cv2.blur(better.astype(np.float32), (_AROUND_PX, _AROUND_PX))
     return np.asarray(np.minimum(2 * around, 1), dtype=np.float32)
@@ -141,11 +142,12 @@ def _enlarged(movement: Movement | None, shape: Sequence[int]) -> Movement | Non
     return np.asarray(cv2.resize(larger, (width, height), interpolation=cv2.INTER_LINEAR), np.float32)
 
 
-def _moved(image: Levels, movement: Movement) -> Levels:
+def moved(image: T, movement: Movement) -> T:
+    """The image, or other values of its pixels, as it would look from where `movement` starts."""
     height, width = image.shape[:2]
     columns = movement[..., 0] + np.arange(width, dtype=np.float32)
     rows = movement[..., 1] + np.arange(height, dtype=np.float32)[:, None]
-    return cast(Levels, cv2.remap(image, columns, rows, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE))
+    return cast(T, cv2.remap(image, columns, rows, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE))
 
 
 def _error(one: Levels, other: Levels) -> FloatArray:

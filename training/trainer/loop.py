@@ -149,7 +149,7 @@ def _train(
                 raise processes.alike(_diverged("gradient", torch.stack(norms), step))
 
             optimizer.step(learning_rate(recipe, step))
-            _update_average(average, model, min(learning.average_decay, (1 + step) / (10 + step)))
+            update_average(average, model, min(learning.average_decay, (1 + step) / (10 + step)))
             unlogged.append(_step_values(model, losses, norms))
             ended = time.monotonic()
             pace.add(asked, fetched, ended)
@@ -283,7 +283,7 @@ def _compile_errors() -> Iterator[None]:
 
 
 @torch.no_grad()
-def _update_average(average: nn.Module, network: nn.Module, decay: float) -> None:
+def update_average(average: nn.Module, network: nn.Module, decay: float) -> None:
     """The exponential moving average of the weights."""
     for mean, weight in zip(average.parameters(), network.parameters(), strict=True):
         mean.lerp_(weight, 1 - decay)

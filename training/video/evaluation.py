@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from derain.arrays import Image
 from derain.inference.engine import Engine
+from derain.video.alignment import moved
 from derain.video.errors import VideoError
 from derain.video.formats import can_read_videos
 from derain.video.frames import FrameDerainer, RgbFrame
@@ -140,10 +141,10 @@ def flicker(clean: Sequence[Image], clips: Sequence[Sequence[Image]]) -> list[fl
     for now in range(1, len(clean)):
         back = _flow(gray[now], gray[now - 1])
         forth = _flow(gray[now - 1], gray[now])
-        missed = np.linalg.norm(back + _moved(forth, back), axis=2)
+        missed = np.linalg.norm(back + moved(forth, back), axis=2)
         seen = missed < _HIDDEN_PX
         for clip, found in zip(clips, errors, strict=True):
-            before = _moved(clip[now - 1].astype(np.float32), back)
+            before = moved(clip[now - 1].astype(np.float32), back)
             squared = np.square(clip[now] - before).mean(axis=2)
             found.append(float(squared[seen].mean()) if seen.any() else 0.0)
     return [float(np.mean(found)) for found in errors]
@@ -152,14 +153,6 @@ def flicker(clean: Sequence[Image], clips: Sequence[Sequence[Image]]) -> list[fl
 def _flow(here: NDArray[np.uint8], there: NDArray[np.uint8]) -> NDArray[np.float32]:
     dis = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
     return np.asarray(dis.calc(here, there, None), np.float32)  # type: ignore[call-overload]  # the flow is optional
-
-
-def _moved(values: NDArray[np.float32], flow: NDArray[np.float32]) -> NDArray[np.float32]:
-    height, width = values.shape[:2]
-    columns = flow[..., 0] + np.arange(width, dtype=np.float32)
-    rows = flow[..., 1] + np.arange(height, dtype=np.float32)[:, None]
-    moved = cv2.remap(values, columns, rows, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
-    return np.asarray(moved, dtype=np.float32)
 
 
 def table(scores: dict[str, VideoScores]) -> str:

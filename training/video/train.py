@@ -3,18 +3,17 @@
 from collections.abc import Callable
 from copy import deepcopy
 from pathlib import Path
-from typing import Any
+from typing import cast
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
-from derain.arrays import FloatArray
+from derain.arrays import AnyImage, FloatArray, channels_first
 from derain.video.choices import choices, seen
 from training.seeding import Purpose, generator
 from training.trainer.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
-from training.trainer.loop import CHECKPOINT, DivergedError, convolving
+from training.trainer.loop import CHECKPOINT, DivergedError, convolving, update_average
 from training.video.clips import FRAMES, Clips, crop
 from training.video.fusion import FusionNetwork, mean_of
 from training.video.recipe import TemporalRecipe
@@ -62,7 +61,7 @@ def train_fusion(
         loss.backward()
         torch.nn.utils.clip_grad_norm_(network.parameters(), _GRADIENT_CLIP)
         optimizer.step()
-        _follow(average, network, min(_AVERAGE_DECAY, (1 + step) / (10 + step)))
+        update_average(average, network, min(_AVERAGE_DECAY, (1 + step) / (10 + step)))
         note(step + 1, loss.item())
         if (step + 1) % _CHECKPOINT_STEPS == 0 or step + 1 == recipe.steps:
             state = (network.state_dict(), average.state_dict(), optimizer.state_dict())
@@ -85,26 +84,15 @@ def _batch(recipe: TemporalRecipe, clips: Clips, step: int) -> list[Tensor]:
     for _ in range(recipe.batch):
         window = crop(clips.window(rng), recipe.patch_px, recipe.ends_share, rng)
         images, spreads = choices(list(window[:FRAMES]), list(window[FRAMES:-1]))
-        chosen = np.concatenate(images, axis=2)
+        chosen = cast(AnyImage, np.concatenate(images, axis=2))
         for part, values in zip(
-            parts, (seen(images, spreads), _as_channels(chosen), _as_channels(window[-1])), strict=True
+            parts, (seen(images, spreads), channels_first(chosen), channels_first(window[-1])), strict=True
         ):
             part.append(values)
     return [torch.from_numpy(np.stack(part)) for part in parts]
-
-
-def _as_channels(values: NDArray[Any]) -> FloatArray:
-    channels: FloatArray = np.divide(values.transpose(2, 0, 1), 255, dtype=np.float32, order="C")
-    return channels
 
 
 def _learning_rate(recipe: TemporalRecipe, step: int) -> float:
     """Linear warm-up, a plateau, and a linear decay to zero."""
     decay = (recipe.steps - step) / (recipe.decay_share * recipe.steps)
     return recipe.learning_rate * min(1.0, (step + 1) / _WARMUP_STEPS, decay)
-
-
-@torch.no_grad()
-def _follow(average: torch.nn.Module, network: torch.nn.Module, decay: float) -> None:
-    for mean, weight in zip(average.parameters(), network.parameters(), strict=True):
-        mean.lerp_(weight, 1 - decay)
