@@ -2,6 +2,7 @@
 
 import gc
 import signal
+import traceback
 from collections.abc import Generator
 from multiprocessing import active_children
 
@@ -63,6 +64,7 @@ def batches(
             try:
                 outcome = next(made, None)
             except RuntimeError as error:  # what a loader raises when a worker has been killed, too
+                traceback.clear_frames(error.__traceback__)  # they keep the loader, and so its workers
                 if all(child.is_alive() for child in children):
                     raise
                 raise BatchError(
@@ -75,7 +77,7 @@ def batches(
                 raise outcome
             yield outcome
     finally:
-        del made  # ends the workers now, not when a traceback lets go of them
+        del made  # ends the workers now; left to the garbage collector, they are waited for in vain
 
 
 def default_workers(processes: Processes) -> int:

@@ -2,6 +2,7 @@
 
 import os
 import signal
+from multiprocessing import active_children
 
 import pytest
 import torch
@@ -74,6 +75,7 @@ class Mistaken(Dataset[tuple[Tensor, Tensor]]):
 def test_mistake_in_the_code_is_not_called_a_death(workers: int) -> None:
     with pytest.raises(RuntimeError, match="size mismatch"):
         next(batches(Mistaken(), 2, range(4), Processes(), workers))
+    assert not active_children()
 
 
 def test_killed_worker_is_an_error() -> None:
