@@ -23,6 +23,7 @@ GATE = script.Example("gate", ROOT / "training/photographs/train/brandenburgGate
 NIGHT = script.Example("night", ROOT / "training/photographs/heldout/skimage_rocket.jpg", script.DRIZZLE, 4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("example", [GATE, NIGHT], ids=lambda example: str(example.name))
 def test_an_example_is_made_again(example: Any) -> None:
     made = script.jpeg(PilImage.fromarray(script.rained_on(example)))
@@ -31,6 +32,7 @@ def test_an_example_is_made_again(example: Any) -> None:
     assert np.abs(pixels[0] - pixels[1]).mean() < 0.1  # but for another libjpeg's rounding
 
 
+@pytest.mark.slow
 def test_rain_is_enlarged_with_a_large_image(tmp_path: Path) -> None:
     small = script.rained_on(NIGHT)
     with PilImage.open(NIGHT.photograph) as image:
@@ -40,6 +42,7 @@ def test_rain_is_enlarged_with_a_large_image(tmp_path: Path) -> None:
     assert np.abs(large[::2, ::2].astype(int) - small).mean() < 4
 
 
+@pytest.mark.slow
 def test_it_is_as_good_as_its_size_allows() -> None:
     noise = np.random.default_rng(0).integers(0, 256, (1200, 1600, 3), np.uint8)
     assert script.MAX_BYTES / 2 < len(script.jpeg(PilImage.fromarray(noise))) <= script.MAX_BYTES

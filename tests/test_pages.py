@@ -73,6 +73,7 @@ def test_the_tree_names_what_is_on_disk() -> None:
     assert all((ROOT / name).exists() for name in shown)
 
 
+@pytest.mark.slow
 def test_the_tree_is_written_from_the_docstrings() -> None:
     """`python scripts/tree.py` writes it."""
     script = runpy.run_path(str(ROOT / "scripts" / "tree.py"))

@@ -17,6 +17,7 @@ from training.stats import (
 Draw = Callable[[np.random.Generator], list[float]]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("draw", "mean"),
     [

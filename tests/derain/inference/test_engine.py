@@ -129,6 +129,7 @@ def test_an_idle_engine_gives_its_memory_back(tmp_path: Path, monkeypatch: pytes
     assert resident_bytes() - before <= 60_000_000
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("last", ["", "engine.close()", "del engine"])
 def test_a_program_may_end_while_memory_is_given_back(model: Path, last: str) -> None:
     """Whether it closes the engine or not."""

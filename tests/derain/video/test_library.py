@@ -23,6 +23,7 @@ def test_a_path_in_a_path_out(model: Path, tmp_path: Path) -> None:
     assert seen == [(number, FRAMES) for number in range(FRAMES + 1)]
 
 
+@pytest.mark.slow
 def test_options_go_through(model: Path, tmp_path: Path) -> None:
     source = write_clip(tmp_path / "a.mp4")
     with Derainer(model) as derainer:

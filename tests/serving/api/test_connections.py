@@ -47,7 +47,7 @@ async def _echo(request: Request) -> Response:
 
 async def _echo_late(request: Request) -> Response:
     body = await request.body()
-    await asyncio.sleep(0.4)  # several probes
+    await asyncio.sleep(0.2)  # several probes
     return Response(body)
 
 

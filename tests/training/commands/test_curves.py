@@ -28,6 +28,7 @@ def train(folder: Path, first_step: int, last_step: int, steps_per_second: float
     return folder
 
 
+@pytest.mark.slow
 def test_the_table_has_what_was_written_down(tmp_path: Path) -> None:
     run = train(tmp_path / "mine", 0, 600)
     assert main([str(run), "-o", str(tmp_path / "mine.svg")]) == 0
@@ -54,6 +55,7 @@ def test_the_table_has_what_was_written_down(tmp_path: Path) -> None:
     assert rows[1]["psnr"] == ""
 
 
+@pytest.mark.slow
 def test_the_figure_has_every_run(tmp_path: Path) -> None:
     one, other = (train(tmp_path / name, 0, 600) for name in ("one", "other"))
     figure = tmp_path / "two.svg"
@@ -64,6 +66,7 @@ def test_the_figure_has_every_run(tmp_path: Path) -> None:
     assert "clean images back, dB" not in said, "none was measured"
 
 
+@pytest.mark.slow
 def test_hours_are_of_training(tmp_path: Path) -> None:
     """600 steps at 2 a second; validation takes no time."""
     run = train(tmp_path / "run", 0, 600)

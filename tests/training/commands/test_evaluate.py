@@ -11,8 +11,7 @@ import cv2
 import numpy as np
 import pytest
 from onnx import helper
-from skimage.color import rgb2ycbcr
-from skimage.metrics import peak_signal_noise_ratio, structural_similarity
+from skimage import color, metrics
 
 from derain.arrays import Image
 from derain.images.formats import PNG
@@ -218,11 +217,11 @@ def test_rain_that_was_trained_on_is_not_recorded(
 
 
 def skimage_scores(derained: Image, clean: Image, of_luma: bool) -> tuple[float, float]:
-    a, b = (rgb2ycbcr(p)[..., 0] if of_luma else p for p in (derained, clean))
+    a, b = (color.rgb2ycbcr(p)[..., 0] if of_luma else p for p in (derained, clean))
     channel_axis = None if of_luma else -1
     return (
-        peak_signal_noise_ratio(b, a, data_range=255),  # type: ignore[no-untyped-call]
-        structural_similarity(  # type: ignore[no-untyped-call]
+        metrics.peak_signal_noise_ratio(b, a, data_range=255),  # type: ignore[no-untyped-call]
+        metrics.structural_similarity(  # type: ignore[no-untyped-call]
             a,
             b,
             gaussian_weights=True,
@@ -241,6 +240,7 @@ def rained_set(folder: Path, clean: list[Image]) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_the_command_agrees_with_scikit_image(exported: ExportedModel, tmp_path: Path) -> None:
     folder = rained_set(tmp_path / "set", [scene(40, 60), scene(52, 44)])
     result = tmp_path / "new" / "scores.json"

@@ -125,6 +125,7 @@ def test_a_speed_is_of_one_thread_whatever_else_was_measured(model: Path, tmp_pa
 # The command
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("cost", COSTS)
 def test_the_figure_names_all_that_was_scored(
     cost: str, models: Path, peers: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
@@ -146,6 +147,7 @@ def test_models_stand_alone_where_there_are_no_peers(models: Path, tmp_path: Pat
     assert figure_texts(tmp_path / "ours.svg").count("small") == len(SETS)
 
 
+@pytest.mark.slow
 def test_a_model_may_lack_sets(model: Path, peers: Path, tmp_path: Path) -> None:
     put(tmp_path / "models", model, "some", [evaluation("rain100h")])
     figure = tmp_path / "some.svg"

@@ -7,7 +7,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from scipy.stats import mannwhitneyu
+import scipy
 
 from derain.arrays import Image
 from derain.images.formats import PNG
@@ -76,11 +76,12 @@ def test_cross_validation_has_not_seen_the_answer() -> None:
     assert auc(cross_validated(cases), outcome) < 0.6
 
 
+@pytest.mark.slow  # SciPy takes half a second to load
 def test_auc_is_the_rank_test() -> None:
     rng = np.random.default_rng(3)
     outcome = rng.random(200) < 0.3
     scores = np.round(rng.normal(0, 1, 200) + outcome, 1)  # with ties
-    tested = mannwhitneyu(scores[outcome], scores[~outcome]).statistic
+    tested = scipy.stats.mannwhitneyu(scores[outcome], scores[~outcome]).statistic
     assert auc(scores, outcome.tolist()) == pytest.approx(tested / outcome.sum() / (~outcome).sum())
     false_alarms, found = roc(scores.tolist(), outcome.tolist())
     assert np.trapezoid(found, false_alarms) == pytest.approx(auc(scores, outcome.tolist()))

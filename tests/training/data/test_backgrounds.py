@@ -77,6 +77,7 @@ def test_large_photographs_are_shrunk_when_they_are_read(tmp_path: Path) -> None
         load_folder(tmp_path, None, seed=0, smallest_px=16)
 
 
+@pytest.mark.slow
 def test_the_repository_s_photographs_are_used_as_they_are() -> None:
     paths = sorted(PHOTOGRAPHS.glob("*.jpg"))[:2]
     loaded = {image.tobytes() for image in load_folder(PHOTOGRAPHS, None, seed=0)}
@@ -95,6 +96,7 @@ def test_leaves_are_a_function_of_seed_and_index(complexity: float) -> None:
     assert len({p.tobytes() for p in [*images, draw_leaves(world, 6, 0)]}) == 3
 
 
+@pytest.mark.slow
 def test_complexity_makes_pictures_harder_to_compress() -> None:
     def mean_bytes(complexity: float) -> float:
         world = Leaves(complexity, size_px=128)

@@ -4,8 +4,7 @@ from dataclasses import astuple, fields
 
 import numpy as np
 import pytest
-from skimage.color import rgb2ycbcr
-from skimage.metrics import peak_signal_noise_ratio, structural_similarity
+from skimage import color, metrics
 
 from derain.arrays import Image
 from training.evaluation.metrics import (
@@ -30,8 +29,9 @@ def flat(level: int) -> Image:
     return np.full((12, 12, 3), level, dtype=np.uint8)
 
 
+@pytest.mark.slow  # as the next ones: scikit-image takes half a second to load
 def test_psnr_agrees_with_scikit_image(image: Image, damaged: Image) -> None:
-    expected = peak_signal_noise_ratio(image, damaged, data_range=255)  # type: ignore[no-untyped-call]
+    expected = metrics.peak_signal_noise_ratio(image, damaged, data_range=255)  # type: ignore[no-untyped-call]
     assert psnr(image, damaged) == pytest.approx(expected, abs=1e-4)
     assert psnr(image, image) == np.inf
     assert psnr(flat(0), flat(255)) == 0
@@ -70,10 +70,11 @@ def test_a_tone_that_was_changed_counts_for_nothing() -> None:
     assert tone_fitted_psnr(flat(50), truth) == psnr(np.broadcast_to(truth.mean((0, 1)), truth.shape), truth)
 
 
+@pytest.mark.slow
 def test_ssim_agrees_with_scikit_image(image: Image, damaged: Image) -> None:
     smooth = np.indices(image.shape).sum(axis=0).astype(np.uint8)
     for a, b in [(image, damaged), (smooth, smooth // 2), (smooth, image), (image, image)]:
-        expected = structural_similarity(  # type: ignore[no-untyped-call]
+        expected = metrics.structural_similarity(  # type: ignore[no-untyped-call]
             a,
             b,
             gaussian_weights=True,
@@ -85,14 +86,15 @@ def test_ssim_agrees_with_scikit_image(image: Image, damaged: Image) -> None:
         assert ssim(a, b) == pytest.approx(expected, abs=1e-4)
 
 
+@pytest.mark.slow
 def test_scores_of_the_luma_agree_with_scikit_image(image: Image, damaged: Image) -> None:
-    expected_a, expected_b = (rgb2ycbcr(p)[..., 0] for p in (image, damaged))
+    expected_a, expected_b = (color.rgb2ycbcr(p)[..., 0] for p in (image, damaged))
     np.testing.assert_allclose(luma(image), expected_a, atol=1e-9)
     assert (luma(flat(0)).max(), luma(flat(255)).min()) == pytest.approx((16, 235))
     scores = score(damaged, image, image)
-    expected = peak_signal_noise_ratio(expected_a, expected_b, data_range=255)  # type: ignore[no-untyped-call]
+    expected = metrics.peak_signal_noise_ratio(expected_a, expected_b, data_range=255)  # type: ignore[no-untyped-call]
     assert scores.psnr_y == pytest.approx(expected, abs=1e-4)
-    expected = structural_similarity(  # type: ignore[no-untyped-call]
+    expected = metrics.structural_similarity(  # type: ignore[no-untyped-call]
         expected_a, expected_b, gaussian_weights=True, sigma=1.5, use_sample_covariance=False, data_range=255
     )
     assert scores.ssim_y == pytest.approx(expected, abs=1e-4)

@@ -127,12 +127,12 @@ def test_accumulated_rain_is_more_here_than_there() -> None:
     assert np.median([slope(still, index) for index in range(20)]) < 0.1
 
 
+@pytest.mark.slow
 def test_drops_darken_only_what_is_brighter_than_they() -> None:
     """Rain that is added or screened never darkens; translucent grey does on white."""
-    white, black = (np.full_like(GREY, level) for level in (255, 0))
+    white = np.full_like(GREY, 255)
     darkened = [bool((VARIED.add(white, 0, index) < 255).any()) for index in range(60)]
     assert 0.05 < np.mean(darkened) < 0.5
-    assert all((VARIED.add(black, 0, index) >= 0).all() for index in range(5))
 
 
 @pytest.mark.parametrize(("fan_share", "lit_share"), [(0.0, 0.0), (1.0, 0.0), (0.0, 1.0), (1.0, 1.0)])

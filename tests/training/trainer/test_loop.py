@@ -164,6 +164,7 @@ def test_each_part_has_its_own_loss_and_clips_its_own_gradient(
     assert estimator > 2 * recipe.optimization.gradient_clip, "which would have left the derainers little"
 
 
+@pytest.mark.slow
 def test_threads_are_those_asked_for(tiny_recipe: Recipe, tmp_path: Path) -> None:
     """On a machine of one core, 1 unless more are asked for."""
     recipe = changed(tiny_recipe, steps=1)
@@ -438,6 +439,7 @@ def test_compiling_without_a_compiler_is_an_error(
         train(tiny_recipe, tmp_path, no_scores, execution=Execution(compile=True))
 
 
+@pytest.mark.slow
 def test_log_entries_are_means_over_all_steps_between_them(tiny_recipe: Recipe, tmp_path: Path) -> None:
     """Whatever lies between them: a validation, a checkpoint, an interruption."""
     each, few = tmp_path / "each", tmp_path / "few"

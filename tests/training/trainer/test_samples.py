@@ -93,6 +93,7 @@ def test_dry_samples_are_their_clean_ones(mixed_recipe: Recipe, share: float) ->
     assert (is_dry == says_so).mean() > 0.97, "rain may fall beside the patch"
 
 
+@pytest.mark.slow
 def test_lookalikes_are_dry_more_often(mixed_recipe: Recipe) -> None:
     """As often as it says of them, and the others as often as it says of those."""
     alone = changed(mixed_recipe, steps=25, line_share=0.0, facade_share=0.0, document_share=0.0)

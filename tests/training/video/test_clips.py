@@ -130,6 +130,7 @@ def test_windows_are_aligned_and_rendered_once(tmp_path: Path, engine: Engine) -
     assert window.shape == (2 * FRAMES + 1, 64, 64, 3)
 
 
+@pytest.mark.slow
 def test_clips_of_another_recipe_or_model_are_not_taken_for_ones_own(tmp_path: Path, engine: Engine) -> None:
     estimating = Engine(write_estimating(tmp_path / "estimating"), threads=1)
     folder = tmp_path / "clips"

@@ -101,6 +101,7 @@ def test_a_training_that_diverges_stops(clips: Clips, tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 def test_videos_of_one_name_are_scored_each(
     model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -55,6 +55,7 @@ def noise_pairs(folder: Path, count: int, side_px: int = 40) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_a_set_is_measured_in_part(tmp_path: Path) -> None:
     """Spread over it, and of each image the middle."""
     files = find_pairs(noise_pairs(tmp_path, 30, side_px=400)).files
@@ -81,6 +82,7 @@ def test_doing_nothing_gains_nothing(one_picture: None, tmp_path: Path) -> None:
     assert (dry.psnr, dry.pictures, dry.clean.identical) == (None, 2, 2)
 
 
+@pytest.mark.slow
 def test_a_cell_that_is_done_is_known_and_no_other(
     one_picture: None, tiny_recipe: Recipe, tmp_path: Path
 ) -> None:
@@ -108,6 +110,7 @@ def test_a_cell_that_is_done_is_known_and_no_other(
         known(cell, [again], tmp_path)
 
 
+@pytest.mark.slow
 def test_a_cell_keeps_to_one_core(
     one_picture: None, tiny_recipe: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

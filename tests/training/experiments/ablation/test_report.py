@@ -63,6 +63,7 @@ def rows(page: str, title: str) -> dict[str, list[str]]:
     return {first: rest for first, *rest in cells}
 
 
+@pytest.mark.slow
 def test_the_page_has_means_ranges_and_differences(done: dict[Cell, Result], tmp_path: Path) -> None:
     write_report(VARIANTS, list(done), done, COMMAND, tmp_path)
     page = (tmp_path / "results.md").read_text()
@@ -112,6 +113,7 @@ def test_of_one_seed_nothing_is_clear() -> None:
     assert (only.mean, only.is_clear) == (8.0, False)
 
 
+@pytest.mark.slow
 def test_the_table_has_every_cell(done: dict[Cell, Result], tmp_path: Path) -> None:
     write_report(VARIANTS, list(done), done, COMMAND, tmp_path)
     with (tmp_path / "ablation.csv").open() as file:
@@ -129,6 +131,7 @@ def test_the_table_has_every_cell(done: dict[Cell, Result], tmp_path: Path) -> N
     assert all(line["psnr"] == "" and line["clean_median"] for line in dry)
 
 
+@pytest.mark.slow
 def test_what_is_missing_is_said_and_the_rest_is_written(done: dict[Cell, Result], tmp_path: Path) -> None:
     cells = list(done)
     without = {c: r for c, r in done.items() if c.name not in ("rain-small-seed1", "tricks-l1-seed0")}

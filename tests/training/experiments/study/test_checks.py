@@ -5,9 +5,9 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import scipy
 from hypothesis import given
 from hypothesis import strategies as st
-from scipy.stats import spearmanr
 
 from training.experiments.study.cells import Row
 from training.experiments.study.checks import by_count, check_all, removal
@@ -114,10 +114,11 @@ def test_spread_is_over_seeds_of_the_means_over_rains() -> None:
     assert f"{means[16]:.2f}" == "0.50 ± 0.14"
 
 
+@pytest.mark.slow  # SciPy takes half a second to load
 @given(st.lists(st.tuples(st.integers(0, 5), st.integers(0, 5)), min_size=3, max_size=30))
 def test_spearman_is_scipys(points: list[tuple[int, int]]) -> None:
     x, y = (list(map(float, values)) for values in zip(*points, strict=True))
     if len(set(x)) == 1 or len(set(y)) == 1:
         assert np.isnan(spearman(x, y))
     else:
-        assert spearman(x, y) == pytest.approx(spearmanr(x, y).statistic, abs=1e-12)
+        assert spearman(x, y) == pytest.approx(scipy.stats.spearmanr(x, y).statistic, abs=1e-12)

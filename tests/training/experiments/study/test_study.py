@@ -52,6 +52,7 @@ def noise_pictures(folder: Path, seed: int) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_cells_are_all_that_there_is_to_vary(photographs: Path) -> None:
     """A whole seed after the other; a number that a category has not is left out, `all` is not twice."""
     categories = [Category("photographs", photographs), LEAVES]
