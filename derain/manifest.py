@@ -3,13 +3,15 @@
 import hashlib
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from derain.errors import ModelError
 
 MANIFEST_NAME = "manifest.json"
+
+M = TypeVar("M", bound=BaseModel)
 
 
 class _Part(BaseModel):
@@ -162,20 +164,24 @@ def load_manifest(folder: Path) -> Manifest:
 
     Raises ModelError where either is missing, does not parse, or does not fit the other.
     """
-    path = folder / MANIFEST_NAME
+    manifest = read_manifest(folder / MANIFEST_NAME, Manifest)
+    for file in manifest.files:
+        check_file(folder / file.name, file)
+    return manifest
+
+
+def read_manifest(path: Path, described: type[M]) -> M:
+    """Raises ModelError where it is missing or does not parse."""
     if not path.is_file():
-        raise ModelError(f"no model at {folder}: {MANIFEST_NAME} is missing")
+        raise ModelError(f"no model at {path.parent}: {path.name} is missing")
     try:
-        manifest = Manifest.model_validate_json(path.read_bytes())
+        return described.model_validate_json(path.read_bytes())
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join(map(str, first["loc"])) or "the whole file"
         raise ModelError(
             f"{path} is not a manifest this version can read: {place}: {first['msg']}"
         ) from error
-    for file in manifest.files:
-        check_file(folder / file.name, file)
-    return manifest
 
 
 def describe_file(path: Path, opset: int) -> ModelFile:

@@ -38,7 +38,7 @@ Movement = FloatArray  # where each pixel is in another frame: steps x and y, fl
 
 
 @dataclass
-class Still:
+class FlowImage:
     """A derained frame, as movement is found in it."""
 
     image: AnyImage  # RGB (height, width, 3)
@@ -61,7 +61,7 @@ class Aligner:
         default_factory=lambda: cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_FAST)
     )
 
-    def movements(self, here: Still, others: dict[int, Still]) -> dict[int, Movement | None]:
+    def movements(self, here: FlowImage, others: dict[int, FlowImage]) -> dict[int, Movement | None]:
         """To frames so many places later (negative: earlier). None: that frame fits as it is."""
         if not others or min(here.small.shape) < _SMALLEST_PX:
             return dict.fromkeys(others)

@@ -24,10 +24,9 @@ from derain.arrays import AnyImage, FloatArray, channels_first
 
 CHOICES = 8  # images
 SPREADS = 2  # gray
-CHANNELS = 3 * CHOICES + SPREADS  # of what the network sees
+CHANNELS = 3 * CHOICES + SPREADS  # of the features
 _WIDE_PX = 16
-CELL_PX = 2  # side of what it sees as one pixel, and finds weights for
-
+CELL_PX = 2  # side of what the network sees as one pixel, and finds weights for
 
 # Exchanges that bring five into their order, whatever it was.
 _EXCHANGES = ((0, 1), (3, 4), (2, 4), (2, 3), (0, 3), (0, 2), (1, 4), (1, 3), (1, 2))
@@ -46,7 +45,7 @@ def choices(derained: Sequence[AnyImage], rainy: Sequence[AnyImage]) -> tuple[li
     return images, [_spread(each) for each in (ordered, ordered_rain)]
 
 
-def seen(images: Sequence[AnyImage], spreads: Sequence[AnyImage]) -> FloatArray:
+def features(images: Sequence[AnyImage], spreads: Sequence[AnyImage]) -> FloatArray:
     """As the network takes it: (CHANNELS, rows, columns) of cells. Sides are whole cells.
 
     The first image from -0.5 to 0.5, the difference of each other one to it, and the spreads from 0 to 1.

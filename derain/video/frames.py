@@ -10,7 +10,7 @@ import numpy as np
 from derain.arrays import AnyImage
 from derain.inference.engine import Engine
 from derain.video.scene import Scene
-from derain.video.temporal import MAX_PIXELS, REACH, Seen, TemporalNetwork
+from derain.video.temporal import MAX_PIXELS, REACH, FramePair, TemporalNetwork
 from derain.video.yuv import Plane, Samples, add_change, to_rgb
 
 
@@ -77,7 +77,7 @@ class _Waiting:
 
     frame: Frame
     share: float  # of its change that it gets; 0: it stays as it is
-    seen: Seen | None  # None where it neither helps others nor is helped: it is changed already
+    pair: FramePair | None  # None where it neither helps others nor is helped: it is changed already
     begins_scene: bool
     scene_before: dict[str, Any]
 
@@ -107,7 +107,7 @@ class FrameDerainer:
         """The same frames, changed, and whether they were: False where one stays as it is."""
         coming = 0  # frames at the end of the window that are not done
         for frame in frames:
-            self._window.append(self._see(frame))
+            self._window.append(self._derain_alone(frame))
             coming += 1
             if coming > self.reach:
                 yield self._next_done(coming)
@@ -126,15 +126,15 @@ class FrameDerainer:
     def _next_done(self, coming: int) -> tuple[Any, bool]:
         at = len(self._window) - coming
         waiting = self._window[at]
-        if waiting.seen is not None:
-            after = self._with_neighbours(at, waiting.seen)
-            waiting.frame.change(0, waiting.seen.rainy, after, waiting.share)
+        if waiting.pair is not None:
+            after = self._with_neighbours(at, waiting.pair)
+            waiting.frame.change(0, waiting.pair.rainy, after, waiting.share)
         while at >= self.reach:  # leaves as many before the next one
             self._window.popleft()
             at -= 1
         return waiting.frame, bool(waiting.share)
 
-    def _see(self, frame: Frame) -> _Waiting:
+    def _derain_alone(self, frame: Frame) -> _Waiting:
         before = self.scene.as_dict()
         images = frame.images()
         share, known = self._decide(images[0])
@@ -142,7 +142,7 @@ class FrameDerainer:
         for number, image in enumerate(images if share else []):
             derained = known if known is not None and not number else self._derained(image)
             if self._can_help(images):
-                waiting.seen = Seen(image, derained)
+                waiting.pair = FramePair(image, derained)
             else:  # images of the largest frames are not to be held for long
                 frame.change(number, image, derained, share)
         return waiting
@@ -177,20 +177,20 @@ class FrameDerainer:
         height, width = images[0].shape[:2]
         return bool(height * width <= MAX_PIXELS)
 
-    def _with_neighbours(self, at: int, seen: Seen) -> AnyImage:
+    def _with_neighbours(self, at: int, pair: FramePair) -> AnyImage:
         """A frame of the window with the help of those around it, of the same scene, that were derained."""
         assert self.temporal is not None
-        neighbours: dict[int, Seen] = {}
+        neighbours: dict[int, FramePair] = {}
         for step in (-1, 1):
             for place in range(step, step * (REACH + 1), step):
                 if not 0 <= at + place < len(self._window):
                     break
                 other = self._window[at + place]
                 begins = self._window[at + place + 1] if step < 0 else other  # the later one of the two
-                if begins.begins_scene or other.seen is None:
+                if begins.begins_scene or other.pair is None:
                     break
-                neighbours[place] = other.seen
-        return self.temporal.fuse(seen, neighbours)
+                neighbours[place] = other.pair
+        return self.temporal.fuse(pair, neighbours)
 
 
 def _turned(image: AnyImage, turns: int) -> AnyImage:

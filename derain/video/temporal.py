@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Literal, cast
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
 from derain.arrays import AnyImage, FloatArray, padded
 from derain.errors import ModelError
@@ -19,9 +19,9 @@ from derain.files import shipped
 from derain.inference.engine import Engine
 from derain.inference.sessions import Provider, start_session
 from derain.inference.tiling import cut
-from derain.manifest import ModelFile, Parity, check_file
-from derain.video.alignment import Aligner, Still, aligned
-from derain.video.choices import CELL_PX, CHANNELS, CHOICES, choices, mean, seen
+from derain.manifest import ModelFile, Parity, check_file, read_manifest
+from derain.video.alignment import Aligner, FlowImage, aligned
+from derain.video.choices import CELL_PX, CHANNELS, CHOICES, choices, features, mean
 
 REACH = 2  # frames before and after one that it takes from
 MAX_PIXELS = 16_000_000  # of a frame: five of them, rainy and derained, are in memory
@@ -34,7 +34,7 @@ _TILE_CELLS = 512 * 1024
 class TemporalManifest(BaseModel):
     """What `temporal.json` says of the ONNX file beside it.
 
-    The network takes what is seen of the choices of `derain.video.choices`, (N, CHANNELS, rows, columns), and
+    The network takes the features of the choices (`derain.video.choices`), (N, CHANNELS, rows, columns), and
     returns their weights, (N, CHOICES, rows, columns).
     """
 
@@ -53,14 +53,14 @@ class TemporalManifest(BaseModel):
 
 
 @dataclass
-class Seen:
+class FramePair:
     """A frame as it came and derained by itself, RGB (height, width, 3)."""
 
     rainy: AnyImage
     derained: AnyImage
 
     def __post_init__(self) -> None:
-        self.still = Still(self.derained)
+        self.for_flow = FlowImage(self.derained)
 
 
 class TemporalNetwork:
@@ -86,7 +86,7 @@ class TemporalNetwork:
         self._name = given.name
         self._aligner = Aligner()
 
-    def fuse(self, frame: Seen, neighbours: dict[int, Seen]) -> AnyImage:
+    def fuse(self, frame: FramePair, neighbours: dict[int, FramePair]) -> AnyImage:
         """The frame with the help of others, so many places later (negative: earlier), of its size and type.
 
         Where one of the `REACH` to each side is missing, the frame itself stands in for it.
@@ -94,7 +94,7 @@ class TemporalNetwork:
         if not neighbours:
             return frame.derained
         movements = self._aligner.movements(
-            frame.still, {place: each.still for place, each in neighbours.items()}
+            frame.for_flow, {place: each.for_flow for place, each in neighbours.items()}
         )
         derained, rainy = [], []
         for place in range(-REACH, REACH + 1):
@@ -110,7 +110,7 @@ class TemporalNetwork:
         images, spreads = choices(
             *([padded(image, side_px) for image in images] for images in (derained, rainy))
         )
-        fused = mean(images, self._weights(seen(images, spreads)))
+        fused = mean(images, self._weights(features(images, spreads)))
         return cast(AnyImage, np.ascontiguousarray(fused[:height, :width]))
 
     def _weights(self, cells: FloatArray) -> FloatArray:
@@ -130,13 +130,6 @@ def temporal_network(engine: Engine) -> TemporalNetwork:
 
 def load_temporal_manifest(folder: Path) -> TemporalManifest:
     """Raises ModelError where it or its ONNX file is missing or not as it should be."""
-    path = folder / MANIFEST_NAME
-    if not path.is_file():
-        raise ModelError(f"no temporal network at {folder}: {MANIFEST_NAME} is missing")
-    try:
-        manifest = TemporalManifest.model_validate_json(path.read_bytes())
-    except ValidationError as error:
-        reason = error.errors()[0]["msg"]
-        raise ModelError(f"{path} is no manifest that this version can read: {reason}") from error
+    manifest = read_manifest(folder / MANIFEST_NAME, TemporalManifest)
     check_file(folder / manifest.file.name, manifest.file)
     return manifest

@@ -235,14 +235,16 @@ def _has_bfloat16(device: torch.device) -> bool:
 
 
 def learning_rate(recipe: Recipe, step: int) -> float:
-    """Linear warm-up, a plateau, and a linear decay to zero at the end.
+    steps, learning = recipe.course.steps, recipe.optimization
+    return learning.learning_rate * rate_share(step, steps, learning.warmup_steps, learning.decay_share)
+
+
+def rate_share(step: int, steps: int, warmup_steps: int, decay_share: float) -> float:
+    """Of the highest learning rate: linear warm-up, a plateau, and a linear decay to zero at the end.
 
     With a plateau a longer run begins with the same steps as a shorter one.
     """
-    steps, learning = recipe.course.steps, recipe.optimization
-    warmup = (step + 1) / learning.warmup_steps
-    decay = (steps - step) / (learning.decay_share * steps)
-    return learning.learning_rate * min(1.0, warmup, decay)
+    return min(1.0, (step + 1) / warmup_steps, (steps - step) / (decay_share * steps))
 
 
 def _check_images(samples: Samples, digest: str, run_folder: Path) -> None:

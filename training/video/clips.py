@@ -18,7 +18,7 @@ from derain.arrays import AnyImage, Image
 from derain.errors import DerainError
 from derain.files import write_atomically
 from derain.inference.engine import Engine
-from derain.video.alignment import Aligner, Still, aligned
+from derain.video.alignment import Aligner, FlowImage, aligned
 from derain.video.temporal import REACH
 from training.data.backgrounds import load_folder
 from training.data.dead_leaves import Leaves, draw_leaves
@@ -98,10 +98,10 @@ class Clips:
         rainy = clean if is_dry else rain_on(clean, MIXED, recipe.seed, index)
         engine = self.engines[index % len(self.engines)]
         derained = [engine.examine(frame, force=True).image for frame in rainy]
-        stills_of = [Still(frame) for frame in derained]
+        for_flow = [FlowImage(frame) for frame in derained]
         for middle in range(REACH, recipe.clip_frames - REACH):
-            others = {place: stills_of[middle + place] for place in range(-REACH, REACH + 1) if place}
-            movements = self._aligner.movements(stills_of[middle], others)
+            others = {place: for_flow[middle + place] for place in range(-REACH, REACH + 1) if place}
+            movements = self._aligner.movements(for_flow[middle], others)
             places = range(-REACH, REACH + 1)
             moved: list[AnyImage] = [
                 aligned(frames[middle + place], movements.get(place))

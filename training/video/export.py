@@ -21,7 +21,7 @@ def export_fusion(
 ) -> TemporalManifest:
     """Writes the ONNX file and a manifest without scores to the folder."""
     network.eval()
-    graph = Graph(network, network.alignment, {"seen": CHANNELS}, ("weights",))
+    graph = Graph(network, network.alignment, {"features": CHANNELS}, ("weights",))
     file, parity = write(graph, folder / _FILE)
     cells = torch.rand(1, CHANNELS, *(side // CELL_PX for side in _COSTED_PX))
     manifest = TemporalManifest(

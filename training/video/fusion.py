@@ -14,7 +14,7 @@ _OWN_AT_FIRST = 3.0  # logarithm of how much more is taken from the frame itself
 
 
 class FusionNetwork(nn.Module):
-    """Takes what `derain.video.choices.seen` has of the choices, float (N, CHANNELS, rows, columns).
+    """Takes what `derain.video.choices.features` finds of the choices, float (N, CHANNELS, rows, columns).
 
     Returns the weights of the choices, (N, CHOICES, rows, columns), together 1. Rows and columns are
     multiples of `alignment`.
@@ -41,8 +41,8 @@ class FusionNetwork(nn.Module):
         coarse = 2 * 2 * len(self.context)
         return coarse + 1 + 1 + 1 + self.alignment - 1
 
-    def forward(self, seen: Tensor) -> Tensor:
-        x = torch.relu(self.head(seen))
+    def forward(self, features: Tensor) -> Tensor:
+        x = torch.relu(self.head(features))
         coarse = self.down(x)
         for block in self.context:
             coarse = block(coarse)

@@ -35,23 +35,31 @@ MOVING = Motion(fixed_share=0.0)
 
 
 @dataclass(frozen=True)
+class _Movement:
+    """From frame to frame."""
+
+    step_px: NDArray[np.float64]  # x and y
+    zoom: float  # by which the scale grows
+    turn_deg: float
+
+
+@dataclass(frozen=True)
 class _Course:
     """Where a layer is seen in each frame."""
 
     start_px: NDArray[np.float64]  # the place of the view's centre, x and y, in the middle of the clip
-    step_px: NDArray[np.float64]  # x and y, from frame to frame
-    scale: float  # pixels of the layer that one of the view covers
-    zoom: float  # by which that grows from frame to frame
-    turn_deg: float
+    scale: float  # pixels of the layer that one of the view covers, likewise
+    movement: _Movement
 
     def view(
         self, layer: NDArray[np.float32], side_px: int, time: float, shake_px: NDArray[np.float64]
     ) -> NDArray[np.float32]:
         """A square of it, at a time in frames from the middle of the clip."""
-        scale = self.scale * float(np.exp(self.zoom * time))
-        angle = np.deg2rad(self.turn_deg * time)
+        movement = self.movement
+        scale = self.scale * float(np.exp(movement.zoom * time))
+        angle = np.deg2rad(movement.turn_deg * time)
         turned = scale * np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
-        centre = self.start_px + (self.step_px * time + shake_px) * self.scale
+        centre = self.start_px + (movement.step_px * time + shake_px) * self.scale
         to_layer = np.column_stack([turned, centre - turned @ np.full(2, (side_px - 1) / 2)])
         seen = cv2.warpAffine(
             layer,
@@ -71,12 +79,12 @@ def draw_clip(
     is_fixed = rng.random() < motion.fixed_share
     camera = np.zeros(2) if is_fixed else _to_any_side(rng, motion.pan_px)
     zoom, turn_deg = (0.0, 0.0) if is_fixed else rng.uniform(-1, 1, 2) * (motion.zoom, motion.turn_deg)
-    layers = [_background(stills, side_px, camera, zoom, turn_deg, rng)]
+    layers = [_background(stills, side_px, _Movement(camera, zoom, turn_deg), rng)]
     for _ in range(int(rng.integers(motion.pieces + 1))):
         step_px = camera * rng.uniform(*motion.parallax)
         if rng.random() < 0.5:
             step_px = step_px + _to_any_side(rng, motion.own_px)
-        layers.append(_piece(stills, side_px, step_px, zoom, turn_deg, rng))
+        layers.append(_piece(stills, side_px, _Movement(step_px, zoom, turn_deg), rng))
     shaken_px = 0.0 if is_fixed else motion.shake_px * (rng.random() < 0.5)
     noise = rng.uniform(0, motion.noise_levels) * (rng.random() < 0.5)
     drawn = []
@@ -105,12 +113,7 @@ def _seen(
 
 
 def _background(
-    stills: Sequence[Image],
-    side_px: int,
-    step_px: NDArray[np.float64],
-    zoom: float,
-    turn_deg: float,
-    rng: np.random.Generator,
+    stills: Sequence[Image], side_px: int, movement: _Movement, rng: np.random.Generator
 ) -> _Layer:
     still = stills[int(rng.integers(len(stills)))]
     shorter_px = min(still.shape[:2])
@@ -118,17 +121,10 @@ def _background(
     layer = _filtered(still, scale)
     half_px = side_px * scale / 2
     start_px = np.array([_between(half_px, side - half_px, rng) for side in still.shape[1::-1]])
-    return layer, _Course(start_px, step_px, scale, zoom, turn_deg)
+    return layer, _Course(start_px, scale, movement)
 
 
-def _piece(
-    stills: Sequence[Image],
-    side_px: int,
-    step_px: NDArray[np.float64],
-    zoom: float,
-    turn_deg: float,
-    rng: np.random.Generator,
-) -> _Layer:
+def _piece(stills: Sequence[Image], side_px: int, movement: _Movement, rng: np.random.Generator) -> _Layer:
     """A blob of a still, soft at its border, somewhere in view in the middle of the clip."""
     still = stills[int(rng.integers(len(stills)))]
     wide_px = min(int(side_px * rng.uniform(0.15, 0.6)), min(still.shape[:2]))
@@ -140,7 +136,7 @@ def _piece(
     layer[inside, inside, :3] = cut
     layer[inside, inside, 3] = _blob(wide_px, rng)
     start_px = margin_px + wide_px / 2 + rng.uniform(-0.5, 0.5, 2) * side_px
-    return layer, _Course(start_px, step_px, 1.0, zoom, turn_deg)
+    return layer, _Course(start_px, 1.0, movement)
 
 
 def _blob(side_px: int, rng: np.random.Generator) -> NDArray[np.float32]:

@@ -10,10 +10,10 @@ import torch
 from torch import Tensor
 
 from derain.arrays import AnyImage, FloatArray, channels_first
-from derain.video.choices import choices, seen
+from derain.video.choices import choices, features
 from training.seeding import Purpose, generator
 from training.trainer.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
-from training.trainer.loop import CHECKPOINT, DivergedError, convolving, update_average
+from training.trainer.loop import CHECKPOINT, DivergedError, convolving, rate_share, update_average
 from training.video.clips import FRAMES, Clips, crop
 from training.video.fusion import FusionNetwork, mean_of
 from training.video.recipe import TemporalRecipe
@@ -50,8 +50,9 @@ def train_fusion(
         first = checkpoint.step
     for step in range(first, recipe.steps):
         cells, images, clean = (each.to(device) for each in _batch(recipe, clips, step))
+        rate = recipe.learning_rate * rate_share(step, recipe.steps, _WARMUP_STEPS, recipe.decay_share)
         for group in optimizer.param_groups:
-            group["lr"] = _learning_rate(recipe, step)
+            group["lr"] = rate
         optimizer.zero_grad(set_to_none=True)
         with convolving(device):
             weights = network(cells)
@@ -76,7 +77,7 @@ def _decibels(fused: Tensor, clean: Tensor) -> Tensor:
 
 
 def _batch(recipe: TemporalRecipe, clips: Clips, step: int) -> list[Tensor]:
-    """What the network sees, (N, CHANNELS, rows, columns), the choices, (N, 3 CHOICES, H, W), and the clean
+    """The features, (N, CHANNELS, rows, columns), the choices, (N, 3 CHOICES, H, W), and the clean
     frames, (N, 3, H, W).
     """
     rng = generator(Purpose.CLIP, recipe.seed, _FIRST_CROP + step)
@@ -86,13 +87,9 @@ def _batch(recipe: TemporalRecipe, clips: Clips, step: int) -> list[Tensor]:
         images, spreads = choices(list(window[:FRAMES]), list(window[FRAMES:-1]))
         chosen = cast(AnyImage, np.concatenate(images, axis=2))
         for part, values in zip(
-            parts, (seen(images, spreads), channels_first(chosen), channels_first(window[-1])), strict=True
+            parts,
+            (features(images, spreads), channels_first(chosen), channels_first(window[-1])),
+            strict=True,
         ):
             part.append(values)
     return [torch.from_numpy(np.stack(part)) for part in parts]
-
-
-def _learning_rate(recipe: TemporalRecipe, step: int) -> float:
-    """Linear warm-up, a plateau, and a linear decay to zero."""
-    decay = (recipe.steps - step) / (recipe.decay_share * recipe.steps)
-    return recipe.learning_rate * min(1.0, (step + 1) / _WARMUP_STEPS, decay)

@@ -11,7 +11,7 @@ from derain.arrays import AnyImage, Image
 from derain.inference.engine import Engine
 from derain.video.frames import FrameDerainer, PlanarFrame, RgbFrame
 from derain.video.scene import Scene
-from derain.video.temporal import REACH, Seen, TemporalNetwork
+from derain.video.temporal import REACH, FramePair, TemporalNetwork
 from derain.video.yuv import BT601, Samples
 from tests.conftest import noise, scene
 
@@ -83,7 +83,7 @@ class Listing(TemporalNetwork):
     def __init__(self) -> None:
         self.asked: list[list[int]] = []
 
-    def fuse(self, frame: Seen, neighbours: dict[int, Seen]) -> AnyImage:
+    def fuse(self, frame: FramePair, neighbours: dict[int, FramePair]) -> AnyImage:
         self.asked.append(sorted(neighbours))
         return frame.derained
 

@@ -13,9 +13,15 @@ from derain.errors import ModelError
 from derain.inference.sessions import Provider
 from derain.manifest import describe_file, load_manifest
 from derain.video import temporal
-from derain.video.alignment import Aligner, Still, aligned
-from derain.video.choices import CELL_PX, CHOICES, choices, mean, seen
-from derain.video.temporal import MANIFEST_NAME, TEMPORAL_MODEL, Seen, TemporalNetwork, load_temporal_manifest
+from derain.video.alignment import Aligner, FlowImage, aligned
+from derain.video.choices import CELL_PX, CHOICES, choices, features, mean
+from derain.video.temporal import (
+    MANIFEST_NAME,
+    TEMPORAL_MODEL,
+    FramePair,
+    TemporalNetwork,
+    load_temporal_manifest,
+)
 from tests.conftest import noise, scene
 
 
@@ -52,8 +58,8 @@ def wet(image: Image, seed: int, streaks: int = 40) -> Image:
 
 def test_a_standing_camera_moves_nothing() -> None:
     image = textured(128, 160)
-    stills = {place: Still(wet(image, place + 5, 4)) for place in (-2, -1, 1, 2)}
-    movements = Aligner().movements(Still(wet(image, 0, 4)), stills)
+    stills = {place: FlowImage(wet(image, place + 5, 4)) for place in (-2, -1, 1, 2)}
+    movements = Aligner().movements(FlowImage(wet(image, 0, 4)), stills)
     assert list(movements.values()) == [None] * 4
 
 
@@ -61,7 +67,7 @@ def test_a_standing_camera_moves_nothing() -> None:
 def test_a_pan_is_followed_through_the_rain(step_px: int) -> None:
     world, side_px = textured(220, 260), 128
     clean = {place: panned(world, 30 + place * step_px, side_px) for place in range(-2, 3)}
-    stills = {place: Still(wet(image, place + 5, 4)) for place, image in clean.items()}
+    stills = {place: FlowImage(wet(image, place + 5, 4)) for place, image in clean.items()}
     here = stills.pop(0)
     inside = slice(16, -16), slice(16, -16)
     for place, movement in Aligner().movements(here, stills).items():
@@ -80,8 +86,8 @@ def test_something_that_passes_a_standing_camera_is_followed() -> None:
         image[40:84, 60 + 4 * place : 104 + 4 * place] = thing
         return image
 
-    stills = {place: Still(frame(place)) for place in (-2, -1, 1, 2)}
-    for place, movement in Aligner().movements(Still(frame(0)), stills).items():
+    stills = {place: FlowImage(frame(place)) for place in (-2, -1, 1, 2)}
+    for place, movement in Aligner().movements(FlowImage(frame(0)), stills).items():
         assert movement is not None
         assert np.abs(movement[54:70, 76:88, 0] - 4 * place).mean() < 1
         assert np.abs(movement[:20]).max() < 0.5, "the ground stands"
@@ -89,7 +95,7 @@ def test_something_that_passes_a_standing_camera_is_followed() -> None:
 
 def test_large_frames_are_followed_in_small_ones() -> None:
     here, there = (
-        Still(np.asarray(cv2.resize(panned(textured(220, 260), 30 + x, 128), (1024, 1024)), np.uint8))
+        FlowImage(np.asarray(cv2.resize(panned(textured(220, 260), 30 + x, 128), (1024, 1024)), np.uint8))
         for x in (0, 3)
     )
     (movement,) = Aligner().movements(here, {1: there}).values()
@@ -99,7 +105,7 @@ def test_large_frames_are_followed_in_small_ones() -> None:
 
 
 def test_frames_too_small_to_follow_stay() -> None:
-    assert Aligner().movements(Still(noise(9, 200)), {1: Still(noise(9, 200, 1))}) == {1: None}
+    assert Aligner().movements(FlowImage(noise(9, 200)), {1: FlowImage(noise(9, 200, 1))}) == {1: None}
 
 
 def test_a_veil_is_taken_off_what_was_not_derained() -> None:
@@ -127,7 +133,7 @@ def test_what_is_chosen_from(dtype: type[np.uint8] | type[np.uint16]) -> None:
         assert np.array_equal(images[number], expected)
     assert np.array_equal(spreads[0], (ordered[3] - ordered[1]).max(axis=2))
     assert np.array_equal(spreads[1], (ordered_rain[3] - ordered_rain[1]).max(axis=2))
-    cells = seen(images, spreads)
+    cells = features(images, spreads)
     assert cells.shape == (3 * CHOICES + 2, 3, 4)
     of_first_cell = [image[:CELL_PX, :CELL_PX, 0].mean() / np.iinfo(dtype).max for image in images]
     assert cells[0, 0, 0] == pytest.approx(of_first_cell[0] - 0.5, abs=0.01)
@@ -142,7 +148,7 @@ def test_the_mean_is_one_of_cells() -> None:
 
 
 def test_without_neighbours_a_frame_is_what_deraining_made_of_it(network: TemporalNetwork) -> None:
-    frame = Seen(noise(20, 30), scene(20, 30))
+    frame = FramePair(noise(20, 30), scene(20, 30))
     assert network.fuse(frame, {}) is frame.derained
 
 
@@ -153,8 +159,8 @@ def test_any_size_and_type(
 ) -> None:
     """What all frames agree on stays, near enough."""
     image = deep(scene(*shape), dtype)
-    frame = Seen(image, image)
-    fused = network.fuse(frame, {place: Seen(image, image) for place in (-2, -1, 1)})
+    frame = FramePair(image, image)
+    fused = network.fuse(frame, {place: FramePair(image, image) for place in (-2, -1, 1)})
     assert fused.dtype == dtype
     assert fused.shape == image.shape
     assert np.abs(fused.astype(int) - image).max() <= np.iinfo(dtype).max // 255
@@ -164,7 +170,7 @@ def test_a_standing_cameras_streaks_go(network: TemporalNetwork) -> None:
     """Deraining by itself left half of each."""
     image = scene(128, 160)
     rainy = [wet(image, seed) for seed in range(5)]
-    frames = [Seen(frame, (frame // 2 + image // 2).astype(np.uint8)) for frame in rainy]
+    frames = [FramePair(frame, (frame // 2 + image // 2).astype(np.uint8)) for frame in rainy]
     fused = network.fuse(frames[2], {place: frames[2 + place] for place in (-2, -1, 1, 2)})
     before, after = (np.abs(each.astype(float) - image).mean() for each in (frames[2].derained, fused))
     assert after < 0.3 * before
@@ -172,7 +178,7 @@ def test_a_standing_cameras_streaks_go(network: TemporalNetwork) -> None:
 
 def test_tiles_make_no_difference(network: TemporalNetwork, monkeypatch: pytest.MonkeyPatch) -> None:
     image = textured(200, 264)
-    frames = [Seen(wet(image, seed), wet(image, seed, 20)) for seed in range(5)]
+    frames = [FramePair(wet(image, seed), wet(image, seed, 20)) for seed in range(5)]
     neighbours = {place: frames[2 + place] for place in (-2, -1, 1, 2)}
     whole = network.fuse(frames[2], neighbours)
     monkeypatch.setattr(temporal, "_TILE_CELLS", 64 * 64)
@@ -180,9 +186,9 @@ def test_tiles_make_no_difference(network: TemporalNetwork, monkeypatch: pytest.
 
 
 def test_a_folder_that_is_no_temporal_network(tmp_path: Path) -> None:
-    with pytest.raises(ModelError, match=r"no temporal network at .*temporal\.json is missing"):
+    with pytest.raises(ModelError, match=r"no model at .*temporal\.json is missing"):
         load_temporal_manifest(tmp_path)
-    with pytest.raises(ModelError, match=r"no temporal network at .*temporal\.json is missing"):
+    with pytest.raises(ModelError, match=r"no model at .*temporal\.json is missing"):
         load_temporal_manifest(TEMPORAL_MODEL / MANIFEST_NAME)
     shutil.copytree(TEMPORAL_MODEL, tmp_path / "broken")
     path = tmp_path / "broken" / MANIFEST_NAME
@@ -191,7 +197,7 @@ def test_a_folder_that_is_no_temporal_network(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="is not the file its manifest describes"):
         load_temporal_manifest(tmp_path / "broken")
     path.write_text(json.dumps(written | {"version": 2}))
-    with pytest.raises(ModelError, match="no manifest that this version can read"):
+    with pytest.raises(ModelError, match="not a manifest this version can read: version"):
         load_temporal_manifest(tmp_path / "broken")
 
 

@@ -150,7 +150,7 @@ def test_the_whole_command(
 
 def test_what_cannot_be_trained_or_scored(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert temporal.main(["evaluate", "--temporal", str(tmp_path)]) == 1
-    assert "no temporal network at" in capsys.readouterr().err
+    assert "no model at" in capsys.readouterr().err
     assert temporal.main(["evaluate", "--rain", "mixed"]) == 1
     said = capsys.readouterr().err
     assert "mixed does not fall from frame to frame: drizzle, shower, downpour, squall" in said
