@@ -56,8 +56,8 @@ class Progress:
         self._bar.set_postfix_str(text, refresh=False)
         self._move(0)
 
-    def note(self, tiles: int, of: int) -> None:
-        self._move(self._pixels * tiles / of / 1e6)
+    def note(self, done: int, of: int) -> None:
+        self._move(self._pixels * done / of / 1e6)
 
     def note_frames(self, frames: int, of: int) -> None:
         """Of a video; those that an earlier run has done come first, at once, and count for no speed."""

@@ -23,9 +23,8 @@ from derain.images.formats import ImageFormat
 from derain.images.header import read_header
 from derain.images.memory import check_fits
 from derain.images.photo import DerainedPhoto, Photo, decode_photo, derain_photo
-from derain.inference.engine import Engine
+from derain.inference.engine import Engine, NoteProgress
 from derain.inference.resources import usable_memory
-from derain.inference.tile_batcher import NoteProgress
 from derain.video.options import ClipOptions
 
 _MAX_PIXELS = 2**30  # OpenCV decodes no more
@@ -134,7 +133,7 @@ def derain_bytes(
     wanted: ResultOptions,
     image_format: ImageFormat | None = None,
     cancelled: Event | None = None,
-    note_progress: NoteProgress = lambda done, tiles: None,
+    note_progress: NoteProgress = lambda done, pixels: None,
 ) -> Result:
     """A file in memory, to a file in memory: in the format given, or the one it came in.
 

@@ -18,10 +18,12 @@ from derain.inference.network import Network, TileJob
 from derain.inference.resources import usable_cores, usable_memory
 from derain.inference.scales import reduced, scales, with_coarser
 from derain.inference.sessions import Provider
-from derain.inference.tile_batcher import NoteProgress, TileBatcher
+from derain.inference.tile_batcher import TileBatcher
 from derain.inference.tiling import Tile, cut
 from derain.manifest import load_manifest
 from derain.pointer import promoted_model
+
+NoteProgress = Callable[[int, int], object]  # pixels of all scales that are done, and of how many
 
 _MAX_THREADS = 16
 
@@ -103,7 +105,7 @@ class Engine:
         image: SameImage,
         force: bool = False,
         cancelled: Event | None = None,
-        note_progress: NoteProgress = lambda done, tiles: None,
+        note_progress: NoteProgress = lambda done, pixels: None,
         tile_pixels: int | None = None,
     ) -> Derained[SameImage]:
         """Derains an image, RGB (height, width, 3), uint8 or uint16, of any size from 1 x 1 up.
@@ -113,8 +115,9 @@ class Engine:
         derains it nevertheless.
 
         Raises CancelledError between two tiles once `cancelled` is set. `note_progress` is called with the
-        number of tiles that are done, from 0 on, and with their total over all scales; `tile_pixels` makes
-        tiles smaller, and reports more frequent. The calling thread itself derains up to 64 x 64 pixels.
+        number of pixels that are done, from 0 on, and with their total over all scales, after each tile;
+        `tile_pixels` makes tiles smaller, and reports more frequent. The calling thread itself derains up to
+        64 x 64 pixels.
         """
         has_known_type = image.dtype in (np.uint8, np.uint16)
         if not has_known_type or image.ndim != 3 or image.shape[2] != 3 or not image.size:
@@ -125,11 +128,10 @@ class Engine:
         evidence: list[float] = []  # at each scale
         with self._share_of_threads() as threads:
             coarse_to_fine = [
-                _Scale(scale, self._tiles(image, scale, threads, tile_pixels))
+                self._scale(image, scale, threads, tile_pixels)
                 for scale in scales(max(image.shape), self.manifest.longest_px)
             ]
-            progress = _Progress(sum(len(scale.tiles) for scale in coarse_to_fine), note_progress)
-            progress.note(0)
+            progress = _Progress([scale.pixels for scale in coarse_to_fine], note_progress)
             for scale in coarse_to_fine:
                 if cancelled is not None and cancelled.is_set():
                     raise CancelledError("nobody waits for the image any more")
@@ -139,7 +141,7 @@ class Engine:
                 if rain is not None:
                     evidence.append(rain.evidence)
                 if rain is not None and rain.is_none and not force:
-                    progress.finish(len(scale.tiles))
+                    progress.finish_scale()
                 else:
                     rain_found = True
                     descriptor = None if rain is None else rain.descriptor
@@ -158,11 +160,12 @@ class Engine:
         factors = scales(max(image.shape), self.manifest.longest_px)
         return max(self._estimator.estimate(reduced(image, factor)).evidence for factor in factors)
 
-    def _tiles(self, image: AnyImage, scale: int, threads: int, tile_pixels: int | None) -> list[Tile]:
+    def _scale(self, image: AnyImage, factor: int, threads: int, tile_pixels: int | None) -> "_Scale":
         alignment_px = self.manifest.input.alignment_px
-        rows, columns = (-(-side // (scale * alignment_px)) * alignment_px for side in image.shape[:2])
+        rows, columns = (-(-side // (factor * alignment_px)) * alignment_px for side in image.shape[:2])
         most = min(self.tile_pixels, tile_pixels or self.tile_pixels)
-        return cut(rows, columns, threads, most, self.manifest.overlap_px, alignment_px)
+        tiles = cut(rows, columns, threads, most, self.manifest.overlap_px, alignment_px)
+        return _Scale(factor, rows * columns, tiles)
 
     def _derain(
         self,
@@ -180,10 +183,10 @@ class Engine:
         jobs = [TileJob(whole, tile, derained, descriptor) for tile in tiles]
         if len(jobs) == self.tile_batch == 1 and whole.shape[0] * whole.shape[1] <= _SMALL_PIXELS:
             self._run(jobs)
-            progress.note(1)
+            progress.note(1, 1)
         else:
             self._batcher.run_all(jobs, tiles[0].shape, cancelled, progress.note)
-        progress.finish(len(tiles))
+        progress.finish_scale()
         return cast(SameImage, np.ascontiguousarray(derained[:height, :width]))
 
     def release_memory(self) -> None:
@@ -227,29 +230,32 @@ class _Scale:
     """A scale that an image is derained at."""
 
     factor: int  # the image's sides are divided by it
+    pixels: int
     tiles: list[Tile]
 
 
 class _Progress:
-    """Counts the tiles that are done over all scales, and reports each change."""
+    """Counts the pixels that are done over all scales, and reports each change."""
 
-    def __init__(self, tiles: int, note: NoteProgress) -> None:
-        self._before = 0  # tiles of the scales that are done
+    def __init__(self, scales: Sequence[int], note: NoteProgress) -> None:
+        self._to_come = list(scales)  # pixels of the scale in work and of those after it
+        self._total = sum(scales)
         self._reported = -1
-        self._tiles = tiles
         self._note = note
+        self.note(0, 1)
 
-    def note(self, done: int, _of: int = 0) -> None:
-        """`done` tiles of the scale in work are done."""
-        done += self._before
+    def note(self, tiles: int, of: int) -> None:
+        """So many tiles of the scale in work are done."""
+        scale = self._to_come[0] if self._to_come else 0
+        done = self._total - sum(self._to_come) + scale * tiles // of
         if done != self._reported:
             self._reported = done
-            self._note(done, self._tiles)
+            self._note(done, self._total)
 
-    def finish(self, tiles: int) -> None:
-        """A scale of so many tiles is done, or was dry."""
-        self._before += tiles
-        self.note(0)
+    def finish_scale(self) -> None:
+        """It is done, or was dry."""
+        del self._to_come[0]
+        self.note(0, 1)
 
 
 def _affordable_tile_pixels(threads: int, on_cpu: bool) -> int:

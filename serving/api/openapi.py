@@ -199,8 +199,8 @@ def derain_with_progress() -> Description:
         "operationId": "derain_with_progress",
         "summary": "Take the rain out of an image, with progress reports",
         "description": "As /v1/derain, but the answer starts at once. JSON parts report the stage (queue, "
-        "decode, infer, monitor, encode) and, in infer, the tiles done and their total. The last part is the "
-        "image with the headers of /v1/derain, or a problem. A disconnect cancels the work.",
+        "decode, infer, monitor, encode) and, in infer, how many pixels are done, of how many. The last "
+        "part is the image with the headers of /v1/derain, or a problem. A disconnect cancels the work.",
         "parameters": alone["parameters"],
         "requestBody": alone["requestBody"],
         "responses": {

@@ -13,7 +13,7 @@ from serving.operations.tracing import current_span, stage_span
 
 _KEY = "derain.record"
 
-# The stage of an image and, during inference, its tiles: done and in total, else 0 and 0.
+# The stage of an image and, during inference, its pixels: done and in total, else 0 and 0.
 NoteProgress = Callable[[str, int, int], object]
 
 

@@ -74,7 +74,7 @@ let jobs = [];
 let shown = null; // the job on the stage
 let presented = 0; // how often one was put there
 let isRunning = false;
-let pace = 0; // milliseconds that a tile took, the last time
+let pace = 0; // milliseconds that a pixel took, the last time
 
 // --- The queue ---
 
@@ -171,12 +171,13 @@ const pause = (ms, signal) => new Promise((resolve, reject) => {
   signal.addEventListener('abort', () => { clearTimeout(timer); reject(signal.reason); }, { once: true });
 });
 
-/** Of { stage, done, of }, or with `tiles` in place of `of`. */
-function note(job, { tiles, of = tiles, ...word }) {
-  const { stage, since } = job.progress;
+/** Of { stage, done, of }: pixels while rain is taken out, bytes on their way. */
+function note(job, word) {
+  const { stage, done, since } = job.progress;
   const now = Date.now();
-  job.progress = { ...word, of, since: word.stage === stage ? since : now, at: now };
-  if (tiles && word.done) pace = (now - job.progress.since) / word.done;
+  const goesOn = word.stage === stage;
+  job.progress = { ...word, step: goesOn ? word.done - done : 0, since: goesOn ? since : now, at: now };
+  if (word.stage === 'infer' && word.done) pace = (now - job.progress.since) / word.done;
   draw();
 }
 
@@ -292,13 +293,14 @@ function drawProgress() {
 
 const titleOf = (progress) => `${MOVES[progress.stage] ?? ''} ${Math.round(100 * shareDone(progress))} %`.trim().replace(/^./, (letter) => letter.toUpperCase());
 
-/** Between two tiles the bar creeps on at the pace of those before, and waits at the next one. Null: not known yet. */
-function shareDone({ stage, done, of, at, since }) {
+/** Between two reports the bar creeps on at the pace of those before, and waits at the next one. Null: not known yet. */
+function shareDone({ stage, done, of, step, at, since }) {
   if (stage === 'encode' || stage === 'monitor') return 1;
   if (MOVES[stage]) return done / of;
   if (stage !== 'infer' || !of || (!done && !pace)) return null;
-  const tileMs = (done ? (at - since) / done : pace) || 1; // several reports may come at once
-  return (done + (done < of && Math.min((Date.now() - at) / tileMs, 0.9))) / of;
+  const pixelMs = (done ? (at - since) / done : pace) || 1e-6; // several reports may come at once
+  const next = Math.min(step || of / 4, of - done);
+  return (done + Math.min((Date.now() - at) / pixelMs, 0.9 * next)) / of;
 }
 
 function progressWords({ progress }) {
@@ -314,7 +316,7 @@ function progressWords({ progress }) {
   if (MOVES[stage]) return `${MOVES[stage]} ${amount(done, of)}${rest}`;
   if (stage !== 'infer') return `sending${spent}`;
   if (!of) return 'taking the rain out';
-  return `${done} of ${of} ${of > 1 ? 'parts' : 'part'}${rest}`;
+  return `${Math.floor(100 * (shareDone(progress) ?? 0))} %${rest}`;
 }
 
 function drawNote() {

@@ -57,7 +57,7 @@ function detailOf(text) {
 
 /**
  * Sends a photo. `note` is called as the work goes on: with { stage: 'send' or 'receive', done, of } in bytes,
- * and with the service's own { stage, done, tiles }. Returns the blob and the headers of the answer. Aborting
+ * and with the service's own { stage, done, of } in pixels. Returns the blob and the headers of the answer. Aborting
  * the signal makes the service stop.
  */
 export async function derain(file, parameters, { signal, note = () => {} }) {

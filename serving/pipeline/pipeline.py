@@ -151,8 +151,8 @@ def _examine(job: Job, engine: Engine, cancelled: Event) -> Callable[[AnyImage],
     examine = partial(engine.examine, force=job.options.force, cancelled=cancelled)
     if job.record.note_progress is None:
         return examine
-    note_tiles = partial(job.record.note_progress, "infer")
-    return partial(examine, note_progress=note_tiles, tile_pixels=_WATCHED_TILE_PIXELS)
+    note_pixels = partial(job.record.note_progress, "infer")
+    return partial(examine, note_progress=note_pixels, tile_pixels=_WATCHED_TILE_PIXELS)
 
 
 def _encode(job: Job, photo: Photo, derained: Photo) -> _Encoded:

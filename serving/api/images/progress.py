@@ -28,16 +28,16 @@ async def derain_with_progress(request: Request, job: Job) -> Response:
 
 @dataclass(frozen=True)
 class _Report:
-    """The stage of an image and, during inference, its tiles."""
+    """The stage of an image and, during inference, the pixels that are done, of those of all scales."""
 
     stage: str
     done: int = 0
-    tiles: int = 0  # 0: not in inference
+    of: int = 0  # 0: not in inference
 
     @property
     def body(self) -> bytes:
-        tiles = {"done": self.done, "tiles": self.tiles} if self.tiles else {}
-        return json.dumps({"stage": self.stage, **tiles}).encode()
+        pixels = {"done": self.done, "of": self.of} if self.of else {}
+        return json.dumps({"stage": self.stage, **pixels}).encode()
 
 
 class _Reporting(Response):
@@ -66,9 +66,9 @@ class _Reporting(Response):
         loop, changed = asyncio.get_running_loop(), asyncio.Event()
         report = _Report("queue")
 
-        def note(stage: str, done: int, tiles: int) -> None:
+        def note(stage: str, done: int, of: int) -> None:
             nonlocal report
-            report = _Report(stage, done, tiles)
+            report = _Report(stage, done, of)
             loop.call_soon_threadsafe(changed.set)
 
         self._job.record.note_progress = note

@@ -224,25 +224,28 @@ def test_auto_without_a_gpu_is_the_cpu(model: Path) -> None:
 def test_progress_is_that_of_the_tiles(engine: Engine) -> None:
     told: list[tuple[int, int]] = []
     image = noise(120, 90)
-    derained = engine.examine(image, note_progress=lambda done, tiles: told.append((done, tiles)))
-    tiles = told[-1][1]
+    derained = engine.examine(image, note_progress=lambda done, pixels: told.append((done, pixels)))
+    (pixels,) = {of for _, of in told}
+    tiles = len(told) - 1
     assert tiles > 4
-    assert told == [(done, tiles) for done in range(tiles + 1)]
+    assert [done for done, _ in told] == [pixels * tile // tiles for tile in range(tiles + 1)]
     assert np.array_equal(derained.image, engine.derain(image))
 
 
 def test_progress_of_a_small_image(engine: Engine) -> None:
     told: list[tuple[int, int]] = []
-    engine.examine(noise(8, 8), note_progress=lambda done, tiles: told.append((done, tiles)))
-    assert told == [(0, 1), (1, 1)]
+    engine.examine(noise(8, 8), note_progress=lambda done, pixels: told.append((done, pixels)))
+    assert told == [(0, 64), (64, 64)]
 
 
 def test_smaller_tiles_tell_more_often_and_change_nothing(model: Path) -> None:
     engine = Engine(model, threads=1)
-    image, told = noise(160, 160), list[int]()
-    whole = engine.examine(image, note_progress=lambda done, tiles: told.append(tiles))
-    cut = engine.examine(image, note_progress=lambda done, tiles: told.append(tiles), tile_pixels=64 * 64)
+    image, told, told_often = noise(160, 160), list[int](), list[int]()
+    whole = engine.examine(image, note_progress=lambda done, pixels: told.append(done))
+    cut = engine.examine(
+        image, note_progress=lambda done, pixels: told_often.append(done), tile_pixels=64 * 64
+    )
     engine.close()
-    assert told[0] == 1
-    assert told[-1] > 4
+    assert told == [0, 160 * 160]
+    assert len(told_often) > 4
     assert levels_apart(whole.image, cut.image) <= 1

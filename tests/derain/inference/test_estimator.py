@@ -126,8 +126,10 @@ def test_progress_is_told_to_the_end_over_all_scales(tmp_path: Path, force: bool
     engine.close()
     done = [each for each, _ in told]
     (total,) = {of for _, of in told}
-    assert done == list(range(total + 1))
-    assert total > 6
+    assert (done[0], done[-1]) == (0, total)
+    assert done == sorted(set(done))
+    assert total == 40 * 24 + 76 * 48 + 152 * 92  # whole cells
+    assert 40 * 24 in done
 
 
 def test_an_image_given_up_is_not_looked_at(tmp_path: Path) -> None:
