@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import scipy
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from training.experiments.study.cells import Row
@@ -115,6 +115,7 @@ def test_spread_is_over_seeds_of_the_means_over_rains() -> None:
 
 
 @pytest.mark.slow  # SciPy takes half a second to load
+@settings(deadline=None)
 @given(st.lists(st.tuples(st.integers(0, 5), st.integers(0, 5)), min_size=3, max_size=30))
 def test_spearman_is_scipys(points: list[tuple[int, int]]) -> None:
     x, y = (list(map(float, values)) for values in zip(*points, strict=True))
