@@ -19,7 +19,7 @@ from derain.inference.resources import usable_cores, usable_memory
 from derain.inference.scales import reduced, scales, with_coarser
 from derain.inference.sessions import Provider
 from derain.inference.tile_batcher import TileBatcher
-from derain.inference.tiling import Tile, cut
+from derain.inference.tiling import Cutter, Tile
 from derain.manifest import load_manifest
 from derain.pointer import promoted_model
 
@@ -164,8 +164,8 @@ class Engine:
         alignment_px = self.manifest.input.alignment_px
         rows, columns = (-(-side // (factor * alignment_px)) * alignment_px for side in image.shape[:2])
         most = min(self.tile_pixels, tile_pixels or self.tile_pixels)
-        tiles = cut(rows, columns, threads, most, self.manifest.overlap_px, alignment_px)
-        return _Scale(factor, rows * columns, tiles)
+        cutter = Cutter(self.manifest.overlap_px, alignment_px, most, threads)
+        return _Scale(factor, rows * columns, cutter.cut(rows, columns))
 
     def _derain(
         self,

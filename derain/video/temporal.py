@@ -18,7 +18,7 @@ from derain.errors import ModelError
 from derain.files import shipped
 from derain.inference.engine import Engine
 from derain.inference.sessions import Provider, start_session
-from derain.inference.tiling import cut
+from derain.inference.tiling import Cutter
 from derain.manifest import ModelFile, Parity, check_file, read_manifest
 from derain.video.alignment import Aligner, FlowImage, aligned
 from derain.video.choices import CELL_PX, CHANNELS, CHOICES, choices, features, mean
@@ -117,7 +117,8 @@ class TemporalNetwork:
         """(CHOICES, rows, columns)"""
         rows, columns = cells.shape[1:]
         weights = np.empty((CHOICES, rows, columns), np.float32)
-        for tile in cut(rows, columns, 1, _TILE_CELLS, self.manifest.overlap, self.manifest.alignment):
+        cutter = Cutter(self.manifest.overlap, self.manifest.alignment, _TILE_CELLS, threads=1)
+        for tile in cutter.cut(rows, columns):
             (found,) = self._session.run(None, {self._name: tile.of_channels(cells)[None]})
             tile.keep(np.asarray(found)[0], weights)
         return weights

@@ -18,7 +18,7 @@ from derain.inference import engine as engine_module
 from derain.inference.engine import Engine
 from derain.inference.resources import usable_memory
 from derain.inference.sessions import Provider, available_providers
-from derain.inference.tiling import Tile, cut
+from derain.inference.tiling import Cutter, Tile
 from tests.conftest import ALIGNMENT_PX, RECEPTIVE_RADIUS_PX, noise, write_model
 
 SIZES = [(1, 1), (1, 130), (130, 1), (2, 3), (32, 32), (33, 32), (64, 96), (97, 101), (130, 67)]
@@ -94,13 +94,15 @@ def test_an_image_alone_has_all_threads_and_of_several_each_its_share(
     cut_for: list[int] = []
     all_in_work = Barrier(3)
 
-    def note(height: int, width: int, threads: int, *rest: int) -> list[Tile]:
-        cut_for.append(threads)
+    cut = Cutter.cut
+
+    def note(cutter: Cutter, height: int, width: int) -> list[Tile]:
+        cut_for.append(cutter.threads)
         if wait:
             all_in_work.wait(timeout=60)
-        return cut(height, width, threads, *rest)
+        return cut(cutter, height, width)
 
-    monkeypatch.setattr(engine_module, "cut", note)
+    monkeypatch.setattr(Cutter, "cut", note)
     wait = False
     engine.derain(noise(64, 64))
     wait = True

@@ -1,4 +1,4 @@
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
@@ -6,26 +6,24 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from derain.arrays import middle
-from derain.inference.tiling import Span, Tile, cut, min_tile_pixels, spans
+from derain.inference.tiling import Cutter, Span, Tile
 
 
 @dataclass(frozen=True)
-class Case:
+class Case(Cutter):
     height: int
     width: int
-    threads: int
-    tile_pixels: int
-    overlap_px: int
-    alignment_px: int
 
-    def cut(self) -> list[Tile]:
-        return cut(
-            self.height, self.width, self.threads, self.tile_pixels, self.overlap_px, self.alignment_px
-        )
+    @property
+    def tiles(self) -> list[Tile]:
+        return self.cut(self.height, self.width)
 
     @property
     def most_pixels(self) -> int:
-        return max(self.tile_pixels, min_tile_pixels(self.overlap_px, self.alignment_px))
+        return max(self.tile_pixels, self.min_tile_pixels)
+
+
+SMALL = Cutter(overlap_px=9, alignment_px=4, tile_pixels=10_000, threads=1)
 
 
 @st.composite
@@ -63,7 +61,7 @@ def test_the_middle_has_as_much_on_one_side_as_on_the_other() -> None:
 @given(cases())
 def test_every_pixel_is_kept_by_just_one_tile(case: Case) -> None:
     times = np.zeros((case.height, case.width), dtype=int)
-    for tile in case.cut():
+    for tile in case.tiles:
         rows, columns = tile.rows, tile.columns
         assert rows.keep_start < rows.keep_stop
         assert columns.keep_start < columns.keep_stop
@@ -73,14 +71,14 @@ def test_every_pixel_is_kept_by_just_one_tile(case: Case) -> None:
 
 @given(cases())
 def test_tiles_are_of_one_size_within_the_budget(case: Case) -> None:
-    height, width = size(case.cut())
+    height, width = size(case.tiles)
     assert height * width <= case.most_pixels
 
 
 @given(cases())
 def test_tiles_see_what_they_need(case: Case) -> None:
     """In whole cells of the network."""
-    for tile in case.cut():
+    for tile in case.tiles:
         for span, length in ((tile.rows, case.height), (tile.columns, case.width)):
             assert 0 <= span.start < span.stop <= length
             assert span.start % case.alignment_px == 0
@@ -107,7 +105,7 @@ def test_no_other_grid_is_done_sooner(case: Case) -> None:
         for columns, column_px in counts(case.width)
         if row_px * column_px <= case.most_pixels
     )
-    tiles = case.cut()
+    tiles = case.tiles
     height, width = size(tiles)
     assert price(case.threads, len(tiles), height * width, whole) == best
 
@@ -128,31 +126,32 @@ def test_what_photographs_cost(
     height: int, width: int, threads: int, tile_pixels: int, tiles: int, work: float
 ) -> None:
     """With the overlap of the shipped model: how many tiles, and how many times the image's pixels."""
-    found = cut(height, width, threads, tile_pixels, overlap_px=75, alignment_px=8)
+    found = Cutter(75, 8, tile_pixels, threads).cut(height, width)
     tile_height, tile_width = size(found)
     assert len(found) == tiles
     assert tiles * tile_height * tile_width <= work * height * width
 
 
 def test_a_budget_that_is_too_small_is_not_kept() -> None:
-    assert min_tile_pixels(overlap_px=9, alignment_px=4) == 40 * 40
-    assert size(cut(400, 400, 1, 1, overlap_px=9, alignment_px=4)) == (40, 40)
+    cutter = replace(SMALL, tile_pixels=1)
+    assert cutter.min_tile_pixels == 40 * 40
+    assert size(cutter.cut(400, 400)) == (40, 40)
 
 
 def test_a_strip_of_an_image_is_cut_into_long_tiles() -> None:
-    assert size(cut(8, 100_000, 1, 40_000, overlap_px=9, alignment_px=4))[0] == 8
+    assert size(replace(SMALL, tile_pixels=40_000).cut(8, 100_000))[0] == 8
 
 
 def test_what_is_no_longer_than_a_tile_is_one() -> None:
-    assert spans(32, 32, overlap_px=9, alignment_px=4) == [Span(0, 32, 0, 32)]
+    assert SMALL.spans(32, 32) == [Span(0, 32, 0, 32)]
 
 
 def test_the_last_tile_is_flush_with_the_end() -> None:
-    first, last = spans(44, 36, overlap_px=9, alignment_px=4)
+    first, last = SMALL.spans(44, 36)
     assert first == Span(0, 36, 0, 17)
     assert last == Span(8, 44, 17, 44)
 
 
 def test_an_image_that_is_not_padded() -> None:
     with pytest.raises(AssertionError, match="pad the image first"):
-        cut(9, 8, 1, 10_000, overlap_px=9, alignment_px=4)
+        SMALL.cut(9, 8)

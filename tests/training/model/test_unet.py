@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from derain.inference.tiling import cut
+from derain.inference.tiling import Cutter
 from tests.training.conftest import with_random_weights
 from training.model.blocks import ResidualBlock
 from training.model.unet import DerainNetwork, Ensemble, NetworkShape
@@ -111,7 +111,7 @@ def test_tiles_put_together_equal_the_whole(overlap_px: int, equal: bool, condit
     with torch.inference_mode():
         whole: Tensor = network(rainy, descriptor)
         tiled = torch.full_like(whole, torch.nan)
-        tiles = cut(268, 312, 1, 144 * 144, overlap_px, SMALL.alignment_px)
+        tiles = Cutter(overlap_px, SMALL.alignment_px, tile_pixels=144 * 144, threads=1).cut(268, 312)
         for tile in tiles:
             rows, columns = tile.rows, tile.columns
             part = network(rainy[..., rows.start : rows.stop, columns.start : columns.stop], descriptor)

@@ -132,8 +132,9 @@ def write_page(folder: Path, reports: Sequence[Report], networks: Mapping[str, D
     images = folder / "images"
     images.mkdir(parents=True, exist_ok=True)
     first = reports[0]
-    sets = [_set_on_page(images, number, reports, networks) for number in range(len(first.results))]
-    real = [_real_on_page(images, number, reports, networks) for number in range(len(first.real))]
+    cases = _Cases(images, [report.model for report in reports], networks)
+    sets = [_set_on_page(cases, number, reports) for number in range(len(first.results))]
+    real = [_real_on_page(cases, number, reports) for number in range(len(first.real))]
     environment = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
     environment.undefined = jinja2.StrictUndefined
     environment.filters["number"] = rounded
@@ -150,9 +151,7 @@ def write_page(folder: Path, reports: Sequence[Report], networks: Mapping[str, D
     return folder / "index.html"
 
 
-def _set_on_page(
-    folder: Path, number: int, reports: Sequence[Report], networks: Mapping[str, Derain]
-) -> dict[str, Any]:
+def _set_on_page(cases: "_Cases", number: int, reports: Sequence[Report]) -> dict[str, Any]:
     """Of a set the first model's worst and best images, by gain, or by PSNR where there is no rain."""
     results = [report.results[number] for report in reports]
     measured, tone_changed = results[0].measured, results[0].evaluation.tone_changed
@@ -161,12 +160,11 @@ def _set_on_page(
     order = sorted(shown, key=lambda index: _rank(measured[index], tone_changed))
     worst = order[:_CASES]
     best = [index for index in reversed(order) if index not in worst][:_CASES]
-    models = [report.model for report in reports]
     return {
         "evaluation": results[0].evaluation,
-        "bars": _bars_of_each(models, results) if has_rain else [],
+        "bars": _bars_of_each(cases.models, results) if has_rain else [],
         "groups": [
-            (title, [_case_on_page(folder, f"{number}-{i}", results, models, i, networks) for i in some])
+            (title, [cases.of_a_pair(f"{number}-{i}", results, i) for i in some])
             for title, some in (("Worst", worst), ("Best", best))
             if some
         ],
@@ -178,27 +176,46 @@ def _rank(image: Measured, tone_changed: bool) -> float:
     return image.clean_psnr if image.scores is None else image.counted_gain(tone_changed)
 
 
-def _case_on_page(
-    folder: Path,
-    stem: str,
-    results: Sequence[Result],
-    models: Sequence[str],
-    index: int,
-    networks: Mapping[str, Derain],
-) -> dict[str, Any]:
-    pair = results[0].cases[index].read()
-    measured = [result.measured[index] for result in results]
-    derained = [networks[model](pair.rainy) for model in models]
-    shown = [_Shown("before", "input", pair.rainy), *_of_models(models, derained, measured)]
-    if measured[0].scores is not None:
-        shown.append(_Shown("clean", "clean", pair.clean))
-    if len(models) == 1:
-        shown.append(_Shown("error", "error", difference(derained[0], pair.clean, _ERROR_GAIN)))
-    return {
-        "name": pair.name,
-        "image": measured[0] if len(models) == 1 else None,
-        "files": _write_images(folder, stem, shown),
-    }
+@dataclass(frozen=True)
+class _Cases:
+    """Derains images for the page, and writes what it shows of them into `folder`, as `<stem>-...`."""
+
+    folder: Path
+    models: list[str]
+    networks: Mapping[str, Derain]
+
+    def of_a_pair(self, stem: str, results: Sequence[Result], index: int) -> dict[str, Any]:
+        pair = results[0].cases[index].read()
+        measured = [result.measured[index] for result in results]
+        derained = self._derained(pair.rainy)
+        shown = [_Shown("before", "input", pair.rainy), *_of_models(self.models, derained, measured)]
+        if measured[0].scores is not None:
+            shown.append(_Shown("clean", "clean", pair.clean))
+        if len(self.models) == 1:
+            shown.append(_Shown("error", "error", difference(derained[0], pair.clean, _ERROR_GAIN)))
+        return {
+            "name": pair.name,
+            "image": measured[0] if len(self.models) == 1 else None,
+            "files": _write_images(self.folder, stem, shown),
+        }
+
+    def of_a_real_image(self, stem: str, results: Sequence[RealResult], index: int) -> dict[str, Any]:
+        pair = results[0].cases[index].read()
+        derained = self._derained(pair.rainy)
+        shown = [_Shown("before", "input", pair.rainy)]
+        if len(self.models) == 1:
+            removed = difference(pair.rainy, derained[0], _ERROR_GAIN)
+            shown += [_Shown("after", "after", derained[0]), _Shown("removed", "removed", removed)]
+        else:
+            shown += [
+                _Shown(f"model-{n}", model, image, f"streaks {results[n].measured[index].scores.streaks:.2f}")
+                for n, (model, image) in enumerate(zip(self.models, derained, strict=True))
+            ]
+        scores = results[0].measured[index].scores if len(self.models) == 1 else None
+        return {"name": pair.name, "scores": scores, "files": _write_images(self.folder, stem, shown)}
+
+    def _derained(self, image: Image) -> list[Image]:
+        return [self.networks[model](image) for model in self.models]
 
 
 def _of_models(
@@ -219,39 +236,13 @@ def _note(image: Measured) -> str:
     return f"{image.clean_psnr:.2f} dB" if np.isfinite(image.clean_psnr) else "identical"
 
 
-def _real_on_page(
-    folder: Path, number: int, reports: Sequence[Report], networks: Mapping[str, Derain]
-) -> dict[str, Any]:
+def _real_on_page(cases: _Cases, number: int, reports: Sequence[Report]) -> dict[str, Any]:
     """All images, those first of which the first model took the least rain and the most background."""
     results = [report.real[number] for report in reports]
-    models = [report.model for report in reports]
     measured = results[0].measured
     order = sorted(range(len(measured)), key=lambda index: measured[index].scores.streaks)
-    cases = [_real_case_on_page(folder, f"real-{number}-{i}", results, models, i, networks) for i in order]
-    return {"name": results[0].name, "cases": cases}
-
-
-def _real_case_on_page(
-    folder: Path,
-    stem: str,
-    results: Sequence[RealResult],
-    models: Sequence[str],
-    index: int,
-    networks: Mapping[str, Derain],
-) -> dict[str, Any]:
-    pair = results[0].cases[index].read()
-    derained = [networks[model](pair.rainy) for model in models]
-    shown = [_Shown("before", "input", pair.rainy)]
-    if len(models) == 1:
-        removed = difference(pair.rainy, derained[0], _ERROR_GAIN)
-        shown += [_Shown("after", "after", derained[0]), _Shown("removed", "removed", removed)]
-    else:
-        shown += [
-            _Shown(f"model-{n}", model, image, f"streaks {results[n].measured[index].scores.streaks:.2f}")
-            for n, (model, image) in enumerate(zip(models, derained, strict=True))
-        ]
-    scores = results[0].measured[index].scores if len(models) == 1 else None
-    return {"name": pair.name, "scores": scores, "files": _write_images(folder, stem, shown)}
+    shown = [cases.of_a_real_image(f"real-{number}-{i}", results, i) for i in order]
+    return {"name": results[0].name, "cases": shown}
 
 
 def _write_images(folder: Path, stem: str, shown: Sequence[_Shown]) -> list[dict[str, Any]]:
