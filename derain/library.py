@@ -165,7 +165,8 @@ class Derainer:
 
     `model` is the name of one that comes with Derain (`base`, `fast`) or a model folder; None is the one that
     was promoted. `provider` is `auto` (CUDA where it works, else the CPU), `cpu`, `cuda` or `tensorrt`.
-    `threads` are those of the CPU, by default one a core. A forked process needs a Derainer of its own.
+    `threads` are those of the CPU, by default one a core, up to 16. A forked process needs a
+    Derainer of its own.
 
     Raises ModelError for what is no model, ProviderError for a provider that is not there, OptionError.
     """
@@ -294,6 +295,7 @@ def derain(
     model: ImagePath | None = None,
     strength: float = 1.0,
     provider: ProviderName = "auto",
+    force: bool = False,
 ) -> DerainedImage: ...
 @overload
 def derain(
@@ -302,6 +304,7 @@ def derain(
     model: ImagePath | None = None,
     strength: float = 1.0,
     provider: ProviderName = "auto",
+    force: bool = False,
 ) -> bytes: ...
 @overload
 def derain(
@@ -310,6 +313,7 @@ def derain(
     model: ImagePath | None = None,
     strength: float = 1.0,
     provider: ProviderName = "auto",
+    force: bool = False,
 ) -> PilImage.Image: ...
 @overload
 def derain(
@@ -318,6 +322,7 @@ def derain(
     model: ImagePath | None = None,
     strength: float = 1.0,
     provider: ProviderName = "auto",
+    force: bool = False,
 ) -> NDArray[Levels]: ...
 
 

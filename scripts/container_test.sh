@@ -48,7 +48,7 @@ if ! buildah inspect --type image $BASE > /dev/null 2>&1 && ! buildah pull --qui
 fi
 
 commit=$(git rev-parse HEAD)
-model_sha256=$(sha256sum models/base/model.onnx | cut -d' ' -f1)
+model_sha256=$(grep -o '[0-9a-f]\{64\}' models/serving.json | tail -n 1)
 # This machine's certificates, where it reaches the package index through a proxy of its own; no part of the image.
 printf '[global]\ncert = /run/certificates.crt\n' > "$work/pip.conf"
 mounts=(--volume "/etc/ssl/certs/ca-certificates.crt:/run/certificates.crt:ro" --volume "$work/pip.conf:/etc/pip.conf:ro")

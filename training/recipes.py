@@ -217,7 +217,7 @@ def study() -> Recipe:
 def ablation() -> Recipe:
     """One small training of many: what `python -m training ablation` takes one thing away from.
 
-    As `fast` but without an estimator, for smaller patches, a quarter of the steps, and warm-up and running
+    As `fast` but without an estimator, for smaller patches, a fifth of the steps, and warm-up and running
     mean shortened with them. About a minute and a half on one core.
     """
     recipe = fast()

@@ -12,6 +12,7 @@ from derain.bulk.storage import StorageError
 from derain.command.folder import left_out_by_name, walk
 from derain.command.report import Outcome, Status
 from derain.images.formats import FORMAT_OF
+from derain.video.formats import is_video_name
 
 MANIFEST_SUFFIXES = (".txt", ".parquet")
 
@@ -73,6 +74,8 @@ def _in_folder(folder: str, target: str) -> Iterator[Found | Row]:
     for each in walk(Path(folder), Path(target)):
         if isinstance(each, Outcome):
             yield Row(str(each.source), each.status, error=each.reason)
+        elif is_video_name(each.name):
+            yield Row(str(each), Status.LEFT_OUT, error="videos (the derain command takes them)")
         else:
             place = each.relative_to(folder).as_posix()
             yield Found(storage.join(folder, place), place, each.stat().st_size)

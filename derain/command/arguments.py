@@ -219,7 +219,9 @@ def add_engine_options(parser: argparse.ArgumentParser) -> None:
         "--provider", choices=[provider.value for provider in Provider], default=Provider.AUTO.value
     )
     engine.add_argument("--device", type=at_least(0), metavar="N", help="the GPU to use, numbered from 0")
-    engine.add_argument("--threads", type=at_least(1), metavar="N", help="on the CPU; default: all cores")
+    engine.add_argument(
+        "--threads", type=at_least(1), metavar="N", help="on the CPU; default: all cores, up to 16"
+    )
     engine.add_argument(
         "--max-pixels",
         type=at_least(1),

@@ -48,7 +48,7 @@ _MODEL: Description = {
     "required": ["name", "sha256", "provider", "parameters", "kmac_per_pixel", "created"],
     "properties": {
         "name": {"type": "string"},
-        "sha256": {"type": "string", "description": "Of the ONNX file."},
+        "sha256": {"type": "string", "description": "Of the hashes of its ONNX files."},
         "provider": {"type": "string", "description": "What it runs on: cpu, cuda or tensorrt."},
         "parameters": {"type": "integer"},
         "kmac_per_pixel": {"type": "number", "description": "Thousand multiply-adds a pixel costs."},

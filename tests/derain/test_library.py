@@ -403,7 +403,9 @@ def test_a_checker_knows_what_comes_back(derainer: Derainer, model: Path, rainy:
 def test_an_image_without_rain_is_left_as_it_was_unless_forced(tmp_path: Path) -> None:
     dark = noise(30, 40) // 8
     (tmp_path / "dark.png").write_bytes(encode(dark, PNG))
-    with Derainer(write_estimating(tmp_path / "estimating")) as derainer:
+    model = write_estimating(tmp_path / "estimating")
+    assert not np.array_equal(derain(dark, model=model, force=True), dark)
+    with Derainer(model) as derainer:
         left = derainer.derain(tmp_path / "dark.png")
         assert left.rain_found is False
         np.testing.assert_array_equal(np.asarray(left), dark)

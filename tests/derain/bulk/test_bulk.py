@@ -44,6 +44,15 @@ def test_a_folder_keeps_its_names_and_its_bytes(bulk: Bulk, model: Path, rainy: 
         assert (tmp_path / "out" / place).read_bytes() == (tmp_path / "by-folder" / place).read_bytes()
 
 
+def test_videos_are_left_out(bulk: Bulk, rainy: Path, tmp_path: Path) -> None:
+    """Of a folder too, which the command takes them from."""
+    (rainy / "clip.mp4").write_bytes(b"no image")
+    status, said = bulk(rainy, tmp_path / "out")
+    assert status == 0
+    assert "derain: left out, videos (the derain command takes them): 1\n" in said
+    assert rows_of(tmp_path / "out" / REPORT)["clip.mp4"]["status"] == "left out"
+
+
 @pytest.mark.parametrize("name", ["run.csv", "run.parquet"])
 def test_the_report_has_a_row_for_each_file(
     bulk: Bulk, model: Path, rainy: Path, tmp_path: Path, name: str
