@@ -64,6 +64,17 @@ def test_too_few_values_say_nothing_and_equal_ones_everything() -> None:
     assert two.high == math.inf
 
 
+@pytest.mark.parametrize(("count", "differ", "by"), [(100, 3, -0.05), (24, 1, -0.1), (200, 3, -0.3)])
+def test_values_that_are_nearly_all_equal_have_an_end(count: int, differ: int, by: float) -> None:
+    """As of clean images, most of which come back alike from two models."""
+    values = [by] * differ + [0.0] * (count - differ)
+    interval = interval_of_mean(values)
+    assert interval.low == by
+    assert interval.mean <= interval.high < 0.01
+    assert interval_of_mean([-value for value in values]).high == -by
+    assert interval_of_mean([-1.0, 0.0, 0.0, 0.0]).low == -math.inf
+
+
 @pytest.mark.slow
 def test_a_mean_of_groups_is_held_as_often_as_it_says() -> None:
     """Of two kinds: few values that differ much, and many that differ little."""
