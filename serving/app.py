@@ -16,7 +16,7 @@ from serving.api.openapi import ANSWER_HEADERS, describe
 from serving.api.pages import read_pages
 from serving.api.problems import Problems
 from serving.api.request_log import RequestLog
-from serving.api.routes import ROUTES, Route, in_starlette, of_private_port, of_public_port
+from serving.api.routes import ROUTES, in_starlette, of_private_port, of_public_port
 from serving.api.services import Services
 from serving.pipeline.model_pool import ModelPool
 from serving.pipeline.pipeline import Pipeline
@@ -42,26 +42,21 @@ def create_app(settings: Settings, reload_path: Path | None = None) -> Starlette
                 yield
 
     routes = of_public_port(has_private_port=settings.private_port is not None)
-    return Starlette(
-        routes=in_starlette(routes), middleware=_middleware(routes, settings, keys), lifespan=running
-    )
+    access = Access(keys, settings.rate_per_minute)
+    return Starlette(routes=in_starlette(routes, access), middleware=_middleware(settings), lifespan=running)
 
 
-def _middleware(routes: tuple[Route, ...], settings: Settings, keys: Keys | None) -> list[Middleware]:
+def _middleware(settings: Settings) -> list[Middleware]:
     """The first one is the outermost."""
     cors = []
     if settings.cors_origins is not None:
         cors = [Middleware(Cors, origins=settings.cors_origins, headers=ANSWER_HEADERS)]
-    access = Middleware(Access, routes, keys, settings.rate_per_minute)
-    return [Middleware(RequestLog), *cors, Middleware(Problems), access]
+    return [Middleware(RequestLog), *cors, Middleware(Problems)]
 
 
 def _private_app(keys: Keys | None) -> Starlette:
-    routes = of_private_port()
-    access = Middleware(Access, routes, keys)
-    return Starlette(
-        routes=in_starlette(routes), middleware=[Middleware(RequestLog), Middleware(Problems), access]
-    )
+    routes = in_starlette(of_private_port(), Access(keys))
+    return Starlette(routes=routes, middleware=[Middleware(RequestLog), Middleware(Problems)])
 
 
 @asynccontextmanager

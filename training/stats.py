@@ -33,8 +33,8 @@ def interval_of_weighted_mean(groups: Sequence[tuple[float, Sequence[float]]]) -
 
     The bootstrap-t interval (Efron and Tibshirani 1993, chapter 12): each resample is measured in its own
     standard errors. The plain percentiles of resampled means are too narrow for few values: with eight they
-    hold the mean 88 times in 100, not 95. Where nearly all values are equal, many resamples have no error, and
-    no end: there the end is that of the values themselves.
+    hold the mean 88 times in 100, not 95. Where nearly all values are equal, many resamples have no
+    error, and no end: there the end is that of the values themselves.
     """
     given = [(weight, np.asarray(values, dtype=np.float64)) for weight, values in groups]
     mean = sum(weight * float(values.mean()) for weight, values in given)

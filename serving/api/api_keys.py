@@ -20,7 +20,6 @@ from pathlib import Path
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from serving.api.routes import Audience, Route, find
 from serving.errors import ForbiddenError, KeysError, RateError, UnauthorizedError
 from serving.operations.request_record import record_of
 
@@ -101,32 +100,14 @@ class Rates:
 
 
 class Access:
-    """Middleware of a port with these routes: the table says who may call which.
+    """Who may call. Without a file of keys everybody may, and nobody may administer."""
 
-    Without a file of keys everybody may call, and nobody may administer. Raises UnauthorizedError,
-    ForbiddenError and RateError.
-    """
-
-    def __init__(
-        self,
-        app: ASGIApp,
-        routes: tuple[Route, ...],
-        keys: Keys | None,
-        rate_per_minute: float | None = None,
-    ) -> None:
-        self.app = app
-        self._routes = routes
+    def __init__(self, keys: Keys | None, rate_per_minute: float | None = None) -> None:
         self._keys = keys
         self._rates = Rates(rate_per_minute)
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http":
-            route = find(scope["path"], self._routes)
-            if route is not None and route.audience in (Audience.KEY, Audience.ADMIN):
-                self._admit(scope, is_for_admins=route.audience is Audience.ADMIN)
-        await self.app(scope, receive, send)
-
-    def _admit(self, scope: Scope, is_for_admins: bool) -> None:
+    def admit(self, scope: Scope, is_for_admins: bool) -> None:
+        """Raises UnauthorizedError, ForbiddenError and RateError."""
         if self._keys is None:
             if is_for_admins:
                 raise ForbiddenError("there are no keys here: DERAIN_KEYS names a file with an operator's")
@@ -148,6 +129,19 @@ class Access:
         if key is None:
             raise UnauthorizedError("this key is not known")
         return key
+
+
+class Restricted:
+    """Middleware of a route that not everybody may call: no other way of matching paths decides who may."""
+
+    def __init__(self, app: ASGIApp, access: Access, is_for_admins: bool) -> None:
+        self._app = app
+        self._access = access
+        self._is_for_admins = is_for_admins
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        self._access.admit(scope, self._is_for_admins)
+        await self._app(scope, receive, send)
 
 
 def _read_key(words: list[str], place: str) -> Key:

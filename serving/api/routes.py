@@ -1,19 +1,21 @@
 """The one table of routes: path, method, audience, handler, and the description in OpenAPI."""
 
-import re
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from enum import Enum
 from functools import cached_property
 from http import HTTPStatus
+from re import Pattern
 
+from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import BaseRoute
+from starlette.routing import BaseRoute, compile_path
 from starlette.routing import Route as StarletteRoute
 from starlette.types import ASGIApp
 
 from serving.api import models, openapi, probes
+from serving.api.api_keys import Access, Restricted
 from serving.api.images.batch import check_batch, derain_batch, read_batch
 from serving.api.images.derain import check_options, derain, read_job
 from serving.api.images.progress import derain_with_progress
@@ -39,10 +41,9 @@ class Route:
     operation: Description | None = None  # in OpenAPI; None: pages for people, and aliases
 
     @cached_property
-    def pattern(self) -> re.Pattern[str]:
-        """Matches the paths of this route, for `find`."""
-        literal, *rest = re.split(r"\{\w+\}", self.path)
-        return re.compile(re.escape(literal) + "".join("[^/]+" + re.escape(part) for part in rest))
+    def pattern(self) -> Pattern[str]:
+        """Matches the paths of this route, as Starlette does."""
+        return compile_path(self.path)[0]
 
 
 # Statuses of errors, for OpenAPI.
@@ -184,8 +185,19 @@ def of_private_port() -> tuple[Route, ...]:
 
 def find(path: str, routes: tuple[Route, ...] = ROUTES) -> Route | None:
     """The route of a path, for any method."""
-    return next((route for route in routes if route.pattern.fullmatch(path)), None)
+    return next((route for route in routes if route.pattern.match(path)), None)
 
 
-def in_starlette(routes: tuple[Route, ...]) -> list[BaseRoute]:
-    return [StarletteRoute(route.path, route.handler, methods=[route.method]) for route in routes]
+def in_starlette(routes: tuple[Route, ...], access: Access) -> list[BaseRoute]:
+    return [
+        StarletteRoute(
+            route.path, route.handler, methods=[route.method], middleware=_middleware(route.audience, access)
+        )
+        for route in routes
+    ]
+
+
+def _middleware(audience: Audience, access: Access) -> list[Middleware]:
+    if audience not in (Audience.KEY, Audience.ADMIN):
+        return []
+    return [Middleware(Restricted, access, is_for_admins=audience is Audience.ADMIN)]
