@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import secrets
 from pathlib import Path
 
 _PACKAGE = Path(__file__).parent
@@ -20,7 +21,8 @@ def write_atomically(path: Path, data: bytes) -> None:
     """`path` is never half written: it appears whole, or not at all."""
     # A short name of its own: one longer than the file's might be too long for the disk.
     name = hashlib.sha256(os.fsencode(path.name)).hexdigest()[:16]
-    unfinished = path.with_name(f".{name}.{os.getpid()}.unfinished")
+    # And another one for each writer: processes of two containers may have one number.
+    unfinished = path.with_name(f".{name}.{secrets.token_hex(8)}.unfinished")
     try:
         unfinished.write_bytes(data)
         unfinished.replace(path)

@@ -129,7 +129,7 @@ class Engine:
         with self._share_of_threads() as threads:
             coarse_to_fine = [
                 self._scale(image, scale, threads, tile_pixels)
-                for scale in scales(max(image.shape), self.manifest.longest_px)
+                for scale in scales(image.shape, self.manifest.longest_px)
             ]
             progress = _Progress([scale.pixels for scale in coarse_to_fine], note_progress)
             for scale in coarse_to_fine:
@@ -157,7 +157,7 @@ class Engine:
         """
         if self._estimator is None:
             return None
-        factors = scales(max(image.shape), self.manifest.longest_px)
+        factors = scales(image.shape, self.manifest.longest_px)
         return max(self._estimator.estimate(reduced(image, factor)).evidence for factor in factors)
 
     def _scale(self, image: AnyImage, factor: int, threads: int, tile_pixels: int | None) -> "_Scale":

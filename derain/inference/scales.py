@@ -7,6 +7,7 @@ one, and so a sharp thin streak leaves no blurred trace. A scale costs a quarter
 together cost a third more than the finest alone.
 """
 
+from collections.abc import Sequence
 from typing import cast
 
 import cv2
@@ -20,13 +21,15 @@ _STRIP_ROWS = 128  # rows of the coarse image that are enlarged at once: bounds 
 _MARGIN_ROWS = 2  # rows beyond a strip, for linear interpolation at its edge
 
 
-def scales(side_px: int, longest_px: int | None) -> list[int]:
-    """The factors that an image is reduced by, coarsest first, such as 4, 2, 1.
+def scales(shape: Sequence[int], longest_px: int | None) -> list[int]:
+    """The factors that an image (height, width, ...) is reduced by, coarsest first, such as 4, 2, 1.
 
-    At the coarsest scale its longer side, `side_px`, is at most `longest_px`. None: its own scale alone, 1.
+    At the coarsest scale its longer side is at most `longest_px`, unless its shorter one has no pixel left:
+    a line of a million pixels, filled up to squares, would take gigabytes. None: its own scale alone, 1.
     """
     factors = [1]
-    while longest_px is not None and side_px > longest_px * factors[0]:
+    longer_px, shorter_px = max(shape[:2]), min(shape[:2])
+    while longest_px is not None and longer_px > longest_px * factors[0] and shorter_px >= _STEP * factors[0]:
         factors.insert(0, _STEP * factors[0])
     return factors
 

@@ -88,15 +88,21 @@ class Rates:
     def spend(self, key: Key, now_s: float) -> None:
         """One image; raises RateError where the key has none left."""
         rate = key.rate_per_minute or self._default
-        if rate is None:
-            return
-        holds = max(1.0, rate)
-        left, at_s = self._buckets.get(key.name, (holds, now_s))
-        left = min(holds, left + (now_s - at_s) * rate / 60)
-        if left < 1:
+        if rate is not None and (left := self._left(key, rate, now_s)) < 1:
             wait_s = (1 - left) * 60 / rate
             raise RateError(f"at most {rate:g} images a minute with this key", int(wait_s) + 1)
-        self._buckets[key.name] = (left - 1, now_s)
+        self.charge(key, 1, now_s)
+
+    def charge(self, key: Key, images: int, now_s: float) -> None:
+        """Images that were let in, more than are left among them: those that follow wait for them."""
+        rate = key.rate_per_minute or self._default
+        if rate is not None:
+            self._buckets[key.name] = (self._left(key, rate, now_s) - images, now_s)
+
+    def _left(self, key: Key, rate: float, now_s: float) -> float:
+        holds = max(1.0, rate)
+        left, at_s = self._buckets.get(key.name, (holds, now_s))
+        return min(holds, left + (now_s - at_s) * rate / 60)
 
 
 class Access:
@@ -118,6 +124,7 @@ class Access:
             raise ForbiddenError(f"the key of {key.name} is not an operator's")
         if scope["method"] == "POST" and not is_for_admins:
             self._rates.spend(key, time.monotonic())
+            record_of(scope).charge = lambda images: self._rates.charge(key, images, time.monotonic())
 
     @staticmethod
     def _key(headers: Headers, keys: Keys) -> Key:

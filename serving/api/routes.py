@@ -18,7 +18,7 @@ from serving.api import models, openapi, probes
 from serving.api.api_keys import Access, Restricted
 from serving.api.images.batch import check_batch, derain_batch, read_batch
 from serving.api.images.derain import check_options, derain, read_job
-from serving.api.images.progress import derain_with_progress
+from serving.api.images.progress import derain_with_progress, read_watched_job
 from serving.api.images.uploads import UploadRoute
 from serving.api.openapi import FOR_KEYS, OBJECT, YES, Description, get, get_of_model, json_answer
 from serving.api.pages import page
@@ -58,7 +58,7 @@ ROUTES = (
         "/v1/derain/progress",
         "POST",
         Audience.KEY,
-        UploadRoute(*_ONE_IMAGE, derain_with_progress),
+        UploadRoute(check_options, read_watched_job, derain_with_progress),
         openapi.derain_with_progress(),
     ),
     Route(

@@ -26,6 +26,7 @@ class RequestRecord:
     stages_ms: dict[str, float] = field(default_factory=dict)  # in the order they ended
     facts: dict[str, Any] = field(default_factory=dict)  # for the log
     span: SpanContext = field(default_factory=current_span)  # the request's
+    charge: Callable[[int], None] = lambda images: None  # images besides the first against the key's rate
     note_progress: NoteProgress | None = None  # where somebody watches; from any thread, returns at once
 
     @contextmanager

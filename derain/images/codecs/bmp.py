@@ -17,6 +17,7 @@ _OS2_1, _OS2_2 = 12, 64  # sizes of the header behind the file's own 14 bytes
 _WINDOWS = (40, 52, 56, 108, 124)
 _BIT_FIELDS = 3
 _METRE_INCHES = 0.0254
+_MOST_DOTS_PER_INCH = 5e7  # of what fits into the header
 _RARE_BITS = {2, 64}
 _RARE_COMPRESSIONS = {
     4: "JPEG in BMP",
@@ -67,7 +68,8 @@ def read_header(data: bytes) -> BmpHeader:
 def encode(pixels: Samples | Indexed, extras: Extras) -> bytes:
     if isinstance(pixels, Indexed):
         return write_bmp(pixels, extras.dots_per_inch)
-    return pillow.write(pixels, BMP, dpi=extras.dots_per_inch)
+    dots = extras.dots_per_inch
+    return pillow.write(pixels, BMP, dpi=dots and tuple(min(each, _MOST_DOTS_PER_INCH) for each in dots))
 
 
 def compression(data: bytes) -> int:
@@ -140,7 +142,8 @@ def write_bmp(indexed: Indexed, dots_per_inch: tuple[float, float] | None) -> by
     rows[:, : packed.shape[1]] = packed[::-1]  # the lowest first
     table = np.zeros((len(indexed.palette), 4), np.uint8)
     table[:, :3] = indexed.palette[:, ::-1]
-    across, down = (min(round(dots / _METRE_INCHES), 2**31 - 1) for dots in dots_per_inch or (0, 0))
+    dots = (min(each, _MOST_DOTS_PER_INCH) for each in dots_per_inch or (0, 0))
+    across, down = (round(each / _METRE_INCHES) for each in dots)
     sizes = (width, height, 1, bits, 0, rows.size, across, down, len(table), 0)
     start = 14 + _WINDOWS[0] + table.size
     return b"".join(

@@ -110,10 +110,12 @@ def _kind_of(first: Directory) -> str:
 def _directories(file: TagFile, first: Directory, following: int) -> Iterator[Directory]:
     """The first one, those behind it, and those below them; not the damaged ones."""
     yield first
-    starts = [following, *_few(first, _SUB_DIRECTORIES)]
+    starts, seen = [following, *_few(first, _SUB_DIRECTORIES)], set[int]()
     for _ in range(_MAX_DIRECTORIES):
+        starts = [start for start in starts if start not in seen]
         if not starts:
             return
+        seen.add(starts[0])
         try:
             directory, following = file.directory(starts.pop(0))
         except CorruptImageError:

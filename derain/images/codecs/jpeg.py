@@ -40,7 +40,8 @@ _PROGRESSIVE_FRAMES = {0xC2, 0xCA}
 _NOTES = {*range(0xE0, 0xF0), 0xFE}  # metadata and comments: no pixel depends on them
 
 # In front of restarts and scans: more of it, and less.
-_PADDING_IN_SCAN = [re.compile(rb"\0{%d,}(?=\xff[\xc4\xd0-\xd7\xda])" % least) for least in (8, 1)]
+# A run is looked at from its beginning alone: from each of its bytes, a long one would take hours.
+_PADDING_IN_SCAN = [re.compile(rb"(?<!\0)\0{%d,}(?=\xff[\xc4\xd0-\xd7\xda])" % least) for least in (8, 1)]
 
 # What is not carried on: marker, start of the content, and what it is called.
 _LEFT_OUT = (

@@ -295,8 +295,8 @@ def _few(directory: Directory, tag: int, default: list[int]) -> list[int]:
     return numbers(directory, tag, default)
 
 
-def gray_views(data: bytes, head: TiffHeader) -> list[bytes]:
-    """An image that no reader at hand can read, as gray ones that they can.
+def gray_views(data: bytes, head: TiffHeader) -> Iterator[bytes]:
+    """An image that no reader at hand can read, as gray ones that they can, each a copy of the file.
 
     Of planes, each is one; samples side by side are one of so many times the width, in which
     `without_differences` has still to undo the predictor.
@@ -330,12 +330,9 @@ def gray_views(data: bytes, head: TiffHeader) -> list[bytes]:
     }
     start = len(data) + len(data) % 2
     body = data[8:].ljust(start - 8, b"\0")
-    return [
-        header(start, tags.order)
-        + body
-        + pack(shared | {tag: whole(LONG, *part[view]) for tag, part in parts.items()}, start, tags.order)
-        for view in range(views)
-    ]
+    for view in range(views):
+        own = shared | {tag: whole(LONG, *part[view]) for tag, part in parts.items()}
+        yield header(start, tags.order) + body + pack(own, start, tags.order)
 
 
 def without_differences(samples: Samples, head: TiffHeader) -> Samples:

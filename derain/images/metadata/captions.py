@@ -124,6 +124,8 @@ def read_xmp(packet: bytes | None, is_upright: bool = True) -> tuple[bytes | Non
             else:
                 has_more |= _counts(each.tag)
     kept = _packet(attributes, properties) if attributes or properties else None
+    if kept is not None and len(kept) > MAX_XMP_BYTES:  # written anew it may be longer
+        return None, True
     return kept, has_more
 
 

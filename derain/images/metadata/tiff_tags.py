@@ -40,6 +40,7 @@ _WHOLE = {1: "u1", 3: "u2", 4: "u4", 13: "u4", 16: "u8", 18: "u8"}
 
 # Some writers let two tags share a value; a few thousand bytes of that are no attack.
 _SHARED_BYTES = 65_536
+_MAX_ENTRIES = 4096  # of a directory: real ones have some hundred
 
 
 @dataclass(frozen=True)
@@ -100,6 +101,8 @@ class TagFile:
         if not 0 < start <= len(self.data) - number_size:
             raise CorruptImageError("a directory of tags lies outside the file")
         (entries,) = struct.unpack_from(self.order + self._number, self.data, start)
+        if entries > _MAX_ENTRIES:  # each takes time
+            raise CorruptImageError("a directory of tags has too many entries")
         position, fields = start + number_size, Directory()
         # What is there of a directory that is cut short can still be of use.
         there = min(entries, (len(self.data) - position) // entry_size)

@@ -58,6 +58,7 @@ async def read_batch(request: Request, body: bytes) -> Batch:
     """Raises the errors of `read_form`, ParameterError and UnknownModelError."""
     max_files = services_of(request).settings.max_files
     form = await asyncio.to_thread(read_form, request.headers, body, max_files)
+    record_of(request.scope).charge(len(form.files) - 1)
     return Batch(form.files, _options(request, with_fields(request.query_params, form.fields)))
 
 

@@ -23,10 +23,15 @@ async def read_job(request: Request, body: bytes) -> Job:
 
     Raises the errors of `read_image`, `read_options`, `choose_format`, and of reading an image's header.
     """
+    return await read_job_for(request.headers.get("accept"), request, body)
+
+
+async def read_job_for(accept: str | None, request: Request, body: bytes) -> Job:
+    """With another Accept header than that of the request."""
     image, query = await read_image(request, body)
     options = read_options(query)
     header = await services_of(request).pipeline.read_header(image)
-    target = options.target or choose_format(request.headers.get("accept"), header.format)
+    target = options.target or choose_format(accept, header.format)
     return Job(image, header, target, options, record_of(request.scope))
 
 

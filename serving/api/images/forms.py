@@ -128,11 +128,21 @@ def _names(part: _Part) -> tuple[str, str | None]:
         raise UploadError("the multipart form cannot be read: a part has no name in its Content-Disposition")
     plain = parameters.get(b"filename")
     # RFC 7578 forbids `filename*`, and some clients send nothing else.
+    file_name = _extended_name(disposition) if plain is None else _decoded(plain)
+    return _decoded(parameters[b"name"]), file_name
+
+
+def _extended_name(disposition: bytes) -> str | None:
+    if b"filename*" not in disposition.lower():
+        return None
     message = email.message.Message()
     message["content-disposition"] = disposition.decode("latin-1")
-    extended = message.get_filename() if b"filename*" in disposition.lower() else None
-    file_name = extended if plain is None else _decoded(plain)
-    return _decoded(parameters[b"name"]), file_name
+    try:
+        return message.get_filename()
+    except ValueError as error:  # of the characters that the caller names
+        raise UploadError(
+            "the multipart form cannot be read: a file's name is in no known characters"
+        ) from error
 
 
 def _check_encoding(part: _Part, name: str) -> None:

@@ -1,5 +1,6 @@
 """Options out of the query of a request, or out of fields of a form beside the file."""
 
+from collections import Counter
 from collections.abc import Iterable
 
 from pydantic import ValidationError
@@ -20,8 +21,8 @@ def with_fields(query: QueryParams, fields: Iterable[tuple[str, str]]) -> QueryP
 def read_options(query: QueryParams) -> Options:
     """Raises ParameterError for one that there is not, one said twice, or a value it cannot have."""
     items = query.multi_items()
-    names = [name for name, _ in items]
-    if twice := next((name for name in names if names.count(name) > 1), None):
+    names = Counter(name for name, _ in items)
+    if twice := next((name for name, times in names.items() if times > 1), None):
         raise ParameterError(f"the parameter {twice!r} is there twice")
     if unknown := next((name for name in names if name not in Options.model_fields), None):
         raise ParameterError(f"there is no parameter {unknown!r}, but {_listed(Options.model_fields)}")

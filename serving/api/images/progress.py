@@ -6,6 +6,7 @@ callers see none of it, it works with several workers and replicas, and a discon
 
 import asyncio
 import json
+import re
 import secrets
 from dataclasses import dataclass
 
@@ -14,12 +15,20 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from derain.errors import DerainError
-from serving.api.images.derain import image_headers
+from serving.api.images.derain import image_headers, read_job_for
 from serving.api.images.multipart import MULTIPART, end_of, part_of
 from serving.api.problems import reject
 from serving.api.services import services_of
 from serving.pipeline.job import DerainedFile, Job
 from serving.pipeline.pipeline import Pipeline
+
+
+async def read_watched_job(request: Request, body: bytes) -> Job:
+    """As `read_job`. Who accepts the answer's own type takes the image in it in any format."""
+    accept = request.headers.get("accept")
+    if accept is not None:
+        accept = re.sub(re.escape(MULTIPART), "*/*", accept, flags=re.IGNORECASE)
+    return await read_job_for(accept, request, body)
 
 
 async def derain_with_progress(request: Request, job: Job) -> Response:

@@ -7,6 +7,8 @@ import pytest
 from PIL import Image as PilImage
 
 from derain.errors import CorruptImageError, UnsupportedFormatError
+from derain.images.encoding import encode_photo
+from derain.images.formats import FORMATS
 from derain.images.header import read_header
 from derain.images.photo import decode_photo
 from tests.conftest import scene
@@ -65,3 +67,16 @@ def test_a_palette_that_claims_more_colours_than_there_can_be() -> None:
     claiming = data[:46] + struct.pack("<I", 300) + data[50:]
     got = decode_photo(claiming, read_header(claiming)).image
     assert np.array_equal(got, decode_photo(data, read_header(data)).image)
+
+
+@pytest.mark.parametrize("is_drawn", [False, True], ids=["photograph", "palette"])
+def test_a_resolution_that_cannot_be_is_bounded(is_drawn: bool) -> None:
+    image = PilImage.fromarray(scene(20, 20))
+    exif = PilImage.Exif()
+    exif[0x011A], exif[0x011B], exif[0x0128] = 4294967295.0, 4294967295.0, 2
+    data = by_pillow(image.quantize(4) if is_drawn else image, "PNG", exif=exif)
+    photo = decode_photo(data, read_header(data))
+    assert photo.dots_per_inch is not None
+    for target in (known for known in FORMATS if known.writable):
+        written = encode_photo(photo, target)
+        assert decode_photo(written, read_header(written)).image.shape == (20, 20, 3), target.name

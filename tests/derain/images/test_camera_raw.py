@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import tifffile
 
-from derain.errors import UnsupportedFormatError
+from derain.errors import CorruptImageError, UnsupportedFormatError
 from derain.images.header import read_header
 from tests.conftest import scene
 
@@ -85,6 +85,14 @@ RAWS = {
     "Sigma's X3F": b"FOVb".ljust(100, b"\0"),
     "Minolta's MRW": b"\0MRM".ljust(100, b"\0"),
 }
+
+
+def test_directories_beyond_all_sense_are_damage() -> None:
+    """A BigTIFF may have a million entries, and name itself as what lies below it."""
+    entry = struct.pack("<HHQQ", 256, 3, 1, 1)
+    data = struct.pack("<2sHHHQ", b"II", 43, 8, 0, 16) + struct.pack("<Q", 40_000) + entry * 40_000 + bytes(8)
+    with pytest.raises(CorruptImageError, match="too many entries"):
+        read_header(data)
 
 
 @pytest.mark.parametrize("kind", RAWS)

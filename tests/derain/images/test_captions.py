@@ -105,6 +105,7 @@ def test_a_panorama_that_is_turned_has_other_measures() -> None:
         XMP.replace(b"<x:xmpmeta", b'<!DOCTYPE x [<!ENTITY a "aaaa">]><x:xmpmeta'),
         XMP.replace(b"UTF-8", b"").replace(b"Agency", b"A" * 70_000),
         b'<?xml version="1.0" encoding="no such"?><a/>',
+        XMP.replace(b"Agency", b">" * 60_000),  # as `&gt;` it is longer
     ],
 )
 def test_a_packet_that_is_odd_is_dropped(packet: bytes) -> None:

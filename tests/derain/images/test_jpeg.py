@@ -80,6 +80,13 @@ def test_missing_or_corrupt_data_are_an_error(data: bytes, kind: str) -> None:
         decode(damaged)
 
 
+def test_a_file_that_was_copied_in_part_is_an_error_however_long() -> None:
+    """Filled up with zeros, in whose run no marker follows: once looked through from each of its bytes."""
+    for data in (BASELINE, RESTARTING):
+        with pytest.raises(CorruptImageError):
+            pixels(data[: len(data) // 2] + bytes(300_000))
+
+
 def test_a_restart_that_is_missing_is_an_error() -> None:
     with pytest.raises(CorruptImageError, match="damaged"):
         pixels(without_a_restart(RESTARTING))

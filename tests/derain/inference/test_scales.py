@@ -24,7 +24,15 @@ from tests.conftest import noise, scene
     ],
 )
 def test_the_coarsest_scale_fits(side_px: int, longest_px: int | None, expected: list[int]) -> None:
-    assert scales(side_px, longest_px) == expected
+    assert scales((side_px, side_px // 2 + 1, 3), longest_px) == expected
+    assert scales((side_px // 2 + 1, side_px, 3), longest_px) == expected
+
+
+def test_a_line_has_no_coarser_scale() -> None:
+    """Its one row would be filled up to a thousand."""
+    assert scales((1, 1_000_000, 3), 1280) == [1]
+    assert scales((5, 1_000_000, 3), 1280) == [4, 2, 1]
+    assert scales((1_000_000, 5, 3), 1280) == [4, 2, 1]
 
 
 @pytest.mark.parametrize("is_deep", [False, True])

@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from PIL import Image as PilImage
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.requests import Request
@@ -20,7 +21,8 @@ from serving.api.request_log import RequestLog
 from serving.api.routes import ROUTES, Audience, find, in_starlette
 from serving.errors import KeysError, RateError
 from serving.operations.request_record import record_of
-from tests.conftest import ROOT, send
+from tests.conftest import ROOT, noise, send
+from tests.derain.images.test_plain import by_pillow
 from tests.serving.app import running
 
 
@@ -153,6 +155,18 @@ def test_a_key_has_its_rate(file: Path) -> None:
     # To ask for models costs nothing, and others are not held up.
     assert send(service, "GET", "/v1/models", headers=headers).status_code == 200
     assert send(service, "POST", "/v1/derain", headers={"x-api-key": "of the camera"}).status_code == 200
+
+
+def test_a_batch_is_as_many_images(model: Path, file: Path) -> None:
+    """It is let in where one is left, and those that follow wait for all of it."""
+    image = by_pillow(PilImage.fromarray(noise(8, 8)), "PNG")
+    files = [("images", ("a.png", image, "image/png"))] * 5
+    headers = {"x-api-key": "of the studio"}  # 2 a minute
+    with running(model, keys=file) as service, service.client(**headers) as client:
+        assert client.post("/v1/derain/batch", files=files).status_code == 200
+        refused = client.post("/v1/derain", content=image)
+    assert refused.status_code == 429
+    assert int(refused.headers["retry-after"]) > 100
 
 
 def test_a_bucket_fills_steadily() -> None:

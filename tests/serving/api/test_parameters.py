@@ -65,3 +65,9 @@ def test_what_cannot_be(query: str, said: str) -> None:
     with pytest.raises(ParameterError) as refused:
         read_options(QueryParams(query))
     assert said in str(refused.value)
+
+
+def test_thousands_of_parameters_are_looked_at_once() -> None:
+    """On the event loop: it once took seconds, in which nobody was answered."""
+    with pytest.raises(ParameterError, match="there is no parameter 'a0'"):
+        read_options(QueryParams([(f"a{number}", "") for number in range(50_000)]))

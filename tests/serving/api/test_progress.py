@@ -87,6 +87,13 @@ def test_it_takes_the_parameters_and_forms_too(service: App) -> None:
     assert parts_of(answer)[-1].get_content_type() == "image/jpeg"
 
 
+@pytest.mark.parametrize("accept", ["multipart/mixed", "image/webp;q=0.5, Multipart/Mixed"])
+def test_who_accepts_the_answer_that_is_described_gets_it(service: App, accept: str) -> None:
+    with service.client() as client:
+        answer = client.post(ROUTE, content=png(20, 30), headers={"accept": accept})
+    assert parts_of(answer)[-1].get_content_type() == "image/png"
+
+
 @pytest.mark.parametrize(
     ("content", "query", "status", "words"),
     [

@@ -164,12 +164,22 @@ def test_a_chunked_body_is_put_together() -> None:
         (gzip.compress(PICTURE)[:-9], {"content-encoding": "gzip"}, "in gzip is cut short"),
         (PICTURE, {"content-encoding": "gzip"}, "is not in gzip"),
         (gzip.compress(b""), {"content-encoding": "gzip"}, "the body is empty"),
+        (form(("name=\"a\"; filename*=undefined''a.jpg", PICTURE)), MULTIPART, "in no known characters"),
+        (form(("name=\"a\"; filename*=idna''a%80.jpg", PICTURE)), MULTIPART, "in no known characters"),
     ],
     ids=[
         *("nothing", "typed", "empty file", "empty form", "no part", "field"),
         *("unknown field", "known fields", "name of a file", "long field"),
         *("base64", "two", "three", "fields", "no boundary", "empty boundary", "other boundary", "cut short"),
-        *("second cut short", "no name", "gzip cut short", "no gzip", "gzip of nothing"),
+        *(
+            "second cut short",
+            "no name",
+            "gzip cut short",
+            "no gzip",
+            "gzip of nothing",
+            "no charset",
+            "no host",
+        ),
     ],
 )
 def test_a_body_that_is_no_single_image(body: bytes, headers: dict[str, str], said: str) -> None:
