@@ -52,6 +52,7 @@ ENV PATH=/opt/derain/bin:$PATH \
     PYTHONUNBUFFERED=1 \
     BENTOML_HOME=/tmp/bentoml \
     BENTOML_DO_NOT_TRACK=True \
+    OPENBLAS_NUM_THREADS=1 \
     HOME=/tmp
 USER 10001
 EXPOSE 3000

@@ -16,6 +16,8 @@ import httpx
 
 _TIMEOUT_S = 120
 
+# `trust_env=False` below: a proxy that the environment names does not know this machine's localhost.
+
 
 def main() -> int:
     options = _parse()
@@ -36,7 +38,7 @@ def _wait(service: subprocess.Popen[bytes], address: str) -> bool:
     """Until the service is ready; false where it has ended before, with its own words."""
     while service.poll() is None:
         try:
-            if httpx.get(f"{address}/readyz", timeout=1).is_success:
+            if httpx.get(f"{address}/readyz", timeout=1, trust_env=False).is_success:
                 return True
         except httpx.TransportError:
             pass
@@ -46,7 +48,9 @@ def _wait(service: subprocess.Popen[bytes], address: str) -> bool:
 
 def _derain(address: str, source: Path, target: Path) -> bool:
     try:
-        answer = httpx.post(f"{address}/v1/derain", content=source.read_bytes(), timeout=_TIMEOUT_S)
+        answer = httpx.post(
+            f"{address}/v1/derain", content=source.read_bytes(), timeout=_TIMEOUT_S, trust_env=False
+        )
         answer.raise_for_status()
         target.write_bytes(answer.content)
     except (httpx.HTTPError, OSError) as error:

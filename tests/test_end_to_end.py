@@ -66,7 +66,10 @@ def test_a_demo_without_a_service_ends_in_words(tmp_path: Path) -> None:
     command += ["--port", str(free_port())]
     for variables, words in (
         ({"DERAIN_MODEL": str(tmp_path / "none")}, f"no model at {tmp_path / 'none'}"),
-        ({}, "rain.jpg was not derained"),
+        (
+            {"HTTP_PROXY": "http://127.0.0.1:9"},
+            "rain.jpg was not derained",
+        ),  # which localhost is not asked of
     ):
         environment = os.environ | {"BENTOML_HOME": str(tmp_path / "bentoml")} | variables
         done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=120)
@@ -121,6 +124,8 @@ def test_the_bento_holds_what_it_needs_and_serves(tmp_path: Path) -> None:
     tag = done.stdout.strip().splitlines()[-1].removeprefix("__tag__:")
     packed = files_in(home / "bentos" / tag.replace(":", "/") / "src")
     assert packed == {"LICENSE", "bentofile.yaml", *_what_serves()}
+    dockerfile = home / "bentos" / tag.replace(":", "/") / "env" / "docker" / "Dockerfile"
+    assert "ENV BENTOML_DO_NOT_TRACK=" in dockerfile.read_text()
     port = free_port()
     with running([*bentoml, "serve", tag, "--port", str(port)], port, tmp_path, home) as url:
         rainy = (EXAMPLES / "rain.jpg").read_bytes()

@@ -107,7 +107,10 @@ def test_its_fields_are_kuberays() -> None:
 
 def test_the_command_is_one_that_there_is() -> None:
     """And nothing that it names is in one machine alone."""
-    command, _, otherwise = job()["entrypoint"].partition(" || ")
+    # KubeRay pastes it into `ray job submit ... -- ENTRYPOINT ;`: one word for a shell of the job.
+    *shell, script = shlex.split(job()["entrypoint"])
+    assert shell == ["bash", "-c"]
+    command, _, otherwise = script.partition(" || ")
     assert otherwise == f"[ $? -eq {SOME_FAILED} ]", "what failed is in the report"
     words = shlex.split(command)
     assert words[:4] == ["python", "-m", "derain", "bulk"]

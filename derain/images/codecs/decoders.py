@@ -102,6 +102,8 @@ class _Decoder:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
+            # NumPy starts a thread a core, each with address space, of which the process has little.
+            env=os.environ | {"OPENBLAS_NUM_THREADS": "1"},
             start_new_session=os.name != "nt",  # Ctrl+C is for us: what is in work is finished or not by us
         )
 

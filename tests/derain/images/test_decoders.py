@@ -2,6 +2,7 @@
 
 import io
 import os
+import re
 import warnings
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -53,6 +54,14 @@ def test_one_process_decodes_image_after_image(avif: bytes) -> None:
     assert np.array_equal(first.samples, again.samples)
     assert np.array_equal(first.samples, np.asarray(PilImage.open(io.BytesIO(avif))))
     assert heic.exif
+
+
+def test_a_decoder_has_no_thread_for_each_core(avif: bytes) -> None:
+    """Each takes address space, of which it has little: on 24 cores no image could be decoded."""
+    decode(avif, AVIF, PIXELS)
+    (pid,) = waiting()
+    status = Path(f"/proc/{pid}/status").read_text()
+    assert re.search(r"^Threads:\s+1$", status, re.MULTILINE)
 
 
 def test_images_at_once_have_a_process_each(avif: bytes) -> None:

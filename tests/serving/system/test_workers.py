@@ -1,6 +1,7 @@
 """Two workers of one service: reloads reach both, and one that dies is replaced."""
 
 import os
+import re
 import signal
 import subprocess
 from collections.abc import Callable, Iterator
@@ -10,6 +11,7 @@ import httpx
 import pytest
 
 from derain.models.registry import Registry
+from serving.settings import Settings
 from tests.conftest import free_port, write_model
 from tests.serving.faults import truncate
 from tests.serving.server import OPERATOR, Server, operator_key, serving, traffic, until
@@ -102,12 +104,20 @@ def test_a_worker_that_is_killed_comes_back(server: Server, registry: Registry) 
             continue
     until(lambda: len(children(server.process)) == 2 and killed not in children(server.process))
     assert other in children(server.process)
+    until(lambda: limits_of_queues(server) == 2 * Settings().queue)  # without that of the one that is gone
 
     # A reload reaches both, the new one as well. A connection each, so that each worker gets some.
     registry.promote("newest", "better")
     with server.client() as client:
         client.post("/admin/reload", headers=OPERATOR).raise_for_status()
     until(lambda: {answered_by(server) for _ in range(12)} == {"newest"})
+
+
+def limits_of_queues(server: Server) -> float:
+    with server.client() as client:
+        metrics = client.get("/metrics").text
+    (value,) = re.findall(r"^derain_queue_limit_images (.+)$", metrics, re.MULTILINE)
+    return float(value)
 
 
 def answered_by(server: Server) -> str:
