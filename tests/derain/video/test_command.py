@@ -115,10 +115,10 @@ def test_a_folder_of_images_and_videos(command: Command, here: Path) -> None:
     assert status == 1
     assert "in/broken.mp4 cannot be read as a video" in said
     assert said.endswith("3 derained, 0 already there, 1 failed; in out\n")
-    assert files_in(here / "out") == {"photo.jpg", "a.mov", "b.mp4"}
+    assert files_in(here / "out") == {"photo.jpg", "a.mov", "b.avi.mp4"}
     with (here / "run.csv").open() as file:
         rows = {row["source"]: row for row in csv.DictReader(file)}
-    assert (rows["in/b.avi"]["target"], rows["in/b.avi"]["frames"]) == ("out/b.mp4", str(FRAMES))
+    assert (rows["in/b.avi"]["target"], rows["in/b.avi"]["frames"]) == ("out/b.avi.mp4", str(FRAMES))
     assert rows["in/photo.jpg"]["frames"] == ""
     assert rows["in/main.ts"]["reason"] == "not named as an image"
     assert command("in", "-o", "out")[1].endswith("0 derained, 3 already there, 1 failed; in out\n")
@@ -127,12 +127,12 @@ def test_a_folder_of_images_and_videos(command: Command, here: Path) -> None:
 def test_a_ts_that_is_named_is_a_video(command: Command, here: Path) -> None:
     write_clip(here / "camera.mts").rename(here / "camera.ts")
     assert command("camera.ts", "-o", "out")[0] == 0
-    assert len(frames(here / "out" / "camera.mp4")) == FRAMES
+    assert len(frames(here / "out" / "camera.ts.mp4")) == FRAMES
 
 
 def test_a_container_is_chosen_that_holds_the_codec(command: Command, here: Path) -> None:
     assert command("rain.mp4", "-o", "out/", "--codec", "ffv1")[0] == 0
-    assert files_in(here / "out") == {"rain.mkv"}
+    assert files_in(here / "out") == {"rain.mp4.mkv"}
 
 
 def test_an_unfinished_video_is_no_input(command: Command, here: Path) -> None:
