@@ -1,6 +1,7 @@
 """The command with videos: files, folders, watches, signals; and the page that describes it."""
 
 import csv
+import io
 import json
 import os
 import re
@@ -21,7 +22,8 @@ from derain.cli import main
 from derain.command.watch import Watched
 from derain.images.formats import JPEG
 from derain.images.plain import encode
-from derain.video.formats import CODECS, CONTAINERS, VIDEO_SUFFIXES
+from derain.video.formats import CODECS, CONTAINERS, MKV, VIDEO_SUFFIXES
+from derain.video.preview import Preview, preview
 from tests.conftest import ROOT, files_in, heed_interrupts, scene, write_estimating, write_model
 from tests.derain.terminal import shown_in_terminal
 from tests.derain.video.clips import (
@@ -317,6 +319,22 @@ def test_the_bar_has_frames_a_second(model: Path, here: Path) -> None:
     assert done[-1] == 1.9
     assert any(0 < figure < 1.9 for figure in done)
     assert re.search(rb"1 of 1, large\.mp4, [0-9.]+ frames/s", shown)
+
+
+class _Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def test_a_live_video_says_no_length_to_the_bar(
+    model: Path, here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_clip(here / "live.mkv", Clip(container_options={"live": "1"}))
+    assert preview(here / "live.mkv", None) == Preview(MKV, 0)
+    terminal = _Terminal()
+    monkeypatch.setattr(sys, "stderr", terminal)
+    assert main(["live.mkv", "-o", "clean.mkv", "-m", str(model)]) == 0, terminal.getvalue()
+    assert len(frames(here / "clean.mkv")) == FRAMES
 
 
 # The page that describes it
