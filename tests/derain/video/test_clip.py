@@ -369,6 +369,15 @@ def test_a_video_that_is_cut_short_gives_what_can_be_had(suffix: str, engine: En
     assert len(frames(tmp_path / "b.mp4")) == result.frames
 
 
+def test_a_name_with_a_colon_is_no_address(
+    engine: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_clip(tmp_path / "a.mp4")
+    derained(engine, Path("a.mp4"), Path("2024-05-01T12:30:00.mp4"))
+    assert len(frames(tmp_path / "2024-05-01T12:30:00.mp4")) == FRAMES
+
+
 def test_a_file_that_says_no_more_than_its_length(engine: Engine, tmp_path: Path) -> None:
     """As some write Matroska: it may be the sound that is so long, and then nothing is missing."""
     long = Clip(stamps=[512 * number for number in range(60)], has_sound=True)
