@@ -309,6 +309,16 @@ def test_sources_of_every_kind(bulk: Bulk, rainy: Path, tmp_path: Path) -> None:
     assert files_in(tmp_path / "rooted") == {"trip/day 2/B.JPEG", REPORT}
 
 
+def test_a_folder_of_this_machine_may_have_colons_in_its_name(
+    bulk: Bulk, rainy: Path, tmp_path: Path
+) -> None:
+    rainy.rename(tmp_path / "a::b")
+    assert bulk(tmp_path / "a::b", tmp_path / "out::put")[0] == 0
+    assert files_in(tmp_path / "out::put") == ALL | {REPORT}
+    assert bulk(f"{tmp_path}/a::b/*.png", tmp_path / "pattern")[0] == 0
+    assert files_in(tmp_path / "pattern") == {"a.png", REPORT}
+
+
 @pytest.mark.parametrize(
     ("column", "said"), [("path", "has no column path"), ("n", "has 1, which names no image")]
 )
