@@ -4,6 +4,7 @@ import csv
 import errno
 import io
 import json
+import logging
 import os
 import re
 import shutil
@@ -550,6 +551,40 @@ def test_a_full_disk_is_found_before_the_work(
     check_space(here, 100)
     with pytest.raises(FileError):
         check_space(here, 101)
+
+
+def test_an_error_of_ours_fails_its_file_alone(
+    command: Command, here: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    (here / "in").mkdir()
+    for name in ("a.jpg", "c.jpg"):
+        shutil.copy("rain.jpg", here / "in" / name)
+    (here / "in" / "b.png").write_bytes(encode(scene(9, 9), PNG))
+
+    def fail_on_png(photo: Photo, target: ImageFormat, *given: Any, **named: Any) -> bytes:
+        if target == PNG:
+            raise OverflowError("9 is too large")
+        return encode_photo(photo, target, *given, **named)
+
+    monkeypatch.setattr(work, "encode_photo", fail_on_png)
+    caplog.set_level(logging.DEBUG, "derain")
+    status, said = command("in", "-o", "out")
+    assert status == SOME_FAILED
+    assert "derain: in/b.png: an error in Derain: OverflowError: 9 is too large\n" in said
+    assert said.endswith("2 derained, 0 already there, 1 failed; in out\n")
+    assert "in fail_on_png" in caplog.text  # the traceback
+
+
+def test_an_interruption_is_no_error_of_a_file(
+    command: Command, here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt(*given: Any, **named: Any) -> bytes:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(work, "encode_photo", interrupt)
+    status, said = command("rain.jpg", "-o", "out")
+    assert status == INTERRUPTED
+    assert "1 not tried" in said
 
 
 def test_a_disk_that_fills_up_ends_the_run(
