@@ -131,7 +131,7 @@ class Pipeline:
             return self._commit(self._buffer.add(pending))
         except CancelledError:
             return []
-        except (DerainError, OSError, MemoryError) as error:
+        except Exception as error:  # also one of ours: the others go on
             return self._note_failed([self._failed(item, error)])
 
     def _derain(self, item: Item, data: bytes, header: Header) -> _Pending:

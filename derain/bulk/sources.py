@@ -1,5 +1,6 @@
 """Which images there are: below a folder or a prefix, of a pattern, or in a manifest."""
 
+import glob
 import posixpath
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -52,10 +53,10 @@ def find(source: str, target: str, manifest: Manifest) -> Iterator[Found | Row]:
     for option, value in (("--column", manifest.column), ("--root", manifest.root)):
         if value is not None:
             raise SourceError(f"{option} is for manifests (.txt, .parquet), and {source} is none")
-    if _MAGIC & set(source) and not storage.is_folder(source):
-        return _of_pattern(source, target)
     if storage.is_folder(source):
         return _below(source, target) if storage.is_remote(source) else _in_folder(source, target)
+    if _MAGIC & set(source) and storage.size(source) is None:
+        return _of_pattern(source, target)
     return _single(source)
 
 
@@ -90,18 +91,26 @@ def _below(folder: str, target: str) -> Iterator[Found | Row]:
 
 
 def _of_pattern(pattern: str, target: str) -> Iterator[Found | Row]:
-    """Names are kept below the last folder without a *, ? or []."""
+    """Names are kept below the last folder without a *, ? or [] but in its own name."""
     inside = target.rstrip("/") + "/"
-    parts = pattern.split("/")
-    first = next(index for index, part in enumerate(parts) if _MAGIC & set(part))
-    root = "/".join(parts[:first])
+    root, rest = _split(pattern)
     found = False
-    for name, size in storage.matches(pattern):
+    for name, size in storage.matches(f"{glob.escape(root)}{rest}"):
         if not name.startswith(inside):
             found = True
             yield _looked_at(name, name[len(root) :].lstrip("/"), size)
     if not found:
         raise SourceError(f"nothing fits {pattern}")
+
+
+def _split(pattern: str) -> tuple[str, str]:
+    """The folder that all names share, and the rest. A folder of this machine may be called like one."""
+    parts = pattern.split("/")
+    for index, part in enumerate(parts):
+        root = "/".join(parts[:index])
+        if _MAGIC & set(part) and (storage.is_remote(pattern) or not Path(f"{root}/{part}").is_dir()):
+            break
+    return root, pattern[len(root) :]
 
 
 def _looked_at(name: str, place: str, size: int) -> Found | Row:
@@ -146,7 +155,7 @@ def _lines(name: str, manifest: Manifest) -> Iterator[str]:
     if manifest.column is not None:
         raise SourceError(f"--column is for .parquet; {name} has lines")
     try:
-        text = storage.read(name).decode()
+        text = storage.read(name).decode("utf-8-sig")  # Windows may put a mark in front
     except UnicodeDecodeError as error:
         raise SourceError(f"{name} is no text in UTF-8, with one image a line") from error
     for line in text.splitlines():

@@ -18,6 +18,7 @@ from derain.files import write_atomically
 
 try:
     from fsspec.core import url_to_fs
+    from fsspec.implementations.local import LocalFileSystem
     from fsspec.registry import known_implementations
 except ModuleNotFoundError as error:
     wanted = "pip install 'derain[bulk]'"
@@ -171,15 +172,17 @@ def _put(name: str, data: bytes) -> None:
 
 
 def _system(name: str) -> tuple[Any, str]:
-    """The file system of a URL, and the path there; raises StorageError for one that is not known.
+    """The file system of a name, and the path there; raises StorageError for one that is not known.
 
     What it asks for, such as credentials, it finds as fsspec does: environment and configuration.
     """
+    if not is_remote(name):
+        return LocalFileSystem(), str(Path(name).absolute())
     if "::" in name:
         raise StorageError(f"{name}: chained URLs (::) are not read")
-    protocol = name.split("://")[0] if is_remote(name) else "file"
+    protocol = name.split("://")[0]
     try:
-        system, path = url_to_fs(name if is_remote(name) else f"file://{Path(name).absolute()}")
+        system, path = url_to_fs(name)
     except ImportError as error:
         raise StorageError(f"{protocol}:// {_package_of(protocol, error)}") from error
     except ValueError as error:

@@ -60,7 +60,11 @@ class Progress:
         self._move(self._pixels * done / of / 1e6)
 
     def note_frames(self, frames: int, of: int) -> None:
-        """Of a video; those that an earlier run has done come first, at once, and count for no speed."""
+        """Of a video; those that an earlier run has done come first, at once, and count for no speed.
+
+        `of` is 0 where the video does not say how long it is.
+        """
+        of = max(of, 1)
         if self._frames_before is None:
             self._frames_before, self._begun = frames, time.monotonic()
             if not self._bar.disable:
@@ -69,7 +73,7 @@ class Progress:
         elif self._bar.total is not None:
             rate = (frames - self._frames_before) / max(time.monotonic() - self._begun, 1e-3)
             self._bar.set_postfix_str(f"{self._text}, {rate:.1f} frames/s", refresh=False)
-        self.note(frames, max(of, 1))
+        self.note(frames, of)
 
     def end(self, job: Job, outcome: Outcome) -> None:
         if outcome.status is Status.FAILED:

@@ -1,6 +1,7 @@
 """Derains files, one after the other: what fails says why, and the others go on."""
 
 import errno
+import logging
 import time
 from collections import deque
 from collections.abc import Iterator, Sequence
@@ -26,6 +27,8 @@ from derain.images.photo import DerainedPhoto, Photo, decode_photo, derain_photo
 from derain.inference.engine import Engine, NoteProgress
 from derain.inference.resources import usable_memory
 from derain.video.options import ClipOptions
+
+logger = logging.getLogger(__name__)
 
 _MAX_PIXELS = 2**30  # OpenCV decodes no more
 _SHARE_OF_MEMORY = 0.5  # for an image; the rest is for the tiles in work
@@ -147,13 +150,17 @@ def derain_bytes(
 
 
 def reason_of(error: Exception) -> str:
-    """Why a file failed, in words: of DerainError, OSError and MemoryError."""
+    """Why a file failed, in words. What nobody expected is our mistake: its traceback is logged, at debug."""
+    if isinstance(error, DerainError):
+        return str(error)
     if isinstance(error, MemoryError):
         return "there is not enough memory for it"
-    if isinstance(error, OSError) and not isinstance(error, DerainError):
+    if isinstance(error, OSError):
         reason = error.strerror or str(error)
         return reason[:1].lower() + reason[1:]
-    return str(error)
+    reason = f"an error in Derain: {type(error).__name__}: {error}"
+    logger.debug(reason, exc_info=error)
+    return reason
 
 
 def is_of_the_disk(error: Exception) -> bool:
@@ -166,7 +173,7 @@ def _try(engine: Engine, job: Job, wanted: ResultOptions, progress: Progress) ->
     try:
         derain = _derain_video if job.is_video else derain_file
         return derain(engine, job, wanted, progress), True
-    except (DerainError, OSError, MemoryError) as error:
+    except Exception as error:  # also one of ours: the others go on
         return job.failed(reason_of(error)), not is_of_the_disk(error)
 
 

@@ -34,6 +34,7 @@ from derain.video.options import MAX_FRAME_PIXELS, ClipOptions, DerainedVideo, N
 from derain.video.packets import (
     SegmentFacts,
     append_packets,
+    begin_segment,
     finish_segment,
     finished_segments,
     segment_path,
@@ -228,7 +229,7 @@ class _Part:
     def __init__(self, path: Path, encoder: SegmentEncoder) -> None:
         self.path = path
         self._encoder = encoder
-        path.write_bytes(b"")
+        begin_segment(path)
 
     def add(self, frame: av.VideoFrame) -> None:
         append_packets(self.path, self._encoder.encode(frame))

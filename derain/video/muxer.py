@@ -92,7 +92,8 @@ class Muxer:
         options = dict(self.container.options)
         with (
             open_input(self._source) as source,
-            av.open(str(target), "w", format=self.container.muxer, options=options) as out,
+            # FFmpeg takes what comes before a colon in a relative name for a protocol.
+            av.open(str(target.absolute()), "w", format=self.container.muxer, options=options) as out,
         ):
             copied: dict[int, Stream] = {}
             for stream in source.streams:

@@ -9,11 +9,10 @@ import json
 import os
 import struct
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
-
-from derain.files import write_atomically
 
 _HEAD = struct.Struct("<qqq?")  # time stamp, duration, bytes, whether it stands alone
 
@@ -35,6 +34,12 @@ class SegmentFacts:
     scene: dict[str, Any]  # as it was after the last frame
 
 
+def begin_segment(path: Path) -> None:
+    """Empty, and not done, whatever an earlier run left."""
+    path.with_suffix(".json").unlink(missing_ok=True)
+    path.write_bytes(b"")
+
+
 def append_packets(path: Path, packets: Iterable[Packet]) -> None:
     """Raises OSError."""
     with path.open("ab") as file:
@@ -47,7 +52,12 @@ def finish_segment(path: Path, facts: SegmentFacts) -> None:
     """From now on it is done, even if the machine's power fails."""
     with path.open("rb") as file:
         os.fsync(file.fileno())
-    write_atomically(path.with_suffix(".json"), json.dumps(asdict(facts)).encode())
+    unfinished = path.with_suffix(".unfinished")
+    with unfinished.open("wb") as file:
+        file.write(json.dumps(asdict(facts)).encode())
+        file.flush()
+        os.fsync(file.fileno())
+    unfinished.replace(path.with_suffix(".json"))
 
 
 def segment_path(folder: Path, number: int) -> Path:
@@ -55,10 +65,12 @@ def segment_path(folder: Path, number: int) -> Path:
 
 
 def finished_segments(folder: Path) -> list[SegmentFacts]:
-    """From the first one on, as many as are done without a gap."""
+    """From the first one on, as many as are done without a gap. One whose facts are not whole is not done."""
     facts: list[SegmentFacts] = []
-    while (path := segment_path(folder, len(facts)).with_suffix(".json")).exists():
-        facts.append(SegmentFacts(**json.loads(path.read_bytes())))
+    with suppress(FileNotFoundError, ValueError, TypeError):
+        while True:
+            path = segment_path(folder, len(facts)).with_suffix(".json")
+            facts.append(SegmentFacts(**json.loads(path.read_bytes())))
     return facts
 
 

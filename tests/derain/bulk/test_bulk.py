@@ -310,6 +310,44 @@ def test_sources_of_every_kind(bulk: Bulk, rainy: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("source", "places"),
+    [
+        ("IMG[1].png", {"IMG[1].png"}),
+        ("*.png", {"IMG[1].png", "IMG1.png"}),
+        ("IMG[0-9].png", {"IMG1.png"}),
+        ("trip [a]/*.png", {"b.png"}),
+        ("trip*/b.png", {"trip [a]/b.png"}),
+    ],
+)
+def test_what_is_there_is_no_pattern(
+    bulk: Bulk, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, source: str, places: set[str]
+) -> None:
+    """Neither a file nor a folder, be it one that is not named but stood in."""
+    folder = tmp_path / "shots [2020]"
+    (folder / "trip [a]").mkdir(parents=True)
+    for place in ("IMG[1].png", "IMG1.png", "trip [a]/b.png"):
+        (folder / place).write_bytes(encode(noise(8, 9), PNG))
+    monkeypatch.chdir(folder)
+    assert bulk(source, tmp_path / "out")[0] == 0
+    assert files_in(tmp_path / "out") == places | {REPORT}
+
+
+def test_a_list_may_begin_with_a_byte_order_mark(bulk: Bulk, rainy: Path, tmp_path: Path) -> None:
+    (tmp_path / "list.txt").write_bytes("rainy/a.png\nrainy/trip/a.png\n".encode("utf-8-sig"))
+    assert "2 derained, 0 already there, 0 failed" in bulk(tmp_path / "list.txt", tmp_path / "out")[1]
+
+
+def test_a_folder_of_this_machine_may_have_colons_in_its_name(
+    bulk: Bulk, rainy: Path, tmp_path: Path
+) -> None:
+    rainy.rename(tmp_path / "a::b")
+    assert bulk(tmp_path / "a::b", tmp_path / "out::put")[0] == 0
+    assert files_in(tmp_path / "out::put") == ALL | {REPORT}
+    assert bulk(f"{tmp_path}/a::b/*.png", tmp_path / "pattern")[0] == 0
+    assert files_in(tmp_path / "pattern") == {"a.png", REPORT}
+
+
+@pytest.mark.parametrize(
     ("column", "said"), [("path", "has no column path"), ("n", "has 1, which names no image")]
 )
 def test_a_column_that_has_no_names(bulk: Bulk, tmp_path: Path, column: str, said: str) -> None:

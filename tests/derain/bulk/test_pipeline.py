@@ -20,9 +20,12 @@ from derain.bulk.plan import Make
 from derain.bulk.progress import progress_line
 from derain.bulk.report import read_report
 from derain.bulk.rows import Item, Row
+from derain.command import work
 from derain.command.report import Status
 from derain.command.work import ResultOptions
+from derain.images.encoding import encode_photo
 from derain.images.formats import PNG
+from derain.images.photo import Photo
 from derain.images.plain import encode
 from derain.inference.engine import Engine
 from tests.conftest import ROOT, files_in, heed_interrupts, noise
@@ -130,6 +133,31 @@ def test_a_full_disk_ends_the_run(engine: Engine, tmp_path: Path, monkeypatch: p
     assert "No space left on device" in pipeline.stopped_by
     assert 1 <= len(rows) < 40
     assert {row.status for row in rows} == {Status.FAILED}
+
+
+def test_an_error_of_ours_fails_its_image_alone(
+    engine: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    items = []
+    for name, height in (("a.png", 20), ("b.png", 21), ("c.png", 20)):
+        (tmp_path / name).write_bytes(encode(noise(height, 20), PNG))
+        items.append(Item(str(tmp_path / name), str(tmp_path / "out" / name)))
+
+    def fail_on_one(photo: Photo, *given: Any, **named: Any) -> bytes:
+        if photo.image.shape[0] == 21:
+            raise ValueError("21 is no good")
+        return encode_photo(photo, *given, **named)
+
+    monkeypatch.setattr(work, "encode_photo", fail_on_one)
+    pipeline = pipeline_of(engine, str(tmp_path / "run.csv"))
+    rows = {Path(row.source).name: row for row in pipeline.run(items)}
+    assert pipeline.stopped_by is None
+    assert [rows[name].status for name in ("a.png", "b.png", "c.png")] == [
+        Status.DERAINED,
+        Status.FAILED,
+        Status.DERAINED,
+    ]
+    assert rows["b.png"].error == "an error in Derain: ValueError: 21 is no good"
 
 
 def test_a_far_journal_is_written_in_parts(engine: Engine, tmp_path: Path) -> None:

@@ -240,23 +240,23 @@ def test_files_keep_what_they_hold(derain: Derain, engine: Engine, tmp_path: Pat
     (tmp_path / "deep.png").write_bytes(encode_photo(photo, PNG))
     (tmp_path / "phone.heic").write_bytes((ROOT / "tests/derain/images/files/turned.heic").read_bytes())
     assert derain(tmp_path / "deep.png", tmp_path / "phone.heic", "-o", tmp_path / "out")[0] == 0
-    assert files_in(tmp_path / "out") == {"deep.png", "phone.jpg"}
+    assert files_in(tmp_path / "out") == {"deep.png", "phone.heic.jpg"}
     data = (tmp_path / "out" / "deep.png").read_bytes()
     derained = decode_photo(data, read_header(data))
     assert derained.image.dtype == np.uint16
     assert derained.alpha is not None
     assert np.array_equal(derained.alpha, deep[..., 0])
     assert np.array_equal(derained.image, derain_photo(engine.examine, photo).photo.image)
-    assert b"Rain" in (tmp_path / "out" / "phone.jpg").read_bytes()
+    assert b"Rain" in (tmp_path / "out" / "phone.heic.jpg").read_bytes()
 
 
 def test_strength_and_metadata_are_asked_for(derain: Derain, tmp_path: Path) -> None:
     source = tmp_path / "phone.heic"
     source.write_bytes((ROOT / "tests/derain/images/files/turned.heic").read_bytes())
     assert derain(source, "-o", tmp_path / "out", "--strength", "0", "--strip-metadata")[0] == 0
-    answer = (tmp_path / "out" / "phone.jpg").read_bytes()
+    answer = (tmp_path / "out" / "phone.heic.jpg").read_bytes()
     assert b"Rain" not in answer
-    before, after = read_image(source).astype(int), read_image(tmp_path / "out" / "phone.jpg")
+    before, after = read_image(source).astype(int), read_image(tmp_path / "out" / "phone.heic.jpg")
     assert np.abs(before - after).mean() < 2
     with pytest.raises(SystemExit):
         derain(source, "-o", tmp_path / "out", "--strength", "2")

@@ -313,6 +313,26 @@ def test_a_killed_run_goes_on_to_the_same_result(draw: Any, estimating: Engine, 
     assert not (tmp_path / "b.mkv.unfinished").exists()
 
 
+@pytest.mark.parametrize(
+    "left", [b"", b"\0" * 40, b'{"frames": 5', b"{}"], ids=["empty", "zeros", "cut", "none"]
+)
+def test_a_segment_whose_facts_are_not_whole_is_done_again(
+    left: bytes, engine: Engine, tmp_path: Path
+) -> None:
+    """As a failure of the power may leave them, also where those of later ones are whole."""
+    source, target = write_clip(tmp_path / "a.mp4"), tmp_path / "b.mp4"
+    with pytest.raises(_Killed):
+        derain_clip(engine, source, target, ClipOptions(10**8), _stop_at(12, _Killed))
+    work = tmp_path / "b.mp4.unfinished"
+    (work / "00000.json").write_bytes(left)
+    with pytest.raises(_Killed):
+        derain_clip(engine, source, target, ClipOptions(10**8), _stop_at(7, _Killed))
+    assert (work / "00000.json").read_bytes() != left
+    assert not (work / "00001.json").exists()  # it is of packets that are written anew
+    derained(engine, source, target)
+    assert stamps(target) == stamps(source)
+
+
 def test_a_run_with_other_options_begins_anew(engine: Engine, tmp_path: Path) -> None:
     source, target = write_clip(tmp_path / "a.mp4"), tmp_path / "b.mp4"
     with pytest.raises(_Killed):
@@ -367,6 +387,15 @@ def test_a_video_that_is_cut_short_gives_what_can_be_had(suffix: str, engine: En
         f"the file is cut short: {result.frames / 30:.1f} of 2.0 s could be read"
     )
     assert len(frames(tmp_path / "b.mp4")) == result.frames
+
+
+def test_a_name_with_a_colon_is_no_address(
+    engine: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_clip(tmp_path / "a.mp4")
+    derained(engine, Path("a.mp4"), Path("2024-05-01T12:30:00.mp4"))
+    assert len(frames(tmp_path / "2024-05-01T12:30:00.mp4")) == FRAMES
 
 
 def test_a_file_that_says_no_more_than_its_length(engine: Engine, tmp_path: Path) -> None:

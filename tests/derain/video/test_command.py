@@ -1,6 +1,7 @@
 """The command with videos: files, folders, watches, signals; and the page that describes it."""
 
 import csv
+import io
 import json
 import os
 import re
@@ -21,7 +22,8 @@ from derain.cli import main
 from derain.command.watch import Watched
 from derain.images.formats import JPEG
 from derain.images.plain import encode
-from derain.video.formats import CODECS, CONTAINERS, VIDEO_SUFFIXES
+from derain.video.formats import CODECS, CONTAINERS, MKV, VIDEO_SUFFIXES
+from derain.video.preview import Preview, preview
 from tests.conftest import ROOT, files_in, heed_interrupts, scene, write_estimating, write_model
 from tests.derain.terminal import shown_in_terminal
 from tests.derain.video.clips import (
@@ -115,10 +117,10 @@ def test_a_folder_of_images_and_videos(command: Command, here: Path) -> None:
     assert status == 1
     assert "in/broken.mp4 cannot be read as a video" in said
     assert said.endswith("3 derained, 0 already there, 1 failed; in out\n")
-    assert files_in(here / "out") == {"photo.jpg", "a.mov", "b.mp4"}
+    assert files_in(here / "out") == {"photo.jpg", "a.mov", "b.avi.mp4"}
     with (here / "run.csv").open() as file:
         rows = {row["source"]: row for row in csv.DictReader(file)}
-    assert (rows["in/b.avi"]["target"], rows["in/b.avi"]["frames"]) == ("out/b.mp4", str(FRAMES))
+    assert (rows["in/b.avi"]["target"], rows["in/b.avi"]["frames"]) == ("out/b.avi.mp4", str(FRAMES))
     assert rows["in/photo.jpg"]["frames"] == ""
     assert rows["in/main.ts"]["reason"] == "not named as an image"
     assert command("in", "-o", "out")[1].endswith("0 derained, 3 already there, 1 failed; in out\n")
@@ -127,12 +129,12 @@ def test_a_folder_of_images_and_videos(command: Command, here: Path) -> None:
 def test_a_ts_that_is_named_is_a_video(command: Command, here: Path) -> None:
     write_clip(here / "camera.mts").rename(here / "camera.ts")
     assert command("camera.ts", "-o", "out")[0] == 0
-    assert len(frames(here / "out" / "camera.mp4")) == FRAMES
+    assert len(frames(here / "out" / "camera.ts.mp4")) == FRAMES
 
 
 def test_a_container_is_chosen_that_holds_the_codec(command: Command, here: Path) -> None:
     assert command("rain.mp4", "-o", "out/", "--codec", "ffv1")[0] == 0
-    assert files_in(here / "out") == {"rain.mkv"}
+    assert files_in(here / "out") == {"rain.mp4.mkv"}
 
 
 def test_an_unfinished_video_is_no_input(command: Command, here: Path) -> None:
@@ -317,6 +319,22 @@ def test_the_bar_has_frames_a_second(model: Path, here: Path) -> None:
     assert done[-1] == 1.9
     assert any(0 < figure < 1.9 for figure in done)
     assert re.search(rb"1 of 1, large\.mp4, [0-9.]+ frames/s", shown)
+
+
+class _Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def test_a_live_video_says_no_length_to_the_bar(
+    model: Path, here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_clip(here / "live.mkv", Clip(container_options={"live": "1"}))
+    assert preview(here / "live.mkv", None) == Preview(MKV, 0)
+    terminal = _Terminal()
+    monkeypatch.setattr(sys, "stderr", terminal)
+    assert main(["live.mkv", "-o", "clean.mkv", "-m", str(model)]) == 0, terminal.getvalue()
+    assert len(frames(here / "clean.mkv")) == FRAMES
 
 
 # The page that describes it
