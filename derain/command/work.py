@@ -211,10 +211,10 @@ def _derain(
 def _model_failures_in_words() -> Iterator[None]:
     try:
         yield
-    except (DerainError, OSError, MemoryError):
-        raise
-    except Exception as error:  # whatever onnxruntime raises, such as of a GPU without memory
-        raise WorkError(f"the model failed: {error}") from error
+    except Exception as error:
+        if not type(error).__module__.startswith("onnxruntime"):
+            raise
+        raise WorkError(f"the model failed: {error}") from error  # such as of a GPU without memory
 
 
 def _shown(photo: Photo, derained: Photo, wanted: ResultOptions) -> Photo:

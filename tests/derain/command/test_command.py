@@ -19,6 +19,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from onnxruntime.capi.onnxruntime_pybind11_state import RuntimeException
 
 import derain.command.work
 from derain.arguments import DONE, INTERRUPTED, SOME_FAILED, USAGE
@@ -36,6 +37,7 @@ from derain.images.photo import Photo
 from derain.images.plain import encode, read_image
 from derain.inference import sessions
 from derain.inference.engine import Engine
+from derain.inference.network import Network
 from derain.inference.sessions import Provider
 from derain.models.registry import Registry
 from tests.conftest import ROOT, files_in, noise, scene, write_estimating, write_model
@@ -551,6 +553,19 @@ def test_a_full_disk_is_found_before_the_work(
     check_space(here, 100)
     with pytest.raises(FileError):
         check_space(here, 101)
+
+
+@pytest.mark.usefixtures("here")
+def test_a_model_that_fails_is_told_from_an_error_of_ours(
+    command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(network: Network, jobs: object) -> None:
+        raise RuntimeException("no room for 3 GB")
+
+    monkeypatch.setattr(Network, "run", fail)
+    status, said = command("rain.jpg", "-o", "clean.jpg")
+    assert status == SOME_FAILED
+    assert "rain.jpg: the model failed: no room for 3 GB" in said
 
 
 def test_an_error_of_ours_fails_its_file_alone(
