@@ -36,6 +36,27 @@ def list_images(folder: Path) -> list[Path]:
     return paths
 
 
+def shared_image(some: Iterable[Path], others: Iterable[Path]) -> tuple[Path, Path] | None:
+    """One of some and one of the others that are the same file to the byte; None where there are none."""
+    by_size: dict[int, list[Path]] = {}
+    for path in some:
+        by_size.setdefault(path.stat().st_size, []).append(path)
+    for other in others:
+        for path in by_size.get(other.stat().st_size, []):
+            if path.read_bytes() == other.read_bytes():
+                return path, other
+    return None
+
+
+def found_in(folder: Path, paths: Iterable[Path]) -> Path | None:
+    """One of the paths whose image the folder has; by the place alone where the folder has none any more."""
+    known = [path for path in folder.iterdir() if is_image(path)] if folder.is_dir() else []
+    if not known:
+        return next((path for path in paths if path.resolve().parent == folder.resolve()), None)
+    found = shared_image(known, paths)
+    return None if found is None else found[1]
+
+
 def digest_files(paths: Iterable[Path]) -> str:
     """Of what is in them, in order, whatever they are called."""
     return sha256(b"".join(sha256(path.read_bytes()).digest() for path in paths)).hexdigest()

@@ -30,7 +30,7 @@ from training.experiments.study.cells import (
 )
 from training.experiments.study.report import write_report
 from training.image_folder import list_images
-from training.rain.families import HELD_OUT, family, is_of_another_make, trainable
+from training.rain.families import HELD_OUT, family, is_of_another_make, is_same, trainable
 from training.recipes import study as study_recipe
 from training.repository import HELD_OUT_PHOTOGRAPHS, PHOTOGRAPHS
 from training.trainer.signals import run_resumable
@@ -71,7 +71,10 @@ def _study(options: argparse.Namespace) -> int:
 
 def _held_out(options: argparse.Namespace) -> HeldOut:
     for name in options.unseen:
-        if name in options.rain or not is_of_another_make(family(name)):
+        unseen = family(name)
+        if (same := next((rain for rain in options.rain if is_same(unseen, family(rain))), None)) is not None:
+            raise StudyError(f"--unseen {name} is rain to train in, as --rain {same}")
+        if not is_of_another_make(unseen):
             raise StudyError(f"--unseen {name} is rain to train in: {', '.join(HELD_OUT)} are not")
     held_out = HeldOut(tuple(options.unseen), options.test, options.test_count)
     list_images(options.test)

@@ -1,10 +1,12 @@
 """The rain families by name: what to train on, and what to keep for evaluation."""
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import ClassVar, Protocol
+from typing import Any, ClassVar, Protocol
 
 from derain.arrays import Image
 from derain.errors import DerainError
+from training.image_folder import found_in, list_images
 from training.rain.drawn import DRAWN
 from training.rain.external import Albumentations, Imgaug
 from training.rain.mixture import Mixture
@@ -12,6 +14,7 @@ from training.rain.rainmix import RainMix
 from training.rain.streaks import RANGES, WIDE
 from training.rain.textures import TextureRain
 from training.rain.varied import ACCUMULATED, CURTAINS, DENSE, VARIED, VEILED
+from training.repository import ROOT
 
 
 class Family(Protocol):
@@ -77,6 +80,28 @@ def family(text: str) -> Family:
 def is_of_another_make(rain: Family) -> bool:
     """Whether a network trained in the generator's ranges has never seen its like."""
     return rain.held_out or isinstance(rain, TextureRain)
+
+
+def is_same(rain: Family, other: Family) -> bool:
+    """Whether they go by one name, or have a rain layer in common."""
+    return rain.name == other.name or _shares_layers(rain, _layers(other))
+
+
+def is_of_recipe(rain: Family, recipe_rain: Mapping[str, Any]) -> bool:
+    """The same of the rain of a recipe, as `recipes.describe` has it."""
+    folder = recipe_rain.get("source", recipe_rain).get("folder")
+    return rain.name == recipe_rain["name"] or _shares_layers(rain, folder and ROOT / folder)
+
+
+def _shares_layers(rain: Family, folder: Path | None) -> bool:
+    own = _layers(rain)
+    return bool(own and folder and found_in(folder, list_images(own)))
+
+
+def _layers(rain: Family) -> Path | None:
+    """The folder that its rain is cut from, whatever is made of it then."""
+    source = rain.source if isinstance(rain, RainMix) else rain
+    return source.folder if isinstance(source, TextureRain) else None
 
 
 def trainable(text: str) -> Family:

@@ -197,14 +197,18 @@ def test_the_repository_s_own_sets_are_for_validation(
     assert {e.name for e in evaluations} >= {"drawn squall"}
 
 
+def of_recipe(exported: ExportedModel, folder: Path, **recipe: Any) -> Path:
+    """The model, copied to the folder, as if it had been trained by such a recipe."""
+    shutil.copytree(exported.folder, folder)
+    manifest = load_manifest(folder)
+    write_model_texts(folder, manifest.model_copy(update={"recipe": manifest.recipe | recipe}))
+    return folder
+
+
 def test_rain_that_was_trained_on_is_not_recorded(
     exported: ExportedModel, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    folder = tmp_path / "model"
-    shutil.copytree(exported.folder, folder)
-    manifest = load_manifest(folder)
-    recipe = manifest.recipe | {"rain": {"name": "small"}}
-    write_model_texts(folder, manifest.model_copy(update={"recipe": recipe}))
+    folder = of_recipe(exported, tmp_path / "model", rain={"name": "small"})
     before = (folder / "manifest.json").read_bytes()
     sets = [str(folder), "--rain", "small", str(write(tmp_path / "dry", a=scene(20, 20)))]
 
@@ -214,6 +218,17 @@ def test_rain_that_was_trained_on_is_not_recorded(
     assert not shown.out
     assert main(sets) == 0
     assert (folder / "manifest.json").read_bytes() == before
+
+
+def test_rain_of_layers_that_were_trained_on_is_not_recorded(
+    exported: ExportedModel, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    streaks = write(tmp_path / "streaks", a=scene(20, 20))
+    rain = {"name": "rainmix:streaks", "source": {"name": "rainmix:streaks", "folder": str(streaks)}}
+    folder = of_recipe(exported, tmp_path / "model", rain=rain)
+    dry = write(tmp_path / "dry", a=scene(20, 24))
+    assert main([str(folder), "--rain", f"textures:{streaks}", str(dry), "--record"]) == 1
+    assert "textures:streaks is rain to train on" in capsys.readouterr().err
 
 
 def skimage_scores(derained: Image, clean: Image, of_luma: bool) -> tuple[float, float]:

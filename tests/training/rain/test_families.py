@@ -1,6 +1,7 @@
 """The rain families as one: what holds of every one of them, whatever its make."""
 
-from dataclasses import fields
+import shutil
+from dataclasses import fields, replace
 from pathlib import Path
 
 import numpy as np
@@ -14,10 +15,20 @@ from derain.images.plain import encode
 from training.commands.rain import main
 from training.image_folder import list_images, subset
 from training.rain.external import Imgaug, MissingLibraryError
-from training.rain.families import FAMILIES, HELD_OUT, TRAINABLE, Family, family, trainable
+from training.rain.families import (
+    FAMILIES,
+    HELD_OUT,
+    TRAINABLE,
+    Family,
+    family,
+    is_of_recipe,
+    is_same,
+    trainable,
+)
 from training.rain.rainmix import RainMix
 from training.rain.streaks import LARGE, SMALL
 from training.rain.textures import TextureRain
+from training.recipes import describe, smoke
 
 AT_HAND = [name for name in FAMILIES if name != "imgaug"]  # whose library cannot be installed beside ours
 
@@ -75,6 +86,24 @@ def test_what_is_held_out_cannot_be_trained_on() -> None:
         with pytest.raises(DerainError, match=f"{name} is kept for evaluation"):
             trainable(name)
     assert trainable("large") is LARGE
+
+
+def test_rain_of_the_same_layers_is_no_other_rain(textures: Path, tmp_path: Path) -> None:
+    """Whatever is made of them, and wherever they or copies of them lie."""
+    copy, other = tmp_path / "copy", tmp_path / "other"
+    shutil.copytree(textures, copy)
+    other.mkdir()
+    (other / "grey.png").write_bytes(encode(np.full((8, 8, 3), 90, dtype=np.uint8), PNG))
+    seen = family(f"textures:{textures}")
+    for recipe in (replace(smoke(), rain=family(f"rainmix:{textures}/")), replace(smoke(), rain=seen)):
+        described = describe(recipe)["rain"]
+        for same in (f"textures:{textures}", f"textures:{textures}/../{textures.name}", f"textures:{copy}"):
+            assert is_same(family(same), recipe.rain)
+            assert is_of_recipe(family(same), described)
+        for another in (f"textures:{other}", "shower", "rainmix"):
+            assert not is_same(family(another), recipe.rain)
+            assert not is_of_recipe(family(another), described)
+    assert not is_of_recipe(seen, describe(smoke())["rain"])
 
 
 @pytest.mark.parametrize(

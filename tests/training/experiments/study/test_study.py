@@ -248,6 +248,15 @@ def test_what_cannot_be_run_is_an_error(
     assert f"error: {words}" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("trained_in", ["rainmix:{}", "textures:{}/"])
+def test_rain_of_the_training_is_not_unseen_in_another_guise(
+    trained_in: str, tmp_path: Path, photographs: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rain, unseen = trained_in.format(photographs), f"textures:{photographs}"
+    assert main([str(tmp_path), "--rain", "medium", rain, "--unseen", "shower", unseen]) == 1
+    assert f"error: --unseen {unseen} is rain to train in, as --rain {rain}" in capsys.readouterr().err
+
+
 def test_a_category_with_too_few_pictures_for_any_count_is_an_error(
     tmp_path: Path, photographs: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
