@@ -23,6 +23,7 @@ from training.evaluation.scoring import evaluate
 from training.export.card import evaluation_table, write_model_texts
 from training.export.model_folder import check_replaceable, replaced_when_done, restore, take_over
 from training.export.onnx import export
+from training.image_folder import list_images, shared_image
 from training.model.derain_model import DerainModel
 from training.options import Options, read_options
 from training.rain.drawn import SHOWER
@@ -43,10 +44,11 @@ def run(options: Options, processes: Processes, held_out: HeldOut = HELD_OUT) ->
     model_folder = options.models / options.name
     commit = ""  # the main process's, which alone exports
 
-    # Check before the hours of training that the model can be put in place, and begin the run.
+    # Check before the hours of training that the model can be scored and put in place, and begin the run.
     with processes.together():
         if processes.is_main:
             check_replaceable(model_folder)
+            _check_unseen(recipe, held_out)
             _check_writable(options.models, "--models")
             _check_writable(options.runs, "--runs")
             with alone_in(run_folder):
@@ -115,6 +117,14 @@ def _begin(recipe: Recipe, run_folder: Path) -> str:
     about = {"commit": commit, "recipe": describe(recipe)}
     write_atomically(started, (json.dumps(about, indent=2) + "\n").encode())
     return commit
+
+
+def _check_unseen(recipe: Recipe, held_out: HeldOut) -> None:
+    """Raises DerainError for photographs to train on that the model is scored on."""
+    photographs = recipe.backgrounds.photographs
+    found = photographs and shared_image(list_images(photographs), list_images(held_out.photographs))
+    if found:
+        raise DerainError(f"{found[0]} cannot be trained on: models are scored on it, as {found[1]}")
 
 
 def _check_writable(folder: Path, option: str) -> None:

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -12,6 +13,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from derain.images.formats import PNG
+from derain.images.plain import encode
 from derain.inference.engine import Engine
 from derain.manifest import Manifest, load_manifest
 from tests.conftest import files_in, noise
@@ -19,7 +22,8 @@ from tests.training.conftest import changed
 from training import recipes
 from training.evaluation.held_out import HeldOut
 from training.export.card import write_model_texts
-from training.repository import ROOT
+from training.image_folder import list_images
+from training.repository import HELD_OUT_PHOTOGRAPHS, ROOT
 from training.run import main
 
 pytestmark = pytest.mark.slow
@@ -294,9 +298,25 @@ def test_bad_arguments_are_explained(
     assert words in capsys.readouterr().err
 
 
+def test_what_scores_a_model_is_not_trained_on(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Nor is a copy of it."""
+    photographs = tmp_path / "photographs"
+    photographs.mkdir()
+    (photographs / "mine.png").write_bytes(encode(noise(40, 40), PNG))
+    source = list_images(HELD_OUT_PHOTOGRAPHS)[0]
+    copy = shutil.copy(source, photographs / f"copy{source.suffix}")
+    for folder, path in ((HELD_OUT_PHOTOGRAPHS, source), (photographs, copy)):
+        assert main(["smoke", "--backgrounds", str(folder), *in_folder(tmp_path)]) == 1
+        said = capsys.readouterr().err.splitlines()[-1]
+        assert said == f"error: {path} cannot be trained on: models are scored on it, as {source}"
+    assert not (tmp_path / "runs" / "smoke").exists()
+
+
 def test_failed_start_does_not_stand_in_the_record_of_the_next(tmp_path: Path) -> None:
-    for folder in ("mistyped", "meant"):
-        assert main(["smoke", "--backgrounds", folder, *in_folder(tmp_path)]) == 1
+    for folder in (tmp_path / "mistyped", tmp_path / "meant"):
+        folder.mkdir()
+        (folder / "broken.png").write_bytes(b"no image")
+        assert main(["smoke", "--backgrounds", str(folder), *in_folder(tmp_path)]) == 1
     about = json.loads((tmp_path / "runs" / "smoke" / "run.json").read_text())
     assert about["recipe"]["backgrounds"]["photographs"].endswith("meant")
 

@@ -18,6 +18,7 @@ the rest has options, and a guess that cannot be right is an error that names th
 """
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
 
 from derain.arguments import at_least, check_output, run_command
@@ -37,6 +38,7 @@ from training.evaluation.sets import (
     check_distinct,
     clean_set,
     enlarged_sets,
+    files_of,
     note,
     paired_set,
     rained_set,
@@ -44,6 +46,7 @@ from training.evaluation.sets import (
     with_changed_tone,
 )
 from training.export.card import check_unseen, record_scores
+from training.image_folder import list_images
 from training.rain.families import FAMILIES, family
 
 
@@ -57,8 +60,9 @@ def _run(options: argparse.Namespace) -> int:
     networks = _load(options)
     sets = _sets(options)
     if options.record:
+        files = _recorded_files(sets, options)
         for model in options.models:
-            check_unseen(model, [family(name) for name, _ in options.rain])
+            check_unseen(model, [family(name) for name, _ in options.rain], files)
     _make_room(options)
 
     reports = [score_network(network, sets, model, len(networks) > 1) for model, network in networks.items()]
@@ -107,7 +111,7 @@ def _sets(options: argparse.Namespace) -> list[ImageSet]:
     sets += [rained_set(name, Path(folder), role) for name, folder in options.rain]
     sets += [clean_set(named, role) for named in options.clean]
     sets += [ImageSet(name, role, find_clean(Path(folder)), has_truth=False) for name, folder in options.real]
-    if options.own or not sets:
+    if _asks_for_own(options):
         # Whoever works on this repository chooses models by these.
         sets += [ImageSet(name, "validation", pairs, kind=OWN_KIND) for name, pairs in HELD_OUT.sets()]
     sets = with_changed_tone(sets, options.tone_changed)
@@ -116,6 +120,17 @@ def _sets(options: argparse.Namespace) -> list[ImageSet]:
         sets = [saved_as_jpeg(image_set, options.jpeg) for image_set in sets]
     check_distinct(sets)
     return sets
+
+
+def _asks_for_own(options: argparse.Namespace) -> bool:
+    """By name, or as nothing else was named."""
+    return options.own or not (options.pairs or options.rain or options.clean or options.real)
+
+
+def _recorded_files(sets: Sequence[ImageSet], options: argparse.Namespace) -> list[Path]:
+    """Of the images whose scores are to be recorded; those without truth have none."""
+    own = list_images(HELD_OUT.photographs) if _asks_for_own(options) else []
+    return own + [path for each in sets if each.has_truth for case in each.cases for path in files_of(case)]
 
 
 def _make_room(options: argparse.Namespace) -> None:
@@ -218,7 +233,7 @@ def _add_outputs(output: argparse._ActionsContainer) -> None:
         "--record",
         action="store_true",
         help="write the scores of sets with ground truth into each model folder's manifest and card; "
-        "not of rain that it was trained on",
+        "not of rain or of images that it was trained on",
     )
     output.add_argument(
         "--role",

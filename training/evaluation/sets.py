@@ -189,5 +189,13 @@ def _jpeg_name(name: str, quality: int) -> str:
     return f"{name} as JPEG {quality}"
 
 
+def files_of(case: Case) -> list[Path]:
+    """Of a case, whatever is done to it; none of an image that was made or is read already."""
+    while isinstance(case, Middle | SavedAsJpeg | Enlarged):
+        case = case.case
+    files = case.clean if isinstance(case, RainedFile) else case
+    return list({files.rainy, files.clean}) if isinstance(files, PairFiles) else []
+
+
 def note(text: str) -> None:
     print(text, file=sys.stderr)

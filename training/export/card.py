@@ -14,15 +14,24 @@ from derain.manifest import MANIFEST_NAME, Evaluation, Manifest, load_manifest
 from training.evaluation.report.summary import KindSummary, summarise_kinds
 from training.evaluation.report.tables import TONE_MARK, clean_cells, gain_cells, summary_cells
 from training.evaluation.scoring import HARMED_DB, rounded
+from training.evaluation.unseen import trained_on
 from training.export.showcase import CREDITS, ERROR_GAIN
 from training.rain.families import Family, is_of_another_make, is_of_recipe
 
 
-def check_unseen(model: Path, rains: Sequence[Family]) -> None:
-    """Raises ModelError for rain of the make that models are trained on: of such the card has no scores."""
-    recipe = load_manifest(model).recipe
+def check_unseen(model: Path, rains: Sequence[Family], files: Iterable[Path]) -> None:
+    """Raises ModelError for rain of the make that models are trained on, and for images that this one was
+    trained on: of such the card has no scores.
+    """
+    manifest = load_manifest(model)
+    if (found := trained_on(manifest, files)) is not None:
+        path, folder = found
+        raise ModelError(
+            f"{path} is among the images of {folder}, which {model} was trained on, and its card is for "
+            "images that it never saw; without --record it can be scored on them, and --json keeps the scores"
+        )
     for rain in rains:
-        if is_of_recipe(rain, recipe["rain"]) or not is_of_another_make(rain):
+        if is_of_recipe(rain, manifest.recipe["rain"]) or not is_of_another_make(rain):
             raise ModelError(
                 f"{rain.name} is rain to train on, and the card of {model} is for rain that it never saw; "
                 "without --record it can be scored on it, and --json keeps the scores"

@@ -231,6 +231,40 @@ def test_rain_of_layers_that_were_trained_on_is_not_recorded(
     assert "textures:streaks is rain to train on" in capsys.readouterr().err
 
 
+def test_images_that_were_trained_on_are_not_recorded(
+    exported: ExportedModel,
+    few: HeldOut,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Whatever is made of them, and where copies lie; the repository's own ones as well."""
+    monkeypatch.setattr("training.commands.evaluate.HELD_OUT", few)
+    photographs = write(tmp_path / "photographs", a=scene(40, 56))
+    backgrounds = exported.manifest.recipe["backgrounds"] | {"photographs": str(photographs)}
+    folder = of_recipe(exported, tmp_path / "model", backgrounds=backgrounds)
+    before = (folder / "manifest.json").read_bytes()
+    copy = write(tmp_path / "copy", b=scene(40, 56), other=scene(44, 40))
+    rained = rained_set(tmp_path / "set", [scene(40, 56)])
+    named = (
+        ["--clean", "dry", str(copy), "--jpeg", "80"],
+        ["--rain", "shower", str(copy), "--enlarge", "2"],
+        ["--pairs", "mine", str(rained)],
+    )
+    for arguments in named:
+        assert main([str(folder), *arguments, "--record"]) == 1
+        assert (
+            f"is among the images of {photographs}, which {folder} was trained on" in capsys.readouterr().err
+        )
+    assert (folder / "manifest.json").read_bytes() == before
+    shutil.copy(few.photographs / "scene.png", photographs)
+    assert main([str(folder), "--record"]) == 1
+    assert f"{few.photographs / 'scene.png'} is among the images" in capsys.readouterr().err
+    # Without truth there is nothing to record.
+    real = ["--real", "mine", str(copy)]
+    assert main([str(folder), *real, "--record"]) == 0
+
+
 def skimage_scores(derained: Image, clean: Image, of_luma: bool) -> tuple[float, float]:
     a, b = (color.rgb2ycbcr(p)[..., 0] if of_luma else p for p in (derained, clean))
     channel_axis = None if of_luma else -1

@@ -19,7 +19,7 @@ from derain.inference.engine import Engine
 from derain.inference.sessions import Provider
 from derain.manifest import MANIFEST_NAME, load_manifest
 from derain.models.registry import Registry
-from tests.conftest import describe_model
+from tests.conftest import describe_model, noise
 from training.commands.gate import NOT_RUN, PASSED, REFUSED, main
 from training.evaluation.gate.comparison import (
     CLEAN_ENOUGH_PSNR,
@@ -34,13 +34,15 @@ from training.evaluation.gate.comparison import (
 from training.evaluation.gate.scenes import (
     OWN_SET,
     PIECE_PX,
+    GateError,
     Scene,
     SceneSet,
+    check_unseen,
     cut_pieces,
     held_out_scenes,
     scenes_of,
 )
-from training.evaluation.pairs import PairFiles
+from training.evaluation.pairs import PairFiles, find_clean
 from training.rain.drawn import DRAWN
 from training.stats import Interval
 
@@ -366,6 +368,28 @@ def test_what_a_candidate_was_trained_on_does_not_judge_it(
     (models / "better" / MANIFEST_NAME).write_text(seen.model_dump_json())
     assert main([str(models / "better")]) == NOT_RUN
     assert "better was trained on " in capsys.readouterr().err
+
+
+def test_images_of_the_training_are_told_by_their_bytes(models: Path, tmp_path: Path) -> None:
+    """A copy is no other image; one in a folder below is never read by a training."""
+    photographs, copy = tmp_path / "photographs", tmp_path / "copy"
+    manifest = load_manifest(models / "better")
+    seen = manifest.model_copy(update={"recipe": {"backgrounds": {"photographs": str(photographs)}}})
+    for path, side_px in ((photographs / "a", 40), (photographs / "below" / "a", 48), (copy / "b", 40)):
+        path.parent.mkdir(exist_ok=True)
+        path.with_suffix(".png").write_bytes(encode(noise(side_px, side_px), PNG))
+
+    def check(folder: Path) -> None:
+        check_unseen(models / "better", seen, [SceneSet("dry", scenes_of(find_clean(folder)))])
+
+    check(photographs / "below")
+    for folder, name in ((photographs, "a.png"), (copy, "b.png")):
+        with pytest.raises(
+            GateError, match=f"was trained on {photographs}, which has {folder / name} of dry"
+        ):
+            check(folder)
+    (photographs / "a.png").unlink()
+    check(copy)
 
 
 def test_only_what_is_replaced_is_compared_with_when_promoting(

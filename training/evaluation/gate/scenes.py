@@ -15,8 +15,9 @@ from training.evaluation.held_out import HELD_OUT_SEED, rained_on
 from training.evaluation.pairs import PairFiles
 from training.evaluation.scoring import Case
 from training.evaluation.sets import Middle
+from training.evaluation.unseen import trained_on
 from training.rain.drawn import DRAWN
-from training.repository import HELD_OUT_PHOTOGRAPHS, ROOT
+from training.repository import HELD_OUT_PHOTOGRAPHS
 
 
 @dataclass(frozen=True)
@@ -86,13 +87,11 @@ def scenes_of(files: Iterable[PairFiles]) -> list[Scene]:
 
 def check_unseen(folder: Path, candidate: Manifest, sets: Iterable[SceneSet]) -> None:
     """Raises GateError for images of the folder that the candidate was trained on."""
-    if not (photographs := candidate.recipe.get("backgrounds", {}).get("photographs")):
-        return
-    trained_on = (ROOT / photographs).resolve()
     for each in sets:
-        for scene in each.scenes:
-            if scene.file is not None and scene.file.resolve().is_relative_to(trained_on):
-                raise GateError(
-                    f"{folder} was trained on {trained_on}, where {scene.file} of {each.name} is: "
-                    "what it has seen says nothing of what it has not"
-                )
+        files = [scene.file for scene in each.scenes if scene.file is not None]
+        if (found := trained_on(candidate, files)) is not None:
+            path, photographs = found
+            raise GateError(
+                f"{folder} was trained on {photographs}, which has {path} of {each.name}: "
+                "what it has seen says nothing of what it has not"
+            )
