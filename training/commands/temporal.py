@@ -9,6 +9,7 @@ scores it. The same command goes on where it was interrupted.
 """
 
 import argparse
+import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -20,12 +21,15 @@ from derain.arguments import at_least, run_command
 from derain.arrays import Image
 from derain.inference.engine import Engine
 from derain.models.registry import find_model
-from derain.video.temporal import TEMPORAL_MODEL, TemporalNetwork
+from derain.video.temporal import MANIFEST_NAME, TEMPORAL_MODEL, TemporalNetwork
+from training.export.model_folder import check_replaceable, replaced_when_done, restore
 from training.repository import ROOT, current_commit
+from training.trainer.distributed import alone_in
 from training.video.clips import Clips
 from training.video.evaluation import CAMERAS, VideoScores, held_out_clips, read_clip, score, table
 from training.video.export import export_fusion, write_manifest
 from training.video.falling import FallingRain, falling_rain
+from training.video.fusion import FusionNetwork
 from training.video.recipe import TemporalRecipe
 from training.video.train import train_fusion
 
@@ -41,7 +45,29 @@ def main(arguments: list[str] | None = None) -> int:
 def _train(options: argparse.Namespace) -> int:
     recipe = replace(TemporalRecipe(), clips=options.clips, steps=options.steps)
     commit = current_commit()
+    check_replaceable(options.output, MANIFEST_NAME, "--output")
     engines = [Engine(find_model(name), threads=options.threads) for name in options.models]
+    frames_by = {engine.manifest.name: engine.manifest.sha256 for engine in engines}
+    with alone_in(options.runs):
+        restore(options.output)
+        network = _trained(recipe, engines, options)
+        # Beside its final place, and put there when it is scored.
+        with replaced_when_done(options.output) as unfinished:
+            if options.output.exists():  # what else is in the folder stays in it
+                shutil.copytree(options.output, unfinished, dirs_exist_ok=True)
+            described = recipe.describe() | {"frames_by": frames_by}
+            manifest = export_fusion(network, described, commit, unfinished)
+            temporal = TemporalNetwork(unfinished, threads=engines[0].threads)
+            rain = [falling_rain(each) for each in _RAIN]
+            scores = _scores(engines[0], temporal, rain, _drawn(options.score_clips))
+            measured = {name: each.as_dict() for name, each in scores.items()}
+            write_manifest(manifest.model_copy(update={"scores": measured}), unfinished)
+    print(table(scores))
+    return 0
+
+
+def _trained(recipe: TemporalRecipe, engines: Sequence[Engine], options: argparse.Namespace) -> FusionNetwork:
+    """On clips that are rendered first, where they are missing."""
     clips = Clips(recipe, options.runs / "clips", engines)
     with tqdm(total=recipe.clips, unit="clip", desc="clips", disable=None) as bar:
         clips.render(lambda: bar.update())
@@ -52,17 +78,7 @@ def _train(options: argparse.Namespace) -> int:
             bar.n = done
             bar.set_postfix(loss=f"{loss:.4f}")
 
-        network = train_fusion(recipe, clips, options.runs, note)
-    frames_by = {engine.manifest.name: engine.manifest.sha256 for engine in engines}
-    options.output.mkdir(parents=True, exist_ok=True)
-    manifest = export_fusion(network, recipe.describe() | {"frames_by": frames_by}, commit, options.output)
-    temporal = TemporalNetwork(options.output, threads=engines[0].threads)
-    rain = [falling_rain(each) for each in _RAIN]
-    scores = _scores(engines[0], temporal, rain, _drawn(options.score_clips))
-    measured = {name: each.as_dict() for name, each in scores.items()}
-    write_manifest(manifest.model_copy(update={"scores": measured}), options.output)
-    print(table(scores))
-    return 0
+        return train_fusion(recipe, clips, options.runs, note)
 
 
 def _evaluate(options: argparse.Namespace) -> int:

@@ -10,10 +10,10 @@ from derain.manifest import MANIFEST_NAME, Manifest, load_manifest
 from training.export.card import ADDITIONS
 
 
-def check_replaceable(folder: Path) -> None:
-    """Raises DerainError where something else than a model is in the place of one."""
-    if folder.exists() and not (folder / MANIFEST_NAME).exists():
-        raise DerainError(f"{folder} is there and is no model folder; choose another --name")
+def check_replaceable(folder: Path, manifest: str = MANIFEST_NAME, option: str = "--name") -> None:
+    """Raises DerainError where something else than a model is in its place, which the option names."""
+    if folder.exists() and not (folder / manifest).exists():
+        raise DerainError(f"{folder} is there and is no model folder; choose another {option}")
 
 
 @contextmanager

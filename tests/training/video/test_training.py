@@ -1,5 +1,7 @@
 """From stills to `models/temporal`: the whole command, small."""
 
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,7 +12,7 @@ import torch
 from derain.inference.engine import Engine
 from derain.video.choices import CHANNELS, CHOICES, mean
 from derain.video.temporal import TemporalNetwork, load_temporal_manifest
-from tests.conftest import noise, write_estimating
+from tests.conftest import files_in, noise, write_estimating
 from tests.derain.video.clips import Clip, write_clip
 from training.commands import temporal
 from training.trainer.checkpoint import CheckpointError
@@ -147,6 +149,50 @@ def test_the_whole_command(
     again = [line for line in capsys.readouterr().out.splitlines() if line.startswith("| fixed, shower")]
     assert again == rows[:1]
 
+    # Another one is put in its place when it is done, or not at all.
+    (tmp_path / "made" / "README.md").write_text("what it is")
+    before = contents(tmp_path / "made")
+    sound = train_fusion
+    with monkeypatch.context() as patch:
+        patch.setattr(temporal, "train_fusion", lambda *arguments: damaged(sound(*arguments)))
+        assert temporal.main(["train", *few, *folders]) == 1
+    assert contents(tmp_path / "made") == before
+    assert temporal.main(["train", *few, *folders]) == 0
+    assert (tmp_path / "made" / "README.md").read_text() == "what it is"
+    assert TemporalNetwork(tmp_path / "made").manifest == manifest
+    assert not [path for path in tmp_path.iterdir() if path.name.startswith(".")]
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+def damaged(network: FusionNetwork) -> FusionNetwork:
+    with torch.no_grad():
+        network.head.weight.fill_(float("nan"))
+    return network
+
+
+def test_one_training_at_a_time_in_a_folder(
+    model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    hold = """if True:
+        import fcntl, sys
+        lock = open(sys.argv[1], "w")
+        fcntl.lockf(lock, fcntl.LOCK_EX)
+        print("held", flush=True)
+        sys.stdin.read()
+        """
+    command = [sys.executable, "-c", hold, str(tmp_path / "lock")]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as other:
+        assert other.stdout is not None
+        assert other.stdout.readline() == "held\n"
+        places = ["--runs", str(tmp_path), "-o", str(tmp_path / "made")]
+        assert temporal.main(["train", "--models", str(model), *places]) == 1
+        other.communicate()
+    assert f"{tmp_path} is being trained by another process already" in capsys.readouterr().err
+    assert files_in(tmp_path) == {"lock"}
+
 
 def test_what_cannot_be_trained_or_scored(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert temporal.main(["evaluate", "--temporal", str(tmp_path)]) == 1
@@ -154,6 +200,9 @@ def test_what_cannot_be_trained_or_scored(tmp_path: Path, capsys: pytest.Capture
     assert temporal.main(["evaluate", "--rain", "mixed"]) == 1
     said = capsys.readouterr().err
     assert "mixed does not fall from frame to frame: drizzle, shower, downpour, squall" in said
+    (tmp_path / "notes.txt").write_text("mine")
+    assert temporal.main(["train", "-o", str(tmp_path)]) == 1
+    assert f"{tmp_path} is there and is no model folder; choose another --output" in capsys.readouterr().err
     assert temporal.main(["train", "--models", "nosuch", "--runs", str(tmp_path)]) == 1
     assert "no model 'nosuch'" in capsys.readouterr().err
     (tmp_path / "no.mp4").write_bytes(b"no video")
