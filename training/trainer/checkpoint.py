@@ -56,21 +56,21 @@ def save_checkpoint(checkpoint: Checkpoint, path: Path) -> None:
         raise DiskError(f"the checkpoint {path} cannot be written: {error.strerror}") from error
 
 
-def load_checkpoint(path: Path, recipe: dict[str, Any]) -> Checkpoint:
+def load_checkpoint(path: Path, recipe: dict[str, Any], start_anew: str | None = None) -> Checkpoint:
     """The checkpoint of a run of the described recipe, or of one that is longer or shorter by its steps alone
     while the two do the same.
 
-    Raises CheckpointError where it is another's, or damaged.
+    Raises CheckpointError where it is another's, or damaged; `start_anew` says what to do then.
     """
-    checkpoint = _read(path)
+    start_anew = start_anew or f"remove {path.parent} to start anew"
+    checkpoint = _read(path, start_anew)
     differing = _differing(checkpoint.recipe, recipe)
     is_longer = differing == ["course.steps"] and checkpoint.step <= min(
         _shared(checkpoint.recipe), _shared(recipe)
     )
     if differing and not is_longer:
         raise CheckpointError(
-            f"{path} was made by another recipe ({', '.join(differing)} differ); "
-            f"remove {path.parent} or choose another --name"
+            f"{path} was made by another recipe ({', '.join(differing)} differ); {start_anew}"
         )
     return checkpoint
 
@@ -105,7 +105,7 @@ def _keep(path: Path) -> None:
             previous(path).hardlink_to(path)
 
 
-def _read(path: Path) -> Checkpoint:
+def _read(path: Path, start_anew: str) -> Checkpoint:
     try:
         data = io.BytesIO(path.read_bytes())
         damaged = zipfile.ZipFile(data).testzip()  # torch itself does not look at the checksums
@@ -116,7 +116,7 @@ def _read(path: Path) -> Checkpoint:
     except OSError as error:
         raise CheckpointError(f"{path} cannot be read: {error.strerror}") from error
     except Exception as error:  # a damaged file makes the parsers raise whatever it happens to
-        way_out = f"remove {path.parent} to start anew"
+        way_out = start_anew
         if previous(path).exists():
             way_out = f"go on from the one before it: mv {previous(path)} {path}"
         raise CheckpointError(

@@ -97,7 +97,8 @@ def _train(
     checkpoint, first_step, unlogged = None, 0, list[Averages]()
     with processes.together():
         if processes.is_main and checkpoint_path.exists():
-            checkpoint = load_checkpoint(checkpoint_path, described)
+            start_anew = f"remove {run_folder} to start anew, or choose another --name"
+            checkpoint = load_checkpoint(checkpoint_path, described, start_anew)
     checkpoint = processes.broadcast(checkpoint)
     if checkpoint is not None:
         model.load_state_dict(checkpoint.model)

@@ -43,7 +43,9 @@ def train_fusion(
     optimizer = torch.optim.AdamW(network.parameters(), lr=recipe.learning_rate, weight_decay=1e-3)
     described, path, first = recipe.describe() | {"clips_from": clips.origin}, run_folder / CHECKPOINT, 0
     if path.exists():
-        checkpoint = load_checkpoint(path, described)
+        # Not the folder: the clips in it took long.
+        start_anew = f"remove {path} to start anew on the same clips, or choose another --runs"
+        checkpoint = load_checkpoint(path, described, start_anew)
         network.load_state_dict(checkpoint.model)
         average.load_state_dict(checkpoint.average)
         optimizer.load_state_dict(checkpoint.optimizer)

@@ -187,7 +187,8 @@ def test_finished_run_is_not_trained_again(unbroken: Path, tiny_recipe: Recipe) 
 
 def test_checkpoint_of_another_recipe_is_refused(unbroken: Path, tiny_recipe: Recipe) -> None:
     with pytest.raises(
-        CheckpointError, match=r"made by another recipe \(\w+ differ\); remove .* or choose another --name"
+        CheckpointError,
+        match=r"made by another recipe \(\w+ differ\); remove .* to start anew, or choose another --name",
     ):
         train(changed(tiny_recipe, seed=1), unbroken, no_scores)
 

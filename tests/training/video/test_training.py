@@ -89,7 +89,10 @@ def test_a_stopped_training_goes_on(clips: Clips, tmp_path: Path, monkeypatch: p
     assert steps == [5, 6]
     assert torch.allclose(weights_of(again), whole, atol=1e-6)
     other = TemporalRecipe(clips=2, steps=9)
-    with pytest.raises(CheckpointError, match="another recipe"):
+    checkpoint = tmp_path / "parts" / "checkpoint.pt"
+    with pytest.raises(
+        CheckpointError, match=f"another recipe .* remove {checkpoint} to start anew on the same"
+    ):
         train_fusion(other, clips, tmp_path / "parts", lambda done, loss: None)
     others = Clips(SMALL, clips.folder, [Engine(write_estimating(tmp_path / "estimating"), threads=1)])
     with pytest.raises(CheckpointError, match=r"clips_from\.frames_by differ"):
