@@ -210,7 +210,9 @@ def _open_board(folder: Path, first_step: int) -> "SummaryWriter":
 
 def _forget_after(stats: Path, step: int) -> None:
     """Of an interrupted run, what came after its last checkpoint happens again."""
-    for leftover in stats.parent.glob(f".{stats.name}.*.unfinished"):
+    for leftover in stats.parent.glob(
+        ".*.unfinished"
+    ):  # of `write_atomically`, killed: the run is alone here
         leftover.unlink()
     lines = stats.read_text().splitlines(keepends=True) if stats.exists() else []
     kept = [line for line in lines if line.endswith("\n") and _step(line) <= step]

@@ -2,6 +2,8 @@
 
 import json
 import resource
+import subprocess
+import sys
 from datetime import datetime
 from pathlib import Path
 
@@ -54,12 +56,26 @@ def test_an_entry_says_how_fast_and_how_well(tmp_path: Path) -> None:
     }
 
 
+def leave_unfinished(path: Path) -> None:
+    """What a process leaves that is killed while it writes the file."""
+    killed = """if True:
+        import os, sys
+        from pathlib import Path
+        from derain.files import write_atomically
+        Path.replace = lambda *_: os._exit(9)
+        write_atomically(Path(sys.argv[1]), b"half")
+        """
+    before = set(path.parent.iterdir())
+    assert subprocess.run([sys.executable, "-c", killed, str(path)]).returncode == 9
+    assert len(set(path.parent.iterdir()) - before) == 1
+
+
 def test_what_came_after_the_checkpoint_is_forgotten(tmp_path: Path) -> None:
     """Torn lines, and lines that a power cut filled with zeros, as well."""
     logged(tmp_path, 0, 5, loss=0.5)
     with (tmp_path / "stats.jsonl").open("a") as file:
         file.write('\0\0\0\n{"loss": 1}\n{"step": 6, "lo')
-    (tmp_path / ".stats.jsonl.123.unfinished").write_text("half")
+    leave_unfinished(tmp_path / "stats.jsonl")
     logged(tmp_path, 3, 6, loss=0.25)
     expected = [(1, 0.5), (2, 0.5), (3, 0.5), (4, 0.25), (5, 0.25), (6, 0.25)]
     assert [(entry["step"], entry["loss"]) for entry in entries(tmp_path)] == expected
