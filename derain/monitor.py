@@ -26,7 +26,7 @@ _LINE_SIGMA_PX = 1.0  # half of a line's width; its surroundings are three times
 _SQUAT = 2  # rows taken together before lines are looked for: they stand upright, or nearly
 _BLOCK_PX = 32
 _CROP_PX = 24  # of the second run
-_MAX_PX = 256  # of what is judged, so that a large photograph costs no more than a small one
+JUDGED_PX = 256  # of what is judged, so that a large photograph costs no more than a small one
 _UNSEEN = 0.5  # levels: what rounding alone may do
 
 
@@ -59,7 +59,7 @@ def monitor(rainy: Image, derained: Image, derain: Callable[[Image], Image]) -> 
     It is run once more, on a crop of 24 x 24 pixels at most. Of what is longer than 256 pixels the
     middle is judged.
     """
-    before, after = (middle(image, _MAX_PX, _MAX_PX) for image in (rainy, derained))
+    before, after = (middle(image, JUDGED_PX, JUDGED_PX) for image in (rainy, derained))
     features, left = read_features(before, after, derain)
     return Reading(
         removed_energy=max(0.0, float(np.exp(features.removed)) - _UNSEEN),

@@ -12,11 +12,13 @@ import scipy
 from derain.arrays import Image
 from derain.images.formats import PNG
 from derain.images.plain import encode
-from derain.monitor import WEIGHTS, Features
+from derain.monitor import WEIGHTS, Features, monitor
 from tests.conftest import scene, write_model
 from training.commands.monitor import main
 from training.evaluation.monitor.calibration import Judged, cross_validated, evidence, failed, fit, treatments
+from training.evaluation.monitor.report import measure_set
 from training.evaluation.pairs import Pair
+from training.evaluation.sets import ImageSet
 from training.stats import auc, roc
 
 CLEAN = scene(64, 96)
@@ -86,6 +88,22 @@ def test_auc_is_the_rank_test() -> None:
     false_alarms, found = roc(scores.tolist(), outcome.tolist())
     assert np.trapezoid(found, false_alarms) == pytest.approx(auc(scores, outcome.tolist()))
     assert np.isnan(auc(scores, [False] * 200))
+
+
+def test_a_report_judges_what_the_service_does() -> None:
+    clean = scene(300, 420)
+    rainy = clean.copy()
+    rainy[:20, ::6] = 255  # streaks at the upper border alone, which is not looked at
+    rainy[200:, ::9] = 255
+    sets = ImageSet("mine", "test", [Pair("one", rainy, clean)])
+
+    def derain(image: Image) -> Image:
+        return np.asarray(cv2.medianBlur(image, 3), dtype=np.uint8)
+
+    judged = measure_set(sets, {"median": derain})
+    scores = {each.network: each.score for each in judged}
+    assert scores["the model"] == monitor(rainy, derain(rainy), derain).probability
+    assert scores["idle"] == monitor(rainy, rainy, lambda image: image).probability
 
 
 @pytest.mark.slow

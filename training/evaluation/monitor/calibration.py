@@ -11,6 +11,7 @@ perfect and one that takes seven tenths of the rain. Fitting needs nothing but t
 families over its photographs.
 """
 
+import sys
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -90,12 +91,14 @@ def treatments(pair: Pair, model: Derain) -> Iterator[Treated]:
         yield Treated("most", _blend(pair.rainy, pair.clean, 0.7), _keep)
 
 
-def judge(pair: Pair, treated: Iterable[Treated]) -> Iterator[Judged]:
+def judge(pair: Pair, treated: Iterable[Treated], side_px: int = sys.maxsize) -> Iterator[Judged]:
+    """By the middle of the image, so much a side at most; whether it failed is said of all of it."""
     for each in treated:
+        before, after = (middle(image, side_px, side_px) for image in (pair.rainy, each.derained))
         yield Judged(
             image=pair.name,
             network=each.network,
-            signs=read_features(pair.rainy, each.derained, each.derain)[0],
+            signs=read_features(before, after, each.derain)[0],
             has_rain=not np.array_equal(pair.rainy, pair.clean),
             failed=failed(each.derained, pair),
         )

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from tqdm import tqdm
 
 from derain.images.plain import read_image
-from derain.monitor import monitor
+from derain.monitor import JUDGED_PX, monitor
 from training.evaluation.monitor.calibration import FITTING_SEED, Judged, Treated, judge, treatments
 from training.evaluation.scoring import Derain
 from training.evaluation.sets import ImageSet
@@ -24,7 +24,8 @@ from training.stats import auc, roc
 def measure_set(image_set: ImageSet, networks: dict[str, Derain]) -> list[Judged]:
     """Each image as the first network leaves it, idle, at three tenths; then as the others leave it.
 
-    A set of clean images goes through every network as well: what they all should leave alone.
+    A set of clean images goes through every network as well: what they all should leave alone. Judged is the
+    middle, as by `monitor`.
     """
     (_, model), *others = networks.items()
     judged: list[Judged] = []
@@ -32,7 +33,7 @@ def measure_set(image_set: ImageSet, networks: dict[str, Derain]) -> list[Judged
         pair = case.read()
         kept = [t for t in treatments(pair, model) if t.network in ("the model", "idle", "weak")]
         kept += [Treated(name, other(pair.rainy), other) for name, other in others]
-        judged += judge(pair, kept)
+        judged += judge(pair, kept, JUDGED_PX)
     return judged
 
 
