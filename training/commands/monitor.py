@@ -2,7 +2,7 @@
 
     python -m training monitor fit models/base -o derain/monitor.json
     python -m training monitor report models/base --pairs rain100l rain/ clean/ --clean kodak24 kodak24/ \
-        --rain textures:streaks/ clean/ --other models/narrow -o docs/monitoring/
+        --rain textures:streaks/ clean/ --other models/narrow -o docs/monitoring/roc.svg
 """
 
 import argparse
@@ -11,9 +11,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 from derain.arguments import at_least, check_output, run_command
+from derain.errors import ModelError
 from derain.files import write_atomically
 from derain.inference.engine import Engine
-from training.arguments import add_clean_option, add_pairs_option, check_pairs_option
+from training.arguments import add_clean_option, add_pairs_option, check_pairs_option, first_repeated
 from training.evaluation.monitor import calibration
 from training.evaluation.monitor.calibration import (
     calibrate,
@@ -21,9 +22,10 @@ from training.evaluation.monitor.calibration import (
     judge,
     treatments,
 )
-from training.evaluation.monitor.report import clean_table, cost, draw_roc, measure_set, table
+from training.evaluation.monitor.report import MADE_NETWORKS, clean_table, cost, draw_roc, measure_set, table
 from training.evaluation.scoring import Derain
 from training.evaluation.sets import check_distinct, clean_set, paired_set, rained_set
+from training.figures.style import FIGURE_SUFFIXES
 from training.repository import PHOTOGRAPHS
 
 
@@ -50,11 +52,13 @@ def _fit(options: argparse.Namespace) -> int:
 
 
 def _report(options: argparse.Namespace) -> int:
-    engine = Engine(options.model, threads=options.threads)
-    networks: dict[str, Derain] = {engine.manifest.name: engine.derain}
-    for folder in options.other:
-        other = Engine(folder, threads=options.threads)
-        networks[other.manifest.name] = other.derain
+    if options.output is not None:
+        check_output(options.output, FIGURE_SUFFIXES)
+    engines = [Engine(folder, threads=options.threads) for folder in (options.model, *options.other)]
+    names = [engine.manifest.name for engine in engines]
+    if twice := first_repeated([*MADE_NETWORKS, *names]):
+        raise ModelError(f"two networks are named {twice}: {', '.join([*MADE_NETWORKS, *names])}")
+    networks: dict[str, Derain] = {engine.manifest.name: engine.derain for engine in engines}
     sets = [paired_set(named, "test") for named in options.pairs]
     sets += [rained_set(name, Path(folder), "test") for name, folder in options.rain]
     sets += [clean_set(named, "test") for named in options.clean]
@@ -63,7 +67,7 @@ def _report(options: argparse.Namespace) -> int:
     print(table(results, options.threshold))
     print()
     print(clean_table(results, (0.5, options.threshold, 0.9)))
-    print(f"\n{cost(engine.derain)}")
+    print(f"\n{cost(engines[0].derain)}")
     if options.output is not None:
         draw_roc(options.output, results)
     return 0

@@ -12,6 +12,7 @@ import scipy
 from derain.arrays import Image
 from derain.images.formats import PNG
 from derain.images.plain import encode
+from derain.manifest import MANIFEST_NAME, load_manifest
 from derain.monitor import WEIGHTS, Features, monitor
 from tests.conftest import scene, write_model
 from training.commands.monitor import main
@@ -136,6 +137,36 @@ def test_a_fit_writes_the_weights_that_are_read(tmp_path: Path, monkeypatch: pyt
     assert written["weights"].keys() == shipped["weights"].keys()
     assert written["judged"] == 5 * (2 + 3 * 5)
     assert 0 < written["failures"] < written["judged"]
+
+
+@pytest.mark.parametrize(
+    ("output", "words"),
+    [("docs/monitoring/", "docs/monitoring is a folder: name a file"), ("roc.pdf", "as .svg or .png")],
+)
+def test_where_a_report_cannot_go_is_said_first(
+    output: str, words: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["report", str(tmp_path), "--clean", "dry", str(tmp_path), "-o", output]) == 1
+    assert words in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("name", "words"), [("tiny", "tiny: idle, weak, tiny, tiny"), ("weak", "weak: idle, ")]
+)
+def test_networks_of_one_name_are_not_reported_for_one_another(
+    name: str, words: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model, other = write_model(tmp_path / "model"), write_model(tmp_path / "other", channels=5)
+    manifest = load_manifest(other).model_copy(update={"name": name})
+    (other / MANIFEST_NAME).write_text(manifest.model_dump_json())
+    dry = tmp_path / "dry"
+    dry.mkdir()
+    (dry / "one.png").write_bytes(encode(CLEAN, PNG))
+    arguments = [str(model), "--other", str(other), "--clean", "dry", str(dry), "--threads", "1"]
+    assert main(["report", *arguments]) == 1
+    said = capsys.readouterr()
+    assert f"two networks are named {words}" in said.err
+    assert not said.out
 
 
 def test_a_report_of_nothing_is_an_error(capsys: pytest.CaptureFixture[str]) -> None:

@@ -20,6 +20,8 @@ from training.rain.families import FAMILIES
 from training.repository import PHOTOGRAPHS
 from training.stats import auc, roc
 
+MADE_NETWORKS = ("idle", "weak")  # of the first network, and judged beside it
+
 
 def measure_set(image_set: ImageSet, networks: dict[str, Derain]) -> list[Judged]:
     """Each image as the first network leaves it, idle, at three tenths; then as the others leave it.
@@ -31,7 +33,7 @@ def measure_set(image_set: ImageSet, networks: dict[str, Derain]) -> list[Judged
     judged: list[Judged] = []
     for case in tqdm(image_set.cases, desc=image_set.name, unit="image", disable=None):
         pair = case.read()
-        kept = [t for t in treatments(pair, model) if t.network in ("the model", "idle", "weak")]
+        kept = [t for t in treatments(pair, model) if t.network in ("the model", *MADE_NETWORKS)]
         kept += [Treated(name, other(pair.rainy), other) for name, other in others]
         judged += judge(pair, kept, JUDGED_PX)
     return judged
