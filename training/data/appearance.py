@@ -56,7 +56,7 @@ def _night(scene: FloatArray, rng: np.random.Generator) -> FloatArray:
     height, width = scene.shape[:2]
     y, x = np.mgrid[:height, :width].astype(np.float32)
     for _ in range(rng.integers(0, 9)):
-        radius_px = np.exp(rng.uniform(np.log(1.0), np.log(0.12 * max(height, width))))
+        radius_px = np.exp(rng.uniform(np.log(1.0), np.log(max(1.0, 0.12 * max(height, width)))))
         top, left = rng.uniform(0, height), rng.uniform(0, width)
         colour = np.clip(np.array([1.0, 0.8, 0.55]) + rng.normal(0, 0.25, 3), 0.05, 1).astype(np.float32)
         is_mirrored = rng.random() < 0.25  # and drawn out downwards

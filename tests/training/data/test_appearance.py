@@ -46,6 +46,13 @@ def test_a_fifth_are_nights() -> None:
     assert 0.08 < (darkest < 50).mean() < 0.25
 
 
+def test_the_smallest_scene_has_a_night() -> None:
+    """A patch of 16 px may be drawn at 4 and enlarged."""
+    assert (
+        len({_night(to_float(noise(4, 4)), np.random.default_rng(seed)).tobytes() for seed in range(40)}) > 30
+    )
+
+
 def test_a_night_is_darker_than_its_day_but_for_its_lamps() -> None:
     day = to_float(GREY)
     nights = [_night(day, np.random.default_rng(seed)) for seed in range(40)]
