@@ -206,8 +206,15 @@ def rounded(value: float | None, digits: int) -> str:
 
 
 def _capped(scores: Scores) -> Scores:
-    """Of the input as well, which a tone fit alone may make equal to the clean image."""
-    names = ("psnr", "psnr_y", "tone_fitted_psnr", "input_tone_fitted_psnr")
+    """Of the input as well, so that an image in the faintest rain is not harmed where it stays as it was."""
+    names = (
+        "psnr",
+        "psnr_y",
+        "input_psnr",
+        "input_psnr_y",
+        "tone_fitted_psnr",
+        "input_tone_fitted_psnr",
+    )
     return replace(scores, **{name: min(PERFECT_PSNR, getattr(scores, name)) for name in names})
 
 

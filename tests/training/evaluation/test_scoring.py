@@ -8,7 +8,7 @@ from derain.manifest import Evaluation
 from tests.conftest import noise
 from training.evaluation.metrics import psnr
 from training.evaluation.pairs import Pair
-from training.evaluation.scoring import HARMED_DB, Derain, measure, summarise
+from training.evaluation.scoring import HARMED_DB, PERFECT_PSNR, Derain, measure, summarise
 
 GREY = np.full((32, 32, 3), 100, dtype=np.uint8)
 
@@ -42,6 +42,17 @@ def test_gain_worst_harmed_and_untouched_are_counted() -> None:
     assert scores.gain.worst.db == pytest.approx(losses[2])
     assert losses[2] < -HARMED_DB < losses[3] < 0
     assert (scores.gain.harmed, scores.untouched, scores.rainy) == (1, 1, 4)
+
+
+def test_what_comes_back_as_it_was_is_not_harmed_however_faint_its_rain() -> None:
+    clean = np.zeros((250, 250, 3), dtype=np.uint8)
+    rainy = clean.copy()
+    rainy[120, 130, 0] = 1
+    scores = of(returning(), [Pair("faint", rainy, clean)])
+    assert psnr(rainy, clean) > PERFECT_PSNR
+    assert scores.gain is not None and scores.tone_fitted_gain is not None
+    assert (scores.gain.mean, scores.tone_fitted_gain.mean, scores.gain.harmed) == (0, 0, 0)
+    assert scores.input_psnr == scores.input_psnr_y == PERFECT_PSNR
 
 
 def test_an_image_without_rain_is_neither_harmed_nor_untouched() -> None:
