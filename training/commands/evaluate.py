@@ -204,7 +204,7 @@ def _add_changes(changes: argparse._ActionsContainer) -> None:
         "--jpeg",
         type=_quality,
         metavar="QUALITY",
-        help="save all images as JPEG before the network sees them: does it still know rain?",
+        help="save images, rainy and clean, as JPEG before the network sees them: does it still know rain?",
     )
     changes.add_argument(
         "--tone-changed",

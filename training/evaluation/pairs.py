@@ -37,6 +37,7 @@ class Pair:
     name: str
     rainy: Image
     clean: Image
+    dry: Image | None = None  # the clean image as it goes through on its own, where that is another
 
     def read(self) -> "Pair":
         return self

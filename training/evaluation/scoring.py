@@ -120,10 +120,11 @@ def measure(derain: Derain, cases: Iterable[Case]) -> list[Measured]:
         pair = case.read()
         derained, seconds = _derain_timed(derain, pair.rainy, pair.name)
         is_clean = np.array_equal(pair.rainy, pair.clean)
-        key = pair.clean.shape, sha256(pair.clean.tobytes()).digest()
+        dry = pair.clean if pair.dry is None else pair.dry
+        key = dry.shape, sha256(dry.tobytes()).digest()
         if key not in scenes:
-            back = derained if is_clean else _derain_timed(derain, pair.clean, pair.name)[0]
-            scenes[key] = len(scenes), psnr(back, pair.clean)
+            back = derained if is_clean else _derain_timed(derain, dry, pair.name)[0]
+            scenes[key] = len(scenes), psnr(back, dry)
         scores = None if is_clean else _capped(score(derained, pair.rainy, pair.clean))
         untouched = np.array_equal(derained, pair.rainy)
         pixels = pair.clean[..., 0].size

@@ -81,9 +81,10 @@ class SavedAsJpeg:
 
     def read(self) -> Pair:
         pair = self.case.read()
-        saved = replace(pair, rainy=through_jpeg(pair.rainy, self.quality))
+        rainy, dry = (through_jpeg(image, self.quality) for image in (pair.rainy, pair.clean))
         # An image without rain should come back as it was saved, not as it was before.
-        return replace(saved, clean=saved.rainy) if np.array_equal(pair.rainy, pair.clean) else saved
+        clean = dry if np.array_equal(pair.rainy, pair.clean) else pair.clean
+        return Pair(pair.name, rainy, clean, dry)
 
 
 @dataclass(frozen=True)

@@ -1,14 +1,18 @@
 """What is counted of a set, against images made so that the count is known."""
 
+from collections.abc import Sequence
+
 import numpy as np
 import pytest
 
 from derain.arrays import Image
 from derain.manifest import Evaluation
 from tests.conftest import noise
+from training.data.appearance import through_jpeg
 from training.evaluation.metrics import psnr
 from training.evaluation.pairs import Pair
-from training.evaluation.scoring import HARMED_DB, PERFECT_PSNR, Derain, measure, summarise
+from training.evaluation.scoring import HARMED_DB, PERFECT_PSNR, Case, Derain, measure, summarise
+from training.evaluation.sets import SavedAsJpeg
 
 GREY = np.full((32, 32, 3), 100, dtype=np.uint8)
 
@@ -26,7 +30,7 @@ def returning(*known: tuple[Image, Image]) -> Derain:
     return lambda image: by_bytes.get(image.tobytes(), image)
 
 
-def of(derain: Derain, pairs: list[Pair], tone_changed: bool = False) -> Evaluation:
+def of(derain: Derain, pairs: Sequence[Case], tone_changed: bool = False) -> Evaluation:
     return summarise("set", "test", measure(derain, pairs), "kind", tone_changed)
 
 
@@ -53,6 +57,24 @@ def test_what_comes_back_as_it_was_is_not_harmed_however_faint_its_rain() -> Non
     assert scores.gain is not None and scores.tone_fitted_gain is not None
     assert (scores.gain.mean, scores.tone_fitted_gain.mean, scores.gain.harmed) == (0, 0, 0)
     assert scores.input_psnr == scores.input_psnr_y == PERFECT_PSNR
+
+
+def test_what_is_saved_as_jpeg_is_rainy_and_clean_alike() -> None:
+    """Of the rainy one the truth stays as it was before."""
+    clean = noise(32, 32) // 2
+    rainy = lit(60, clean)
+    seen: list[Image] = []
+
+    def derain(image: Image) -> Image:
+        seen.append(image)
+        return image
+
+    scores = of(derain, [SavedAsJpeg(Pair("one", rainy, clean), 40)])
+    saved = [through_jpeg(image, 40) for image in (rainy, clean)]
+    np.testing.assert_array_equal(seen, saved)
+    assert scores.psnr == psnr(saved[0], clean)
+    assert scores.clean is not None
+    assert scores.clean.identical == 1
 
 
 def test_an_image_without_rain_is_neither_harmed_nor_untouched() -> None:
