@@ -17,19 +17,22 @@ from derain.images.formats import PNG
 from derain.images.plain import encode
 from derain.inference.engine import Engine
 from derain.inference.sessions import Provider
-from derain.manifest import MANIFEST_NAME, load_manifest
+from derain.manifest import MANIFEST_NAME, describe_file, load_manifest
 from derain.models.registry import Registry
-from tests.conftest import describe_model, noise
+from tests.conftest import describe_model, noise, write_estimating
 from training.commands.gate import NOT_RUN, PASSED, REFUSED, main
 from training.evaluation.gate.comparison import (
     CLEAN_ENOUGH_PSNR,
     MEASURES,
     PSNR,
+    SIZE,
     SPEED,
     Outcome,
     Row,
     Tolerances,
     compare,
+    compare_folders,
+    report,
 )
 from training.evaluation.gate.scenes import (
     OWN_SET,
@@ -196,8 +199,31 @@ def test_a_larger_one_is_refused(tmp_path: Path, current: Engine, few: SceneSet)
     scene = SceneSet(OWN_SET, few.scenes[:2])
     outcome = outcome_of(tmp_path / "large", current, scene, ballast=150_000)
     (said,) = outcome.refusals
-    assert said.startswith("size: the ONNX file has 0.15 MB, ")
+    assert said.startswith("size: the ONNX files have 0.15 MB, ")
     assert said.endswith(" % above the current model's 0.10 MB; allowed: 10 %")
+
+
+def test_the_size_is_that_of_all_files(tmp_path: Path) -> None:
+    folders = [write_estimating(tmp_path / name) for name in ("heavy", "light")]
+    heavy, light = (load_manifest(folder) for folder in folders)
+    assert heavy.estimator is not None
+    path = folders[0] / heavy.estimator.file.name
+    network = onnx.load(path)
+    network.doc_string = "." * 2 * sum(file.bytes for file in light.files)
+    onnx.save(network, path)
+    estimator = heavy.estimator.model_copy(update={"file": describe_file(path, heavy.estimator.file.opset)})
+    heavy = heavy.model_copy(update={"estimator": estimator})
+    (folders[0] / MANIFEST_NAME).write_text(heavy.model_dump_json())
+
+    outcome = compare_folders(folders[0], folders[1], [], ANY_SPEED)
+    (said,) = outcome.refusals
+    assert said.startswith("size: ")
+    (row,) = [row for row in outcome.rows if row.measure is SIZE]
+    bytes_ = [sum(path.stat().st_size for path in folder.glob("*.onnx")) for folder in folders]
+    assert [row.candidate, row.current] == [value / 1e6 for value in bytes_]
+    models = {"candidate": (folders[0], heavy), "current": (folders[1], light)}
+    reported = report(outcome, models, ANY_SPEED)["models"]
+    assert [each["bytes"] for each in reported.values()] == bytes_
 
 
 def test_what_is_too_uncertain_is_refused_and_said_so() -> None:
