@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from derain.arguments import at_least
+from derain.errors import DerainError
 from training.arguments import model_name, number, share
 from training.image_folder import BackgroundError
 from training.model.derain_model import ModelShape
@@ -21,6 +22,7 @@ _rate = number(lambda value: 0 < value < 1, "a number between 0 and 1")
 
 _SMALLEST_PATCH_PX = 16
 _PATCH_MULTIPLE_PX = 8  # `alignment_px` of the largest network of any recipe
+_LARGEST_SEED = 2**64 - 1  # torch takes no larger one
 _LEAVES_COUNT = 64  # where leaves are all there is, and the recipe has none
 
 DESCRIPTION = """\
@@ -148,10 +150,11 @@ def _add_course(course: argparse._ActionsContainer) -> None:
             "--patch",
             "course.patch_px",
             _patch,
-            f"side of a patch in pixels, a multiple of {_PATCH_MULTIPLE_PX} from {_SMALLEST_PATCH_PX}",
+            f"side of a patch in pixels, a multiple of {_PATCH_MULTIPLE_PX} from {_SMALLEST_PATCH_PX}, and "
+            "no more than an estimator sees",
         ),
         ("--learning-rate", "optimization.learning_rate", _rate, "after the warm-up and until the decay"),
-        ("--seed", "seed", at_least(0), "decides weights, samples and which photographs"),
+        ("--seed", "seed", _seed, "decides weights, samples and which photographs"),
     ):
         course.add_argument(
             option,
@@ -225,8 +228,17 @@ def _patch(text: str) -> int:
     return size_px
 
 
+def _seed(text: str) -> int:
+    seed = at_least(0)(text)
+    if seed > _LARGEST_SEED:
+        raise argparse.ArgumentTypeError(f"{text!r} is above {_LARGEST_SEED}")
+    return seed
+
+
 def _override(recipe: Recipe, options: argparse.Namespace) -> Recipe:
     course = _given(recipe.course, options, "steps", "batch", "patch_px")
+    course = replace(course, late_patch_px=max(course.late_patch_px, course.patch_px))
+    _check_patch(recipe, course)
     optimization = _given(recipe.optimization, options, "learning_rate")
     model = _given(recipe.model, options, "derainers")
     recipe = replace(recipe, course=course, optimization=optimization, model=model)
@@ -234,6 +246,15 @@ def _override(recipe: Recipe, options: argparse.Namespace) -> Recipe:
     if options.rain is not None:
         recipe = replace(recipe, rain=trainable(options.rain))
     return replace(recipe, backgrounds=_backgrounds(recipe, options))
+
+
+def _check_patch(recipe: Recipe, course: Course) -> None:
+    model = recipe.model
+    if model.estimator is not None and course.late_patch_px > model.context_px:
+        raise DerainError(
+            f"--patch {course.patch_px} is more than the {model.context_px} px of a scene that the estimator "
+            f"of {recipe.name} sees"
+        )
 
 
 def _given(section: Section, options: argparse.Namespace, *names: str) -> Section:

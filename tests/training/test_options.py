@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from torch.distributed.run import get_args_parser
 
+from derain.errors import DerainError
 from tests.training.conftest import changed
 from training.image_folder import BackgroundError
 from training.options import read_options
@@ -83,6 +84,20 @@ def test_derainers_are_of_the_model_and_change_nothing_else() -> None:
     assert read_options(["study", "--derainers", "2"]).recipe.model.derainers == 2
 
 
+@pytest.mark.parametrize(("patch_px", "late_px"), [(64, 192), (192, 192), (256, 256)])
+def test_late_patches_are_never_smaller(patch_px: int, late_px: int) -> None:
+    course = read_options(["base", "--patch", str(patch_px)]).recipe.course
+    assert [course.patch_px_at(step) for step in (0, course.steps - 1)] == [patch_px, late_px]
+
+
+def test_a_patch_is_within_what_the_estimator_sees() -> None:
+    with pytest.raises(
+        DerainError, match=r"--patch 264 is more than the 256 px .* that the estimator of base sees"
+    ):
+        read_options(["base", "--patch", "264"])
+    assert read_options(["ablation", "--patch", "264"]).recipe.course.late_patch_px == 264
+
+
 @pytest.mark.parametrize("gone", ["--survey-steps", "--notice-steps", "--windows"])
 def test_what_there_is_no_longer_is_refused(gone: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as exit_:
@@ -96,6 +111,7 @@ def test_what_there_is_no_longer_is_refused(gone: str, capsys: pytest.CaptureFix
     [
         (["--patch", "50"], "--patch: '50' is no multiple of 8"),
         (["--patch", "12"], "--patch: '12' is no whole number of 16 or more"),
+        (["--seed", str(2**64)], f"--seed: '{2**64}' is above {2**64 - 1}"),
         (["--steps", "0"], "--steps: '0' is no whole number of 1 or more"),
         (["--batch", "0"], "--batch: '0' is no whole number of 1 or more"),
         (["--learning-rate", "0"], "--learning-rate: '0' is not a number between 0 and 1"),
