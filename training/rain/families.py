@@ -82,9 +82,15 @@ def is_of_another_make(rain: Family) -> bool:
     return rain.held_out or isinstance(rain, TextureRain)
 
 
+def layers_folder(rain: Family) -> Path | None:
+    """The folder that its rain is cut from, whatever is made of it then."""
+    source = rain.source if isinstance(rain, RainMix) else rain
+    return source.folder if isinstance(source, TextureRain) else None
+
+
 def is_same(rain: Family, other: Family) -> bool:
     """Whether they go by one name, or have a rain layer in common."""
-    return rain.name == other.name or _shares_layers(rain, _layers(other))
+    return rain.name == other.name or _shares_layers(rain, layers_folder(other))
 
 
 def is_of_recipe(rain: Family, recipe_rain: Mapping[str, Any]) -> bool:
@@ -94,14 +100,8 @@ def is_of_recipe(rain: Family, recipe_rain: Mapping[str, Any]) -> bool:
 
 
 def _shares_layers(rain: Family, folder: Path | None) -> bool:
-    own = _layers(rain)
+    own = layers_folder(rain)
     return bool(own and folder and found_in(folder, list_images(own)))
-
-
-def _layers(rain: Family) -> Path | None:
-    """The folder that its rain is cut from, whatever is made of it then."""
-    source = rain.source if isinstance(rain, RainMix) else rain
-    return source.folder if isinstance(source, TextureRain) else None
 
 
 def trainable(text: str) -> Family:

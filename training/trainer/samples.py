@@ -17,10 +17,8 @@ from training.data.distractors.facades import draw_facade
 from training.data.distractors.lines import draw_lines
 from training.image_folder import BackgroundError, list_images, subset
 from training.rain.descriptor import facts
-from training.rain.families import Family
+from training.rain.families import Family, layers_folder
 from training.rain.mixture import Mixture
-from training.rain.rainmix import RainMix
-from training.rain.textures import TextureRain
 from training.rain.varied import Layer, VariedRain
 from training.recipes import Recipe
 from training.seeding import Purpose, generator
@@ -57,7 +55,7 @@ class Samples(Dataset[Tensors]):
     @property
     def folders(self) -> list[Path]:
         """Where they lie."""
-        folders = (self.recipe.backgrounds.photographs, _folder(self.recipe.rain))
+        folders = (self.recipe.backgrounds.photographs, layers_folder(self.recipe.rain))
         return [folder for folder in folders if folder is not None]
 
     def __len__(self) -> int:
@@ -124,7 +122,7 @@ class Samples(Dataset[Tensors]):
         if backgrounds.photographs is not None:
             listed = list_images(backgrounds.photographs)
             paths += subset(listed, backgrounds.photograph_count, self.recipe.seed)
-        if (folder := _folder(self.recipe.rain)) is not None:
+        if (folder := layers_folder(self.recipe.rain)) is not None:
             paths += list_images(folder)
         digest = sha256()
         for path in paths:
@@ -135,12 +133,6 @@ class Samples(Dataset[Tensors]):
 def _layers(rain: Family, seed: int, index: int) -> list[Layer] | None:
     """What the rain consists of, where it says so."""
     return rain.layers_of(seed, index) if isinstance(rain, Mixture | VariedRain) else None
-
-
-def _folder(rain: Family) -> Path | None:
-    """Of the layers that the rain is cut from."""
-    layers = rain.source if isinstance(rain, RainMix) else rain
-    return layers.folder if isinstance(layers, TextureRain) else None
 
 
 def _channels_first(image: Image) -> Tensor:
