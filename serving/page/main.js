@@ -115,8 +115,13 @@ async function work(job) {
   }
   if (job === shown) await present(job);
   draw();
-  const isNext = job === shown && job.state === 'done' && [document.body, ui.cancel].includes(document.activeElement);
-  if (isNext) ui.download.focus({ preventScroll: true });
+  if (job === shown) focusDownload();
+}
+
+/** Where the focus was on what is there no more. */
+function focusDownload() {
+  const isLost = [document.body, ui.cancel].includes(document.activeElement);
+  if (isLost && !ui.done.hidden) (ui.blend.hidden ? ui.download : ui.blend).focus({ preventScroll: true });
 }
 
 function fail(job, error, signal) {
@@ -334,7 +339,9 @@ function drawResult() {
   const model = result.headers.get('X-Derain-Model');
   ui.facts.textContent = [duration(result.ms), model, bytes(result.blob.size), shown.isDry && 'no rain found'].filter(Boolean).join(' · ');
   const percent = Math.round(100 * strength);
-  ui.download.textContent = percent === 100 ? 'Download' : `Download at ${percent} %`;
+  ui.download.hidden = percent < 100;
+  ui.blend.hidden = percent === 100;
+  ui.blend.textContent = `Download at ${percent} %`;
   ui.download.download = shown.resultName;
   if (ui.download.blob !== result.blob) {
     URL.revokeObjectURL(ui.download.href);
@@ -368,40 +375,54 @@ const say = (words) => { ui.status.textContent = words; };
 async function atItsStrength(job) {
   const { strength, result, atStrength } = job;
   if (strength === 1) return result.blob;
-  if (!atStrength.has(strength)) atStrength.set(strength, (await derainPatiently(job, { ...job.parameters, strength })).blob);
+  if (!atStrength.has(strength)) {
+    Object.assign(job, { controller: new AbortController(), state: 'working', progress: { since: Date.now() } });
+    draw();
+    try {
+      await check(job); // it may have been changed since
+      atStrength.set(strength, (await derainPatiently(job, { ...job.parameters, strength })).blob);
+    } catch (error) {
+      throw job.controller.signal.aborted ? error : new Problem(about(job, inWords(error)));
+    } finally {
+      job.state = 'done';
+      draw();
+    }
+  }
   return atStrength.get(strength);
 }
 
-async function download(event) {
+async function downloadBlend() {
   const job = shown;
-  if (job.strength === 1) return; // then it is a link
-  event.preventDefault();
-  Object.assign(job, { controller: new AbortController(), state: 'working', complaint: '', progress: { since: Date.now() } });
-  draw();
+  job.complaint = '';
   try {
     save(await atItsStrength(job), job.resultName);
   } catch (error) {
-    if (!job.controller.signal.aborted) job.complaint = about(job, inWords(error));
+    if (error.name !== 'AbortError') job.complaint = error.message;
   }
-  job.state = 'done';
   draw();
+  if (job === shown) focusDownload();
 }
 
 async function downloadAll() {
   const done = jobs.filter((job) => job.state === 'done');
-  const names = distinct(done.map((job) => job.resultName));
-  const by = shown;
-  Object.assign(by, { complaint: '' });
+  shown.complaint = '';
   ui.zip.disabled = true;
   try {
     const files = [];
-    for (const job of done) files.push({ name: names[files.length], blob: await atItsStrength(job) });
-    save(await zip(files), 'derained.zip');
+    for (const job of done) {
+      if (!jobs.includes(job)) continue; // removed meanwhile
+      if (job.state !== 'done') throw new Problem(`${short(job.name)} is in work.`);
+      files.push({ name: job.resultName, blob: await atItsStrength(job) });
+    }
+    const names = distinct(files.map(({ name }) => name));
+    save(await zip(files.map(({ blob }, at) => ({ name: names[at], blob }))), 'derained.zip');
   } catch (error) {
-    by.complaint = `There is no zip: ${error.message} Download the photos one by one.`;
+    const why = error.name === 'AbortError' ? 'it was cancelled.' : `${error.message} Download the photos one by one.`;
+    shown.complaint = `There is no zip: ${why}`;
   }
   ui.zip.disabled = false;
   draw();
+  focusDownload();
 }
 
 function save(blob, name) {
@@ -438,7 +459,7 @@ ui.cancel.addEventListener('click', () => cancelOrRemove(shown));
 ui.retry.addEventListener('click', () => again(shown));
 ui['retry-all'].addEventListener('click', () => jobs.filter(isRetryable).forEach((job) => again(job)));
 ui.anyway.addEventListener('click', () => again(shown, { ...shown.parameters, force: true }));
-ui.download.addEventListener('click', download);
+ui.blend.addEventListener('click', downloadBlend);
 ui.zip.addEventListener('click', downloadAll);
 ui.controls.addEventListener('submit', (event) => event.preventDefault());
 ui.controls.addEventListener('change', (event) => { if (event.target.name === 'view') viewer.view = event.target.value; });

@@ -763,6 +763,105 @@ def test_a_key_is_asked_for(browser: "Browser", model: Path, tmp_path: Path) -> 
         page.locator("#error", has_text="this key is not known").wait_for()
 
 
+def hold(page: "Page", query: str) -> list["Route"]:
+    """Those requests with this in their query that wait; the test lets them go on."""
+    held: list[Route] = []
+    page.route(re.compile(rf"/v1/derain/progress\?.*{query}"), lambda route: held.append(route))
+    return held
+
+
+def let_go(page: "Page", held: list["Route"]) -> None:
+    """The next one, as soon as it is there."""
+    while not held:
+        page.wait_for_timeout(20)
+    held.pop().continue_()
+
+
+def focused(page: "Page") -> str:
+    return str(page.evaluate("document.activeElement.id"))
+
+
+def test_a_download_at_less_can_be_cancelled_and_said_to_fail(
+    browser: "Browser", server: Server, tmp_path: Path
+) -> None:
+    source = photo(tmp_path, "rain.jpg")
+    with opened(browser, server) as page:
+        derained(page, source)
+        page.fill("#strength", "40")
+        # The link has all of the rain out: the browser must not offer to save that.
+        assert page.is_hidden("#download")
+        hold(page, "strength=0.4")
+        page.click("#blend")
+        page.wait_for_selector("#doing:not([hidden])")
+        page.click("#cancel")
+        page.wait_for_selector("#done:not([hidden])")
+        assert focused(page) == "blend"
+        page.unroute_all()
+        with page.expect_download():
+            page.click("#blend")
+        page.wait_for_selector("#done:not([hidden])")
+        assert focused(page) == "blend"
+        # Of another result it is another file.
+        page.select_option("#model", "wide")
+        page.get_by_text(re.compile(r"· wide ·")).wait_for()
+        page.fill("#strength", "40")
+        with page.expect_download() as saved:
+            page.click("#blend")
+        saved.value.save_as(tmp_path / "saved.jpg")
+        with server.client() as client:
+            expected = client.post("/v1/derain?model=wide&strength=0.4", content=source.read_bytes()).content
+        assert (tmp_path / "saved.jpg").read_bytes() == expected
+        source.write_bytes(b"of another program")
+        page.fill("#strength", "30")
+        page.click("#blend")
+        page.locator("#note", has_text="rain.jpg cannot be read").wait_for()
+
+
+def test_photos_change_while_they_go_into_a_zip(browser: "Browser", server: Server, tmp_path: Path) -> None:
+    files = [photo(tmp_path, f"{name}.png", seed=seed) for seed, name in enumerate(("one", "two", "three"))]
+    with opened(browser, server) as page:
+        derained(page, *files)
+        page.wait_for_selector(".queue li:nth-child(3) .state.done")
+        page.fill("#strength", "40")
+        hold(page, "strength=0.4")
+        zipped = page.get_by_text("Download all")
+
+        zipped.click()
+        page.wait_for_selector(".queue li:nth-child(1) .state.working")
+        page.click("#cancel")
+        page.locator("#note", has_text="There is no zip: it was cancelled.").wait_for()
+
+        held = hold(page, "strength=0.4")
+        zipped.click()
+        page.wait_for_selector(".queue li:nth-child(1) .state.working")
+        page.click(".queue li:nth-child(2) .pick")
+        waiting = hold(page, "model=wide")
+        page.select_option("#model", "wide")
+        page.wait_for_selector(".queue li:nth-child(2) .state.working")
+        let_go(page, held)
+        page.locator("#note", has_text="There is no zip: two.png is in work.").wait_for()
+        let_go(page, waiting)
+        page.get_by_text(re.compile(r"· wide ·")).wait_for()
+
+        page.click(".queue li:nth-child(1) .pick")
+        page.fill("#strength", "41")
+        held = hold(page, "strength=0.41")
+        zipped.click()
+        page.wait_for_selector(".queue li:nth-child(1) .state.working")
+        page.click(".queue li:nth-child(3) .pick")
+        page.click(".queue li:nth-child(3) >> text=Remove")
+        with page.expect_download() as saved:
+            let_go(page, held)
+        saved.value.save_as(tmp_path / "all.zip")
+    with zipfile.ZipFile(tmp_path / "all.zip") as archive, server.client() as client:
+        assert archive.namelist() == ["one-derained.png", "two-derained.png"]
+        for name, file, query in zip(
+            archive.namelist(), files[:2], ("strength=0.41", "model=wide"), strict=True
+        ):
+            expected = client.post(f"/v1/derain?{query}", content=file.read_bytes()).content
+            assert archive.read(name) == expected, name
+
+
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_the_description_is_as_light_or_dark(browser: "Browser", server: Server, scheme: str) -> None:
     with opened(browser, server, "docs", **DESK, color_scheme=scheme) as page:
