@@ -18,9 +18,11 @@ class Job {
   state = 'waiting'; // then `working`, then `done`, `failed` or `cancelled`
   file = null;
   words = ''; // what went wrong
+  complaint = ''; // what went wrong since there is a result
   mayPass = false; // whether that was the line's or the service's fault, not the photo's
   progress = {}; // the service's last word, and when it came
   result = null; // { blob, headers, ms }
+  kept = null; // the result that there was, and what it was made with, while another is made
   strength = 1;
   parameters = ui.model.value ? { model: ui.model.value } : {};
   atStrength = new Map(); // results of other strengths
@@ -108,7 +110,7 @@ async function work(job) {
     await check(job);
     if (job === shown) await present(job);
     job.result = await derainPatiently(job, job.parameters);
-    job.state = 'done';
+    Object.assign(job, { state: 'done', kept: null });
     say(job.isDry ? `No rain found in ${short(job.name)}.` : `${short(job.name)} is ready.`);
   } catch (error) {
     fail(job, error, signal);
@@ -125,12 +127,24 @@ function focusDownload() {
 }
 
 function fail(job, error, signal) {
-  job.state = signal.aborted ? 'cancelled' : 'failed';
-  job.words = signal.aborted ? 'cancelled.' : inWords(error);
-  job.mayPass = error.mayPass ?? true;
+  const words = signal.aborted ? 'cancelled.' : inWords(error);
   if (error.status === 401) ui.keyed.hidden = false;
-  if (job !== shown || signal.aborted) say(about(job, job.words));
+  if (error.status === 404) { // the service has other models by now
+    delete job.parameters.model;
+    showModels();
+  }
+  if (job !== shown || signal.aborted) say(about(job, words));
+  if (job.kept) {
+    restore(job, signal.aborted ? '' : about(job, words));
+    return;
+  }
+  Object.assign(job, { state: signal.aborted ? 'cancelled' : 'failed', words, mayPass: error.mayPass ?? true });
   if (signal.aborted && jobs.length === 1) remove(job);
+}
+
+/** There is no other result: the one before is there again. */
+function restore(job, complaint = '') {
+  Object.assign(job, job.kept, { kept: null, state: 'done', complaint, controller: new AbortController() });
 }
 
 const inWords = (error) => (error instanceof Problem ? error.message : `something went wrong on this page (${error.message}).`);
@@ -187,10 +201,11 @@ function note(job, word) {
 }
 
 function again(job, parameters = job.parameters) {
-  Object.assign(job, { parameters, state: 'waiting', result: null, words: '', progress: {}, strength: 1 });
-  job.atStrength.clear();
-  if (job === shown) present(job);
-  else draw();
+  const { result, parameters: were, strength, atStrength } = job;
+  const kept = result && { result, parameters: were, strength, atStrength };
+  Object.assign(job, { kept, parameters, state: 'waiting', result: null, strength: 1, atStrength: new Map() });
+  Object.assign(job, { progress: {}, words: '', complaint: '' });
+  drawAnew(job);
   run();
 }
 
@@ -231,6 +246,11 @@ async function present(job) {
 }
 
 // --- What is drawn ---
+
+function drawAnew(job) {
+  if (job === shown) present(job);
+  else draw();
+}
 
 function draw() {
   ui.start.hidden = jobs.length > 0;
@@ -281,8 +301,15 @@ function rowOf(job) {
 }
 
 function cancelOrRemove(job) {
-  if (job.state === 'working') job.controller.abort();
-  else remove(job);
+  if (job.state === 'working') {
+    job.controller.abort();
+  } else if (job.kept) {
+    restore(job);
+    drawAnew(job);
+    if (job === shown) focusDownload();
+  } else {
+    remove(job);
+  }
 }
 
 function drawProgress() {

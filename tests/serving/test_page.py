@@ -781,6 +781,66 @@ def focused(page: "Page") -> str:
     return str(page.evaluate("document.activeElement.id"))
 
 
+def test_a_result_stays_until_there_is_another(browser: "Browser", server: Server, tmp_path: Path) -> None:
+    """Where it is cancelled, refused or fails; and before its turn."""
+    one, two = photo(tmp_path, "one.jpg"), photo(tmp_path, "two.jpg", seed=2)
+    answers: list[dict[str, Any] | None] = [None, {"status": 401, "body": ""}]
+
+    def fail(route: "Route") -> None:
+        if answer := answers.pop(0):
+            route.fulfill(**answer)
+        else:
+            route.abort()
+
+    with opened(browser, server) as page:
+        derained(page, one)
+        page.fill("#strength", "40")
+        hold(page, "model=wide")
+        page.select_option("#model", "wide")
+        page.wait_for_selector("#doing:not([hidden])")
+        page.click("#cancel")
+        page.get_by_text(re.compile(r"· tiny ·")).wait_for()
+        page.wait_for_selector(".stage.compares")
+        assert page.input_value("#model") == "tiny"
+        assert focused(page) == "blend"
+        assert page.inner_text("#blend") == "Download at 40 %"
+        assert page.is_hidden("#note")
+
+        page.route(re.compile("model=wide"), fail)
+        page.select_option("#model", "wide")
+        page.locator("#note", has_text="one.jpg: there is no answer from the service").wait_for()
+        assert page.is_visible("#blend")
+        page.select_option("#model", "wide")
+        page.locator("#note", has_text="one.jpg: the service could not do this").wait_for()
+        assert page.is_visible("#keyed")
+
+        page.unroute_all()
+        page.select_option("#model", "wide")
+        page.get_by_text(re.compile(r"· wide ·")).wait_for()
+        assert page.is_hidden("#note")
+
+        hold(page, "model=wide")
+        send(page, two)
+        page.wait_for_selector(".queue li:nth-child(2) .state.working")
+        page.click(".queue li:nth-child(1) .pick")
+        page.select_option("#model", "tiny")
+        page.wait_for_selector(".queue li:nth-child(1) .state.waiting")
+        page.click("#cancel")
+        assert states(page)[0] == "Ready"
+        page.get_by_text(re.compile(r"· wide ·")).wait_for()
+
+
+def test_a_service_that_has_other_models_by_now(browser: "Browser", server: Server, tmp_path: Path) -> None:
+    with opened(browser, server) as page:
+        page.wait_for_selector("#model option", state="attached")
+        page.evaluate("document.querySelector('#model').replaceChildren(new Option('gone', 'gone'))")
+        send(page, photo(tmp_path, "rain.jpg"))
+        page.wait_for_selector("#failed:not([hidden])")
+        page.click("#retry")
+        page.wait_for_selector("#done:not([hidden])")
+        assert page.locator("#model option").count() == 2
+
+
 def test_a_download_at_less_can_be_cancelled_and_said_to_fail(
     browser: "Browser", server: Server, tmp_path: Path
 ) -> None:
