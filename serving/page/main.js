@@ -21,7 +21,7 @@ class Job {
   complaint = ''; // what went wrong since there is a result
   mayPass = false; // whether that was the line's or the service's fault, not the photo's
   progress = {}; // the service's last word, and when it came
-  result = null; // { blob, headers, ms }
+  result = null; // { blob, headers, ms, isSaved }
   kept = null; // the result that there was, and what it was made with, while another is made
   strength = 1;
   parameters = ui.model.value ? { model: ui.model.value } : {};
@@ -423,6 +423,7 @@ async function downloadBlend() {
   job.complaint = '';
   try {
     save(await atItsStrength(job), job.resultName);
+    job.result.isSaved = true;
   } catch (error) {
     if (error.name !== 'AbortError') job.complaint = error.message;
   }
@@ -439,10 +440,12 @@ async function downloadAll() {
     for (const job of done) {
       if (!jobs.includes(job)) continue; // removed meanwhile
       if (job.state !== 'done') throw new Problem(`${short(job.name)} is in work.`);
-      files.push({ name: job.resultName, blob: await atItsStrength(job) });
+      const { result, resultName } = job;
+      files.push({ result, name: resultName, blob: await atItsStrength(job) });
     }
     const names = distinct(files.map(({ name }) => name));
     save(await zip(files.map(({ blob }, at) => ({ name: names[at], blob }))), 'derained.zip');
+    for (const { result } of files) result.isSaved = true;
   } catch (error) {
     const why = error.name === 'AbortError' ? 'it was cancelled.' : `${error.message} Download the photos one by one.`;
     shown.complaint = `There is no zip: ${why}`;
@@ -486,6 +489,7 @@ ui.cancel.addEventListener('click', () => cancelOrRemove(shown));
 ui.retry.addEventListener('click', () => again(shown));
 ui['retry-all'].addEventListener('click', () => jobs.filter(isRetryable).forEach((job) => again(job)));
 ui.anyway.addEventListener('click', () => again(shown, { ...shown.parameters, force: true }));
+ui.download.addEventListener('click', () => { shown.result.isSaved = true; });
 ui.blend.addEventListener('click', downloadBlend);
 ui.zip.addEventListener('click', downloadAll);
 ui.controls.addEventListener('submit', (event) => event.preventDefault());
@@ -514,6 +518,12 @@ addEventListener('drop', (event) => {
   event.preventDefault();
   document.body.classList.remove('dragging');
   addFiles(event.dataTransfer.files);
+});
+
+// Whoever leaves the page leaves what is on it.
+addEventListener('beforeunload', (event) => {
+  const isLost = ({ state, result }) => ['waiting', 'working'].includes(state) || (state === 'done' && !result.isSaved);
+  if (jobs.some(isLost)) event.preventDefault();
 });
 
 setInterval(drawProgress, 250);

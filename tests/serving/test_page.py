@@ -23,7 +23,7 @@ from tests.conftest import ROOT, noise, scene, write_estimating, write_model
 from tests.serving.server import Server, serving
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Browser, Locator, Page, Route
+    from playwright.sync_api import Browser, Dialog, Locator, Page, Route
 
 playwright = pytest.importorskip("playwright.sync_api", reason="make develop installs playwright")
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
@@ -920,6 +920,45 @@ def test_photos_change_while_they_go_into_a_zip(browser: "Browser", server: Serv
         ):
             expected = client.post(f"/v1/derain?{query}", content=file.read_bytes()).content
             assert archive.read(name) == expected, name
+
+
+def test_who_leaves_is_asked_unless_all_is_saved(browser: "Browser", server: Server, tmp_path: Path) -> None:
+    asked: list[str] = []
+
+    def stay(dialog: "Dialog") -> None:
+        asked.append(dialog.type)
+        dialog.dismiss()
+
+    with opened(browser, server) as page:
+        page.on("dialog", stay)
+        held = hold(page, "")
+        send(page, photo(tmp_path, "one.jpg"))
+        page.wait_for_selector("#doing:not([hidden])")
+        with page.expect_event("dialog"):
+            page.click("h1 a")
+        let_go(page, held)
+        page.wait_for_selector("#done:not([hidden])")
+        with page.expect_event("dialog"):
+            page.click("h1 a")
+        with page.expect_download():
+            page.click("#download")
+        page.click("h1 a")
+        page.wait_for_selector("#start:not([hidden])")
+        assert asked == ["beforeunload"] * 2
+
+
+def test_the_view_is_the_one_that_is_chosen_after_going_back(
+    browser: "Browser", server: Server, tmp_path: Path
+) -> None:
+    """Browsers fill a form in as it was, while the page begins anew."""
+    with opened(browser, server) as page:
+        derained(page, photo(tmp_path, "rain.jpg"))
+        page.get_by_label("Removed rain").check()
+        page.click("text=API documentation")
+        page.wait_for_selector(".opblock")
+        page.go_back()
+        derained(page, tmp_path / "rain.jpg")
+        assert page.get_by_label("Result").is_checked()
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
