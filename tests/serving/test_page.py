@@ -961,6 +961,62 @@ def test_the_view_is_the_one_that_is_chosen_after_going_back(
         assert page.get_by_label("Result").is_checked()
 
 
+def test_the_boundary_is_let_go_anywhere(browser: "Browser", server: Server, tmp_path: Path) -> None:
+    with opened(browser, server) as page:
+        derained(page, photo(tmp_path, "rain.jpg"))
+        page.wait_for_selector(".stage.compares")
+        page.mouse.move(320, 300)
+        page.mouse.down()
+        page.mouse.move(960, 20)
+        page.mouse.up()
+        assert page.input_value("#split") == "75"
+        page.mouse.move(640, 300)
+        assert page.input_value("#split") == "75"
+
+
+def test_a_finger_that_scrolls_leaves_the_boundary(
+    browser: "Browser", server: Server, tmp_path: Path
+) -> None:
+    with opened(browser, server, **PHONE) as page:
+        derained(page, photo(tmp_path, "rain.jpg", size=(500, 400)))
+        page.wait_for_selector(".stage.compares")
+        screen = page.context.new_cdp_session(page)
+
+        def swipe(right: int, down: int) -> None:
+            for kind, step in (("touchStart", 0), *(("touchMove", step) for step in range(1, 11))):
+                at = {"x": 300 + right * step, "y": 300 + down * step}
+                screen.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": [at]})
+            screen.send("Input.dispatchTouchEvent", {"type": "touchEnd", "touchPoints": []})
+
+        swipe(1, -10)
+        assert page.input_value("#split") == "50"
+        page.evaluate("scrollTo(0, 0)")
+        swipe(-20, 1)
+        assert int(page.input_value("#split")) < 35
+
+
+def test_a_panorama_leaves_room_for_its_buttons(browser: "Browser", server: Server, tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("rain")
+    with opened(browser, server, **PHONE) as page:
+        derained(page, photo(tmp_path, "wide.jpg", size=(80, 1600)))
+        page.wait_for_selector(".stage.compares")
+        page.click("#zoom-in")
+        assert page.locator("#stage").bounding_box()["height"] >= 200  # type: ignore[index]
+        send(page, tmp_path / "notes.txt")
+        page.wait_for_selector("#error:not(:empty)")
+        page.wait_for_selector(".stage.folded", state="attached")
+        assert page.locator("#stage").evaluate("stage => stage.clientHeight") == 0
+
+
+def test_what_is_chosen_is_seen_in_forced_colours(browser: "Browser", server: Server, tmp_path: Path) -> None:
+    ground = "element => getComputedStyle(element).backgroundColor"
+    with opened(browser, server, **DESK, forced_colors="active") as page:
+        derained(page, photo(tmp_path, "one.jpg"), photo(tmp_path, "two.jpg"))
+        page.wait_for_selector(".queue li:nth-child(2) .state.done")
+        for area in (".views span", ".queue .pick", ".zoom button"):
+            assert len(set(page.locator(area).evaluate_all(f"all => all.map({ground})"))) == 2, area
+
+
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_the_description_is_as_light_or_dark(browser: "Browser", server: Server, scheme: str) -> None:
     with opened(browser, server, "docs", **DESK, color_scheme=scheme) as page:
