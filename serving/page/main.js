@@ -212,12 +212,16 @@ function again(job, parameters = job.parameters) {
 const isRetryable = ({ state, mayPass }) => state === 'failed' && mayPass;
 
 function remove(job) {
+  const hadFocus = job.row.item.contains(document.activeElement);
   job.controller.abort();
   job.row.item.remove();
   const at = jobs.indexOf(job);
   jobs = jobs.filter((other) => other !== job);
-  if (job === shown) present(jobs[Math.min(at, jobs.length - 1)] ?? null);
+  const next = jobs[Math.min(at, jobs.length - 1)] ?? null;
+  if (job === shown) present(next);
   draw();
+  if (hadFocus) next?.row.pick.focus();
+  focusDownload(); // where there are no rows any more
 }
 
 // --- The photo on the stage ---
@@ -268,12 +272,17 @@ function draw() {
   ui.retry.hidden = !shown.mayPass;
   ui['retry-all'].hidden = !isRetryable(shown) || retryable.length < 2;
   ui['retry-all'].textContent = `Try all ${retryable.length} again`;
-  ui.error.textContent = shown.words && about(shown, shown.words);
+  write(ui.error, shown.words && about(shown, shown.words));
   ui.controls.hidden = shown.state !== 'done' || shown.isDry;
   ui.telemetry.hidden = shown.state !== 'done';
   drawProgress();
   drawNote();
   if (shown.state === 'done') drawResult();
+}
+
+/** Only what is new: a screen reader says each change. */
+function write(element, words) {
+  if (element.textContent !== words) element.textContent = words;
 }
 
 function drawRow(job) {
@@ -296,7 +305,12 @@ function rowOf(job) {
   pick.append(name, state);
   item.append(pick, act);
   pick.addEventListener('click', () => present(job));
-  act.addEventListener('click', () => cancelOrRemove(job));
+  let wasCancel = false;
+  act.addEventListener('click', ({ detail }) => {
+    if (detail > 1 && wasCancel) return; // a double click on Cancel is none on Remove
+    wasCancel = act.textContent === 'Cancel';
+    cancelOrRemove(job);
+  });
   return { item, pick, state, act };
 }
 
@@ -356,7 +370,7 @@ function drawNote() {
   const words = shown.complaint ? [shown.complaint] : [];
   if (shown.isDry) words.push(`No rain found: ${short(shown.name)} came back as it was.`);
   if (isUnseen) words.push('This photo cannot be shown here. The result is ready to download.');
-  ui['note-words'].textContent = words.join(' ');
+  write(ui['note-words'], words.join(' '));
   ui.note.hidden = !words.length;
   ui.anyway.hidden = !shown.isDry;
 }

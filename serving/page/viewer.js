@@ -174,7 +174,7 @@ export class Viewer {
   }
 
   #keyDown(event) {
-    const isTyping = event.target.closest('input:not([type=radio], [type=range]), select, textarea');
+    const isTyping = event.target.closest('input:not([type=radio], [type=range], [type=file]), select, textarea');
     if (isTyping || event.ctrlKey || event.metaKey || event.altKey || this.#ui.work.hidden) return;
     const pan = { ArrowLeft: [80, 0], ArrowRight: [-80, 0], ArrowUp: [0, 80], ArrowDown: [0, -80] }[event.key];
     const act = {

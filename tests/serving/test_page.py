@@ -1017,6 +1017,53 @@ def test_what_is_chosen_is_seen_in_forced_colours(browser: "Browser", server: Se
             assert len(set(page.locator(area).evaluate_all(f"all => all.map({ground})"))) == 2, area
 
 
+def test_keys_and_rows_after_keys(browser: "Browser", server: Server, tmp_path: Path) -> None:
+    files = [photo(tmp_path, f"{name}.jpg") for name in ("one", "two", "three")]
+    with opened(browser, server) as page:
+        derained(page, *files)
+        page.wait_for_selector(".queue li:nth-child(3) .state.done")
+        page.wait_for_selector(".stage.compares")
+        page.focus("#more-files")
+        page.keyboard.press("1")
+        assert page.get_attribute("#zoom-full", "aria-pressed") == "true"
+        # What is removed leaves the focus beside where it was.
+        page.focus(".queue li:nth-child(2) >> text=Remove")
+        page.keyboard.press("Enter")
+        assert page.locator(".queue li:nth-child(2) .pick:focus").inner_text().startswith("three.jpg")
+        page.keyboard.press("Tab")
+        page.keyboard.press("Enter")
+        assert focused(page) == "download"
+
+
+def test_a_double_click_on_cancel_removes_nothing(browser: "Browser", server: Server, tmp_path: Path) -> None:
+    with opened(browser, server) as page:
+        hold(page, "")
+        send(page, photo(tmp_path, "one.jpg"), photo(tmp_path, "two.jpg"))
+        page.wait_for_selector(".queue li:nth-child(1) .state.working")
+        row = page.locator(".queue li:nth-child(1)")
+        row.get_by_text("Cancel").click()
+        row.get_by_text("Remove").dispatch_event("click", {"detail": 2})
+        assert states(page)[0] == "Cancelled."
+        row.get_by_text("Remove").click()
+        assert page.locator(".queue li").count() == 1
+
+
+def test_an_error_is_said_once(browser: "Browser", server: Server, tmp_path: Path) -> None:
+    """Not with each report of the photos that follow."""
+    (tmp_path / "empty.jpg").write_bytes(b"")
+    with opened(browser, server) as page:
+        page.evaluate(
+            """() => {
+              window.said = 0;
+              const heard = new MutationObserver((changes) => { window.said += changes.length; });
+              heard.observe(document.querySelector('#error'), { childList: true });
+            }"""
+        )
+        send(page, tmp_path / "empty.jpg", photo(tmp_path, "one.jpg"), photo(tmp_path, "two.jpg"))
+        page.wait_for_selector(".queue li:nth-child(3) .state.done")
+        assert page.evaluate("said") == 1
+
+
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_the_description_is_as_light_or_dark(browser: "Browser", server: Server, scheme: str) -> None:
     with opened(browser, server, "docs", **DESK, color_scheme=scheme) as page:
