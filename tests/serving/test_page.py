@@ -758,7 +758,7 @@ def test_a_key_is_asked_for(browser: "Browser", model: Path, tmp_path: Path) -> 
         send(page, photo(tmp_path, "rain.jpg"))
         page.wait_for_selector("#error:not(:empty)")
         assert "a key is needed" in page.inner_text("#error")
-        page.fill("#key", "wrong")
+        page.fill("#key", "wrong ключ")  # which no header can carry
         page.click("#retry")
         page.locator("#error", has_text="this key is not known").wait_for()
 
@@ -1062,6 +1062,20 @@ def test_an_error_is_said_once(browser: "Browser", server: Server, tmp_path: Pat
         send(page, tmp_path / "empty.jpg", photo(tmp_path, "one.jpg"), photo(tmp_path, "two.jpg"))
         page.wait_for_selector(".queue li:nth-child(3) .state.done")
         assert page.evaluate("said") == 1
+
+
+def test_names_are_cut_between_letters_and_fit_on_a_disk(browser: "Browser", server: Server) -> None:
+    with opened(browser, server) as page:
+
+        def words(call: str, *values: object) -> Any:
+            return page.evaluate(f"async (all) => (await import('/page/words.js')).{call}(...all)", values)
+
+        assert words("short", "🌧" * 40 + ".jpg") == "🌧" * 40 + ".jpg"
+        assert words("short", "🌧" * 60 + ".jpg") == "🌧" * 30 + "…" + "🌧" * 11 + ".jpg"
+        long = words("resultName", "🌧" * 60 + "abcdefg.jpg", "image/jpeg")
+        names = words("distinct", [long, long, "rain.jpg"])
+        assert names == ["🌧" * 60 + "ab-derained.jpg", "🌧" * 60 + "ab-derain-2.jpg", "rain.jpg"]
+        assert [len(name.encode()) for name in names] == [255, 255, 8]
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
