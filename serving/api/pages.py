@@ -87,8 +87,8 @@ def _page_with_limits(settings: Settings) -> Response:
     limits = {
         "{{max_pixels}}": str(settings.max_pixels),
         "{{max_bytes}}": str(settings.max_bytes),
-        "{{megapixels}}": f"{settings.max_pixels / 1e6:.3g}",
-        "{{megabytes}}": f"{settings.max_bytes / 1e6:.3g}",
+        "{{megapixels}}": f"{round(settings.max_pixels / 1e6, 2):g}",
+        "{{megabytes}}": f"{round(settings.max_bytes / 1e6, 2):g}",
     }
     for placeholder, value in limits.items():
         assert placeholder in html, placeholder

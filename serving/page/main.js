@@ -18,9 +18,11 @@ class Job {
   state = 'waiting'; // then `working`, then `done`, `failed` or `cancelled`
   file = null;
   words = ''; // what went wrong
+  complaint = ''; // what went wrong since there is a result
   mayPass = false; // whether that was the line's or the service's fault, not the photo's
   progress = {}; // the service's last word, and when it came
-  result = null; // { blob, headers, ms }
+  result = null; // { blob, headers, ms, isSaved }
+  kept = null; // the result that there was, and what it was made with, while another is made
   strength = 1;
   parameters = ui.model.value ? { model: ui.model.value } : {};
   atStrength = new Map(); // results of other strengths
@@ -108,24 +110,41 @@ async function work(job) {
     await check(job);
     if (job === shown) await present(job);
     job.result = await derainPatiently(job, job.parameters);
-    job.state = 'done';
+    Object.assign(job, { state: 'done', kept: null });
     say(job.isDry ? `No rain found in ${short(job.name)}.` : `${short(job.name)} is ready.`);
   } catch (error) {
     fail(job, error, signal);
   }
   if (job === shown) await present(job);
   draw();
-  const isNext = job === shown && job.state === 'done' && [document.body, ui.cancel].includes(document.activeElement);
-  if (isNext) ui.download.focus({ preventScroll: true });
+  if (job === shown) focusDownload();
+}
+
+/** Where the focus was on what is there no more. */
+function focusDownload() {
+  const isLost = [document.body, ui.cancel].includes(document.activeElement);
+  if (isLost && !ui.done.hidden) (ui.blend.hidden ? ui.download : ui.blend).focus({ preventScroll: true });
 }
 
 function fail(job, error, signal) {
-  job.state = signal.aborted ? 'cancelled' : 'failed';
-  job.words = signal.aborted ? 'cancelled.' : inWords(error);
-  job.mayPass = error.mayPass ?? true;
+  const words = signal.aborted ? 'cancelled.' : inWords(error);
   if (error.status === 401) ui.keyed.hidden = false;
-  if (job !== shown || signal.aborted) say(about(job, job.words));
+  if (error.status === 404) { // the service has other models by now
+    delete job.parameters.model;
+    showModels();
+  }
+  if (job !== shown || signal.aborted) say(about(job, words));
+  if (job.kept) {
+    restore(job, signal.aborted ? '' : about(job, words));
+    return;
+  }
+  Object.assign(job, { state: signal.aborted ? 'cancelled' : 'failed', words, mayPass: error.mayPass ?? true });
   if (signal.aborted && jobs.length === 1) remove(job);
+}
+
+/** There is no other result: the one before is there again. */
+function restore(job, complaint = '') {
+  Object.assign(job, job.kept, { kept: null, state: 'done', complaint, controller: new AbortController() });
 }
 
 const inWords = (error) => (error instanceof Problem ? error.message : `something went wrong on this page (${error.message}).`);
@@ -182,22 +201,27 @@ function note(job, word) {
 }
 
 function again(job, parameters = job.parameters) {
-  Object.assign(job, { parameters, state: 'waiting', result: null, words: '', progress: {}, strength: 1 });
-  job.atStrength.clear();
-  if (job === shown) present(job);
-  else draw();
+  const { result, parameters: were, strength, atStrength } = job;
+  const kept = result && { result, parameters: were, strength, atStrength };
+  Object.assign(job, { kept, parameters, state: 'waiting', result: null, strength: 1, atStrength: new Map() });
+  Object.assign(job, { progress: {}, words: '', complaint: '' });
+  drawAnew(job);
   run();
 }
 
 const isRetryable = ({ state, mayPass }) => state === 'failed' && mayPass;
 
 function remove(job) {
+  const hadFocus = job.row.item.contains(document.activeElement);
   job.controller.abort();
   job.row.item.remove();
   const at = jobs.indexOf(job);
   jobs = jobs.filter((other) => other !== job);
-  if (job === shown) present(jobs[Math.min(at, jobs.length - 1)] ?? null);
+  const next = jobs[Math.min(at, jobs.length - 1)] ?? null;
+  if (job === shown) present(next);
   draw();
+  if (hadFocus) next?.row.pick.focus();
+  focusDownload(); // where there are no rows any more
 }
 
 // --- The photo on the stage ---
@@ -227,6 +251,11 @@ async function present(job) {
 
 // --- What is drawn ---
 
+function drawAnew(job) {
+  if (job === shown) present(job);
+  else draw();
+}
+
 function draw() {
   ui.start.hidden = jobs.length > 0;
   ui.work.hidden = ui.more.hidden = !jobs.length;
@@ -243,12 +272,17 @@ function draw() {
   ui.retry.hidden = !shown.mayPass;
   ui['retry-all'].hidden = !isRetryable(shown) || retryable.length < 2;
   ui['retry-all'].textContent = `Try all ${retryable.length} again`;
-  ui.error.textContent = shown.words && about(shown, shown.words);
+  write(ui.error, shown.words && about(shown, shown.words));
   ui.controls.hidden = shown.state !== 'done' || shown.isDry;
   ui.telemetry.hidden = shown.state !== 'done';
   drawProgress();
   drawNote();
   if (shown.state === 'done') drawResult();
+}
+
+/** Only what is new: a screen reader says each change. */
+function write(element, words) {
+  if (element.textContent !== words) element.textContent = words;
 }
 
 function drawRow(job) {
@@ -271,13 +305,25 @@ function rowOf(job) {
   pick.append(name, state);
   item.append(pick, act);
   pick.addEventListener('click', () => present(job));
-  act.addEventListener('click', () => cancelOrRemove(job));
+  let wasCancel = false;
+  act.addEventListener('click', ({ detail }) => {
+    if (detail > 1 && wasCancel) return; // a double click on Cancel is none on Remove
+    wasCancel = act.textContent === 'Cancel';
+    cancelOrRemove(job);
+  });
   return { item, pick, state, act };
 }
 
 function cancelOrRemove(job) {
-  if (job.state === 'working') job.controller.abort();
-  else remove(job);
+  if (job.state === 'working') {
+    job.controller.abort();
+  } else if (job.kept) {
+    restore(job);
+    drawAnew(job);
+    if (job === shown) focusDownload();
+  } else {
+    remove(job);
+  }
 }
 
 function drawProgress() {
@@ -324,7 +370,7 @@ function drawNote() {
   const words = shown.complaint ? [shown.complaint] : [];
   if (shown.isDry) words.push(`No rain found: ${short(shown.name)} came back as it was.`);
   if (isUnseen) words.push('This photo cannot be shown here. The result is ready to download.');
-  ui['note-words'].textContent = words.join(' ');
+  write(ui['note-words'], words.join(' '));
   ui.note.hidden = !words.length;
   ui.anyway.hidden = !shown.isDry;
 }
@@ -334,7 +380,9 @@ function drawResult() {
   const model = result.headers.get('X-Derain-Model');
   ui.facts.textContent = [duration(result.ms), model, bytes(result.blob.size), shown.isDry && 'no rain found'].filter(Boolean).join(' · ');
   const percent = Math.round(100 * strength);
-  ui.download.textContent = percent === 100 ? 'Download' : `Download at ${percent} %`;
+  ui.download.hidden = percent < 100;
+  ui.blend.hidden = percent === 100;
+  ui.blend.textContent = `Download at ${percent} %`;
   ui.download.download = shown.resultName;
   if (ui.download.blob !== result.blob) {
     URL.revokeObjectURL(ui.download.href);
@@ -368,40 +416,57 @@ const say = (words) => { ui.status.textContent = words; };
 async function atItsStrength(job) {
   const { strength, result, atStrength } = job;
   if (strength === 1) return result.blob;
-  if (!atStrength.has(strength)) atStrength.set(strength, (await derainPatiently(job, { ...job.parameters, strength })).blob);
+  if (!atStrength.has(strength)) {
+    Object.assign(job, { controller: new AbortController(), state: 'working', progress: { since: Date.now() } });
+    draw();
+    try {
+      await check(job); // it may have been changed since
+      atStrength.set(strength, (await derainPatiently(job, { ...job.parameters, strength })).blob);
+    } catch (error) {
+      throw job.controller.signal.aborted ? error : new Problem(about(job, inWords(error)));
+    } finally {
+      job.state = 'done';
+      draw();
+    }
+  }
   return atStrength.get(strength);
 }
 
-async function download(event) {
+async function downloadBlend() {
   const job = shown;
-  if (job.strength === 1) return; // then it is a link
-  event.preventDefault();
-  Object.assign(job, { controller: new AbortController(), state: 'working', complaint: '', progress: { since: Date.now() } });
-  draw();
+  job.complaint = '';
   try {
     save(await atItsStrength(job), job.resultName);
+    job.result.isSaved = true;
   } catch (error) {
-    if (!job.controller.signal.aborted) job.complaint = about(job, inWords(error));
+    if (error.name !== 'AbortError') job.complaint = error.message;
   }
-  job.state = 'done';
   draw();
+  if (job === shown) focusDownload();
 }
 
 async function downloadAll() {
   const done = jobs.filter((job) => job.state === 'done');
-  const names = distinct(done.map((job) => job.resultName));
-  const by = shown;
-  Object.assign(by, { complaint: '' });
+  shown.complaint = '';
   ui.zip.disabled = true;
   try {
     const files = [];
-    for (const job of done) files.push({ name: names[files.length], blob: await atItsStrength(job) });
-    save(await zip(files), 'derained.zip');
+    for (const job of done) {
+      if (!jobs.includes(job)) continue; // removed meanwhile
+      if (job.state !== 'done') throw new Problem(`${short(job.name)} is in work.`);
+      const { result, resultName } = job;
+      files.push({ result, name: resultName, blob: await atItsStrength(job) });
+    }
+    const names = distinct(files.map(({ name }) => name));
+    save(await zip(files.map(({ blob }, at) => ({ name: names[at], blob }))), 'derained.zip');
+    for (const { result } of files) result.isSaved = true;
   } catch (error) {
-    by.complaint = `There is no zip: ${error.message} Download the photos one by one.`;
+    const why = error.name === 'AbortError' ? 'it was cancelled.' : `${error.message} Download the photos one by one.`;
+    shown.complaint = `There is no zip: ${why}`;
   }
   ui.zip.disabled = false;
   draw();
+  focusDownload();
 }
 
 function save(blob, name) {
@@ -438,7 +503,8 @@ ui.cancel.addEventListener('click', () => cancelOrRemove(shown));
 ui.retry.addEventListener('click', () => again(shown));
 ui['retry-all'].addEventListener('click', () => jobs.filter(isRetryable).forEach((job) => again(job)));
 ui.anyway.addEventListener('click', () => again(shown, { ...shown.parameters, force: true }));
-ui.download.addEventListener('click', download);
+ui.download.addEventListener('click', () => { shown.result.isSaved = true; });
+ui.blend.addEventListener('click', downloadBlend);
 ui.zip.addEventListener('click', downloadAll);
 ui.controls.addEventListener('submit', (event) => event.preventDefault());
 ui.controls.addEventListener('change', (event) => { if (event.target.name === 'view') viewer.view = event.target.value; });
@@ -466,6 +532,12 @@ addEventListener('drop', (event) => {
   event.preventDefault();
   document.body.classList.remove('dragging');
   addFiles(event.dataTransfer.files);
+});
+
+// Whoever leaves the page leaves what is on it.
+addEventListener('beforeunload', (event) => {
+  const isLost = ({ state, result }) => ['waiting', 'working'].includes(state) || (state === 'done' && !result.isSaved);
+  if (jobs.some(isLost)) event.preventDefault();
 });
 
 setInterval(drawProgress, 250);

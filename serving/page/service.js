@@ -26,7 +26,7 @@ const BY_STATUS = {
 };
 
 let key = '';
-export const useKey = (value) => { key = value; };
+export const useKey = (value) => { key = value.replace(/[^!-~]/g, ''); }; // what a header cannot carry is in no key
 
 async function ask(url, options = {}) {
   let response;

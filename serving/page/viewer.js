@@ -174,7 +174,7 @@ export class Viewer {
   }
 
   #keyDown(event) {
-    const isTyping = event.target.closest('input:not([type=radio], [type=range]), select, textarea');
+    const isTyping = event.target.closest('input:not([type=radio], [type=range], [type=file]), select, textarea');
     if (isTyping || event.ctrlKey || event.metaKey || event.altKey || this.#ui.work.hidden) return;
     const pan = { ArrowLeft: [80, 0], ArrowRight: [-80, 0], ArrowUp: [0, 80], ArrowDown: [0, -80] }[event.key];
     const act = {
@@ -220,8 +220,8 @@ export class Viewer {
   #press(event) {
     if (event.button !== 0 || event.target.closest('button')) return;
     this.#pointers.set(event.pointerId, this.#at(event));
-    if (this.#isPanned || this.#pointers.size > 1) this.#ui.stage.setPointerCapture(event.pointerId);
-    else if (event.pointerType === 'mouse') this.#splitTo(event);
+    this.#ui.stage.setPointerCapture(event.pointerId); // or a button that is let go elsewhere stays pressed here
+    if (!this.#isPanned && this.#pointers.size === 1 && event.pointerType === 'mouse') this.#splitTo(event);
   }
 
   get #isPanned() {
@@ -235,7 +235,7 @@ export class Viewer {
     this.#pointers.set(event.pointerId, now);
     if (this.#pointers.size > 1) this.#pinch(event.pointerId, before, now);
     else if (this.#isPanned) this.#moveTo(this.#x + now.x - before.x, this.#y + now.y - before.y);
-    else this.#splitTo(event);
+    else if (event.pointerType === 'mouse' || Math.abs(now.x - before.x) > Math.abs(now.y - before.y)) this.#splitTo(event); // a finger that goes up or down moves the page
   }
 
   /** Two fingers: the photo grows as their distance does, around the one that stays. */

@@ -10,7 +10,10 @@ export const amount = (done, of) => (of < 1e6 ? `${Math.floor(done / 1e3)} of ${
 export const megapixels = (pixels) => `${Math.ceil(pixels / 1e5) / 10} megapixels`;
 
 /** A name that fits into a sentence: of a long one its beginning and its end. */
-export const short = (name) => (name.length > 48 ? `${name.slice(0, 30)}…${name.slice(-15)}` : name);
+export function short(name) {
+  const letters = [...name]; // whole ones, where one is two units of UTF-16
+  return letters.length > 48 ? `${letters.slice(0, 30).join('')}…${letters.slice(-15).join('')}` : name;
+}
 
 export function duration(ms) {
   if (ms < 1000) return `${ms.toFixed(ms < 10 ? 1 : 0)} ms`;
@@ -27,11 +30,21 @@ const SUFFIXES = {
   'image/avif': ['.avif'],
 };
 
+const MOST_NAME_BYTES = 255; // what a file's name may have, on most systems
+
+/** The name of a file, its stem cut where it would be too long. */
+function fitting(stem, end) {
+  const letters = [...stem];
+  const name = () => `${letters.join('')}${end}`;
+  while (letters.length > 1 && new TextEncoder().encode(name()).length > MOST_NAME_BYTES) letters.pop();
+  return name();
+}
+
 /** The name of a result. Its suffix says what is in the file, which may be another kind than came in. */
 export function resultName(name, type) {
   const [, stem, suffix] = /^(.*?)(\.[^.]*)?$/s.exec(name);
-  const fitting = SUFFIXES[type] ?? [suffix ?? ''];
-  return `${stem || 'photo'}-derained${fitting.includes((suffix ?? '').toLowerCase()) ? suffix : fitting[0]}`;
+  const usual = SUFFIXES[type] ?? [suffix ?? ''];
+  return fitting(stem || 'photo', `-derained${usual.includes((suffix ?? '').toLowerCase()) ? suffix : usual[0]}`);
 }
 
 /** Of several files, names that differ from one another, on systems too where capitals make no difference. */
@@ -40,7 +53,7 @@ export function distinct(names) {
   return names.map((name) => {
     const [, stem, suffix] = /^(.*?)(\.[^.]*)?$/s.exec(name);
     let free = name;
-    for (let number = 2; taken.has(free.toLowerCase()); number += 1) free = `${stem}-${number}${suffix ?? ''}`;
+    for (let number = 2; taken.has(free.toLowerCase()); number += 1) free = fitting(stem, `-${number}${suffix ?? ''}`);
     taken.add(free.toLowerCase());
     return free;
   });

@@ -23,7 +23,7 @@ from tests.conftest import ROOT, noise, scene, write_estimating, write_model
 from tests.serving.server import Server, serving
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Browser, Locator, Page, Route
+    from playwright.sync_api import Browser, Dialog, Locator, Page, Route
 
 playwright = pytest.importorskip("playwright.sync_api", reason="make develop installs playwright")
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
@@ -758,9 +758,324 @@ def test_a_key_is_asked_for(browser: "Browser", model: Path, tmp_path: Path) -> 
         send(page, photo(tmp_path, "rain.jpg"))
         page.wait_for_selector("#error:not(:empty)")
         assert "a key is needed" in page.inner_text("#error")
-        page.fill("#key", "wrong")
+        page.fill("#key", "wrong ключ")  # which no header can carry
         page.click("#retry")
         page.locator("#error", has_text="this key is not known").wait_for()
+
+
+def hold(page: "Page", query: str) -> list["Route"]:
+    """Those requests with this in their query that wait; the test lets them go on."""
+    held: list[Route] = []
+    page.route(re.compile(rf"/v1/derain/progress\?.*{query}"), lambda route: held.append(route))
+    return held
+
+
+def let_go(page: "Page", held: list["Route"]) -> None:
+    """The next one, as soon as it is there."""
+    while not held:
+        page.wait_for_timeout(20)
+    held.pop().continue_()
+
+
+def focused(page: "Page") -> str:
+    return str(page.evaluate("document.activeElement.id"))
+
+
+def test_a_result_stays_until_there_is_another(browser: "Browser", server: Server, tmp_path: Path) -> None:
+    """Where it is cancelled, refused or fails; and before its turn."""
+    one, two = photo(tmp_path, "one.jpg"), photo(tmp_path, "two.jpg", seed=2)
+    answers: list[dict[str, Any] | None] = [None, {"status": 401, "body": ""}]
+
+    def fail(route: "Route") -> None:
+        if answer := answers.pop(0):
+            route.fulfill(**answer)
+        else:
+            route.abort()
+
+    with opened(browser, server) as page:
+        derained(page, one)
+        page.fill("#strength", "40")
+        hold(page, "model=wide")
+        page.select_option("#model", "wide")
+        page.wait_for_selector("#doing:not([hidden])")
+        page.click("#cancel")
+        page.get_by_text(re.compile(r"· tiny ·")).wait_for()
+        page.wait_for_selector(".stage.compares")
+        assert page.input_value("#model") == "tiny"
+        assert focused(page) == "blend"
+        assert page.inner_text("#blend") == "Download at 40 %"
+        assert page.is_hidden("#note")
+
+        page.route(re.compile("model=wide"), fail)
+        page.select_option("#model", "wide")
+        page.locator("#note", has_text="one.jpg: there is no answer from the service").wait_for()
+        assert page.is_visible("#blend")
+        page.select_option("#model", "wide")
+        page.locator("#note", has_text="one.jpg: the service could not do this").wait_for()
+        assert page.is_visible("#keyed")
+
+        page.unroute_all()
+        page.select_option("#model", "wide")
+        page.get_by_text(re.compile(r"· wide ·")).wait_for()
+        assert page.is_hidden("#note")
+
+        hold(page, "model=wide")
+        send(page, two)
+        page.wait_for_selector(".queue li:nth-child(2) .state.working")
+        page.click(".queue li:nth-child(1) .pick")
+        page.select_option("#model", "tiny")
+        page.wait_for_selector(".queue li:nth-child(1) .state.waiting")
+        page.click("#cancel")
+        assert states(page)[0] == "Ready"
+        page.get_by_text(re.compile(r"· wide ·")).wait_for()
+
+
+def test_a_service_that_has_other_models_by_now(browser: "Browser", server: Server, tmp_path: Path) -> None:
+    with opened(browser, server) as page:
+        page.wait_for_selector("#model option", state="attached")
+        page.evaluate("document.querySelector('#model').replaceChildren(new Option('gone', 'gone'))")
+        send(page, photo(tmp_path, "rain.jpg"))
+        page.wait_for_selector("#failed:not([hidden])")
+        page.click("#retry")
+        page.wait_for_selector("#done:not([hidden])")
+        assert page.locator("#model option").count() == 2
+
+
+def test_a_download_at_less_can_be_cancelled_and_said_to_fail(
+    browser: "Browser", server: Server, tmp_path: Path
+) -> None:
+    source = photo(tmp_path, "rain.jpg")
+    with opened(browser, server) as page:
+        derained(page, source)
+        page.fill("#strength", "40")
+        # The link has all of the rain out: the browser must not offer to save that.
+        assert page.is_hidden("#download")
+        hold(page, "strength=0.4")
+        page.click("#blend")
+        page.wait_for_selector("#doing:not([hidden])")
+        page.click("#cancel")
+        page.wait_for_selector("#done:not([hidden])")
+        assert focused(page) == "blend"
+        page.unroute_all()
+        with page.expect_download():
+            page.click("#blend")
+        page.wait_for_selector("#done:not([hidden])")
+        assert focused(page) == "blend"
+        # Of another result it is another file.
+        page.select_option("#model", "wide")
+        page.get_by_text(re.compile(r"· wide ·")).wait_for()
+        page.fill("#strength", "40")
+        with page.expect_download() as saved:
+            page.click("#blend")
+        saved.value.save_as(tmp_path / "saved.jpg")
+        with server.client() as client:
+            expected = client.post("/v1/derain?model=wide&strength=0.4", content=source.read_bytes()).content
+        assert (tmp_path / "saved.jpg").read_bytes() == expected
+        source.write_bytes(b"of another program")
+        page.fill("#strength", "30")
+        page.click("#blend")
+        page.locator("#note", has_text="rain.jpg cannot be read").wait_for()
+
+
+def test_photos_change_while_they_go_into_a_zip(browser: "Browser", server: Server, tmp_path: Path) -> None:
+    files = [photo(tmp_path, f"{name}.png", seed=seed) for seed, name in enumerate(("one", "two", "three"))]
+    with opened(browser, server) as page:
+        derained(page, *files)
+        page.wait_for_selector(".queue li:nth-child(3) .state.done")
+        page.fill("#strength", "40")
+        hold(page, "strength=0.4")
+        zipped = page.get_by_text("Download all")
+
+        zipped.click()
+        page.wait_for_selector(".queue li:nth-child(1) .state.working")
+        page.click("#cancel")
+        page.locator("#note", has_text="There is no zip: it was cancelled.").wait_for()
+
+        held = hold(page, "strength=0.4")
+        zipped.click()
+        page.wait_for_selector(".queue li:nth-child(1) .state.working")
+        page.click(".queue li:nth-child(2) .pick")
+        waiting = hold(page, "model=wide")
+        page.select_option("#model", "wide")
+        page.wait_for_selector(".queue li:nth-child(2) .state.working")
+        let_go(page, held)
+        page.locator("#note", has_text="There is no zip: two.png is in work.").wait_for()
+        let_go(page, waiting)
+        page.get_by_text(re.compile(r"· wide ·")).wait_for()
+
+        page.click(".queue li:nth-child(1) .pick")
+        page.fill("#strength", "41")
+        held = hold(page, "strength=0.41")
+        zipped.click()
+        page.wait_for_selector(".queue li:nth-child(1) .state.working")
+        page.click(".queue li:nth-child(3) .pick")
+        page.click(".queue li:nth-child(3) >> text=Remove")
+        with page.expect_download() as saved:
+            let_go(page, held)
+        saved.value.save_as(tmp_path / "all.zip")
+    with zipfile.ZipFile(tmp_path / "all.zip") as archive, server.client() as client:
+        assert archive.namelist() == ["one-derained.png", "two-derained.png"]
+        for name, file, query in zip(
+            archive.namelist(), files[:2], ("strength=0.41", "model=wide"), strict=True
+        ):
+            expected = client.post(f"/v1/derain?{query}", content=file.read_bytes()).content
+            assert archive.read(name) == expected, name
+
+
+def test_who_leaves_is_asked_unless_all_is_saved(browser: "Browser", server: Server, tmp_path: Path) -> None:
+    asked: list[str] = []
+
+    def stay(dialog: "Dialog") -> None:
+        asked.append(dialog.type)
+        dialog.dismiss()
+
+    with opened(browser, server) as page:
+        page.on("dialog", stay)
+        held = hold(page, "")
+        send(page, photo(tmp_path, "one.jpg"))
+        page.wait_for_selector("#doing:not([hidden])")
+        with page.expect_event("dialog"):
+            page.click("h1 a")
+        let_go(page, held)
+        page.wait_for_selector("#done:not([hidden])")
+        with page.expect_event("dialog"):
+            page.click("h1 a")
+        with page.expect_download():
+            page.click("#download")
+        page.click("h1 a")
+        page.wait_for_selector("#start:not([hidden])")
+        assert asked == ["beforeunload"] * 2
+
+
+def test_the_view_is_the_one_that_is_chosen_after_going_back(
+    browser: "Browser", server: Server, tmp_path: Path
+) -> None:
+    """Browsers fill a form in as it was, while the page begins anew."""
+    with opened(browser, server) as page:
+        derained(page, photo(tmp_path, "rain.jpg"))
+        page.get_by_label("Removed rain").check()
+        page.click("text=API documentation")
+        page.wait_for_selector(".opblock")
+        page.go_back()
+        derained(page, tmp_path / "rain.jpg")
+        assert page.get_by_label("Result").is_checked()
+
+
+def test_the_boundary_is_let_go_anywhere(browser: "Browser", server: Server, tmp_path: Path) -> None:
+    with opened(browser, server) as page:
+        derained(page, photo(tmp_path, "rain.jpg"))
+        page.wait_for_selector(".stage.compares")
+        page.mouse.move(320, 300)
+        page.mouse.down()
+        page.mouse.move(960, 20)
+        page.mouse.up()
+        assert page.input_value("#split") == "75"
+        page.mouse.move(640, 300)
+        assert page.input_value("#split") == "75"
+
+
+def test_a_finger_that_scrolls_leaves_the_boundary(
+    browser: "Browser", server: Server, tmp_path: Path
+) -> None:
+    with opened(browser, server, **PHONE) as page:
+        derained(page, photo(tmp_path, "rain.jpg", size=(500, 400)))
+        page.wait_for_selector(".stage.compares")
+        screen = page.context.new_cdp_session(page)
+
+        def swipe(right: int, down: int) -> None:
+            for kind, step in (("touchStart", 0), *(("touchMove", step) for step in range(1, 11))):
+                at = {"x": 300 + right * step, "y": 300 + down * step}
+                screen.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": [at]})
+            screen.send("Input.dispatchTouchEvent", {"type": "touchEnd", "touchPoints": []})
+
+        swipe(1, -10)
+        assert page.input_value("#split") == "50"
+        page.evaluate("scrollTo(0, 0)")
+        swipe(-20, 1)
+        assert int(page.input_value("#split")) < 35
+
+
+def test_a_panorama_leaves_room_for_its_buttons(browser: "Browser", server: Server, tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("rain")
+    with opened(browser, server, **PHONE) as page:
+        derained(page, photo(tmp_path, "wide.jpg", size=(80, 1600)))
+        page.wait_for_selector(".stage.compares")
+        page.click("#zoom-in")
+        assert page.locator("#stage").bounding_box()["height"] >= 200  # type: ignore[index]
+        send(page, tmp_path / "notes.txt")
+        page.wait_for_selector("#error:not(:empty)")
+        page.wait_for_selector(".stage.folded", state="attached")
+        assert page.locator("#stage").evaluate("stage => stage.clientHeight") == 0
+
+
+def test_what_is_chosen_is_seen_in_forced_colours(browser: "Browser", server: Server, tmp_path: Path) -> None:
+    ground = "element => getComputedStyle(element).backgroundColor"
+    with opened(browser, server, **DESK, forced_colors="active") as page:
+        derained(page, photo(tmp_path, "one.jpg"), photo(tmp_path, "two.jpg"))
+        page.wait_for_selector(".queue li:nth-child(2) .state.done")
+        for area in (".views span", ".queue .pick", ".zoom button"):
+            assert len(set(page.locator(area).evaluate_all(f"all => all.map({ground})"))) == 2, area
+
+
+def test_keys_and_rows_after_keys(browser: "Browser", server: Server, tmp_path: Path) -> None:
+    files = [photo(tmp_path, f"{name}.jpg") for name in ("one", "two", "three")]
+    with opened(browser, server) as page:
+        derained(page, *files)
+        page.wait_for_selector(".queue li:nth-child(3) .state.done")
+        page.wait_for_selector(".stage.compares")
+        page.focus("#more-files")
+        page.keyboard.press("1")
+        assert page.get_attribute("#zoom-full", "aria-pressed") == "true"
+        # What is removed leaves the focus beside where it was.
+        page.focus(".queue li:nth-child(2) >> text=Remove")
+        page.keyboard.press("Enter")
+        assert page.locator(".queue li:nth-child(2) .pick:focus").inner_text().startswith("three.jpg")
+        page.keyboard.press("Tab")
+        page.keyboard.press("Enter")
+        assert focused(page) == "download"
+
+
+def test_a_double_click_on_cancel_removes_nothing(browser: "Browser", server: Server, tmp_path: Path) -> None:
+    with opened(browser, server) as page:
+        hold(page, "")
+        send(page, photo(tmp_path, "one.jpg"), photo(tmp_path, "two.jpg"))
+        page.wait_for_selector(".queue li:nth-child(1) .state.working")
+        row = page.locator(".queue li:nth-child(1)")
+        row.get_by_text("Cancel").click()
+        row.get_by_text("Remove").dispatch_event("click", {"detail": 2})
+        assert states(page)[0] == "Cancelled."
+        row.get_by_text("Remove").click()
+        assert page.locator(".queue li").count() == 1
+
+
+def test_an_error_is_said_once(browser: "Browser", server: Server, tmp_path: Path) -> None:
+    """Not with each report of the photos that follow."""
+    (tmp_path / "empty.jpg").write_bytes(b"")
+    with opened(browser, server) as page:
+        page.evaluate(
+            """() => {
+              window.said = 0;
+              const heard = new MutationObserver((changes) => { window.said += changes.length; });
+              heard.observe(document.querySelector('#error'), { childList: true });
+            }"""
+        )
+        send(page, tmp_path / "empty.jpg", photo(tmp_path, "one.jpg"), photo(tmp_path, "two.jpg"))
+        page.wait_for_selector(".queue li:nth-child(3) .state.done")
+        assert page.evaluate("said") == 1
+
+
+def test_names_are_cut_between_letters_and_fit_on_a_disk(browser: "Browser", server: Server) -> None:
+    with opened(browser, server) as page:
+
+        def words(call: str, *values: object) -> Any:
+            return page.evaluate(f"async (all) => (await import('/page/words.js')).{call}(...all)", values)
+
+        assert words("short", "🌧" * 40 + ".jpg") == "🌧" * 40 + ".jpg"
+        assert words("short", "🌧" * 60 + ".jpg") == "🌧" * 30 + "…" + "🌧" * 11 + ".jpg"
+        long = words("resultName", "🌧" * 60 + "abcdefg.jpg", "image/jpeg")
+        names = words("distinct", [long, long, "rain.jpg"])
+        assert names == ["🌧" * 60 + "ab-derained.jpg", "🌧" * 60 + "ab-derain-2.jpg", "rain.jpg"]
+        assert [len(name.encode()) for name in names] == [255, 255, 8]
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
