@@ -30,7 +30,7 @@ from derain.command.work import (
 )
 from derain.errors import CancelledError, DerainError
 from derain.images.coded import Header
-from derain.images.formats import FORMAT_OF
+from derain.images.formats import FORMAT_OF, ImageFormat
 from derain.images.memory import work_bytes
 from derain.inference.engine import Engine
 from derain.inference.resources import usable_cores, usable_memory
@@ -126,17 +126,17 @@ class Pipeline:
                 return [Row(item.source, Status.THERE, item.target)]
             data = storage.read(item.source)
             header = read_image_header(data, self._wanted.max_pixels)
-            with self._gate.room(work_bytes(header)):
-                pending = self._derain(item, data, header)
+            target = FORMAT_OF[PurePosixPath(item.target).suffix.lower()]
+            with self._gate.room(work_bytes(header, target)):
+                pending = self._derain(item, data, header, target)
             return self._commit(self._buffer.add(pending))
         except CancelledError:
             return []
         except Exception as error:  # also one of ours: the others go on
             return self._note_failed([self._failed(item, error)])
 
-    def _derain(self, item: Item, data: bytes, header: Header) -> _Pending:
+    def _derain(self, item: Item, data: bytes, header: Header, target: ImageFormat) -> _Pending:
         started = time.monotonic()
-        target = FORMAT_OF[PurePosixPath(item.target).suffix.lower()]
         result = derain_bytes(self._engine, data, header, self._wanted, target, self._given_up)
         width, height = result.size
         row = Row(

@@ -112,7 +112,7 @@ def derain_file(engine: Engine, job: Job, wanted: ResultOptions, progress: Progr
     """One image, in the job's format or the one it came in. Raises DerainError or OSError."""
     started = time.monotonic()
     data = read_input() if job.source is None else job.source.read_bytes()
-    header = read_image_header(data, wanted.max_pixels)
+    header = read_image_header(data, wanted.max_pixels, job.format)
     progress.begin(job, header.width * header.height)
     result = derain_bytes(engine, data, header, wanted, job.format, note_progress=progress.note)
     _write(job, result.data)
@@ -184,12 +184,12 @@ def _derain_video(engine: Engine, job: Job, wanted: ResultOptions, progress: Pro
         return derain_video(engine, job, wanted.clip, progress)
 
 
-def read_image_header(data: bytes, max_pixels: int | None) -> Header:
+def read_image_header(data: bytes, max_pixels: int | None, target: ImageFormat | None = None) -> Header:
     """Raises ImageTooLargeError that says what allows more, and other ImageErrors."""
     try:
         header = read_header(data, max_pixels or _MAX_PIXELS)
         if max_pixels is None:
-            check_fits(header, int(usable_memory() * _SHARE_OF_MEMORY))
+            check_fits(header, int(usable_memory() * _SHARE_OF_MEMORY), target)
         return header
     except ImageTooLargeError as error:
         raise ImageTooLargeError(f"{error}; --max-pixels may allow more, which takes more memory") from error

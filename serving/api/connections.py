@@ -19,7 +19,12 @@ _HEAD = b"HTTP/1.1 "
 _PROBES_S = (0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
 assert len(_PROBES_S) < len(_HEAD)
 
+# Of a request's line and headers, and of what may follow a body. Proxies and browsers send less than 64 kB;
+# the parser itself knows no limit, and takes longer the longer a header is.
+_MAX_HEAD_BYTES = 131_072
+
 _NO_HTTP = Problem(MALFORMED, "This is not a request of HTTP/1.1 that can be understood.")
+_LONG_HEAD = Problem(MALFORMED, f"The request's headers have more than {_MAX_HEAD_BYTES:,} bytes.")
 _CUT_SHORT = problem_of(DisconnectedError("the connection was closed before the whole body had arrived"))
 
 
@@ -46,14 +51,21 @@ class Connection(HttpToolsProtocol):
         super().__init__(config, server_state, app_state, _loop)
         self.timeout_keep_alive = self.keep_alive_s
         self._sends_no_more = False
+        self._head_bytes = 0  # that came since a head, a piece of a body or a request ended
 
     def data_received(self, data: bytes) -> None:
+        if self._head_bytes > _MAX_HEAD_BYTES or self.transport.is_closing():
+            return
+        self._head_bytes += len(data)
         self._unset_keepalive_if_required()
         try:
             while data:
                 data = self._parse(data)
         except httptools.HttpParserError:
             self._refuse(_NO_HTTP)
+            return
+        if self._head_bytes > _MAX_HEAD_BYTES:
+            self._refuse(_LONG_HEAD)
 
     def _parse(self, data: bytes) -> bytes:
         """All of it; but where a request asks for an upgrade, after which the parser would read no body, what
@@ -71,11 +83,17 @@ class Connection(HttpToolsProtocol):
             return b"\r\n".join([*lines, b"", data[end_of_head:]])
         return b""
 
+    def on_body(self, body: bytes) -> None:
+        self._head_bytes = 0
+        super().on_body(body)
+
     def on_headers_complete(self) -> None:
+        self._head_bytes = 0
         if not self.parser.should_upgrade():
             super().on_headers_complete()
 
     def on_message_complete(self) -> None:
+        self._head_bytes = 0
         if not self.parser.should_upgrade():
             super().on_message_complete()
 

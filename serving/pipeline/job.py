@@ -26,7 +26,7 @@ class Job:
     @property
     def work_bytes(self) -> int:
         """About how much memory the image takes while it is in work."""
-        return work_bytes(self.header)
+        return work_bytes(self.header, self.target)
 
     def check_target(self) -> None:
         """Raises ImageTooLargeError or UnsupportedFormatError where the answer could not be written."""

@@ -3,11 +3,13 @@
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import islice
 
 from derain.errors import CorruptImageError, UnsupportedFormatError
 from derain.images.codecs.pillow import SEVERAL
 from derain.images.colour import check_code_points
 
+_MAX_ASSOCIATIONS, _MAX_PROPERTIES = 4, 256  # one box for each version and width; of an item
 _MAX_BOXES = 10_000  # in one other; an image has a few dozen
 _HEAD_BYTES = 65_536  # in which all boxes of an image are, but for its data
 _OTHER_IMAGES = {b"hdrgainmap": "gain-map", b"tmap": "gain-map", b"auxid:2\0": "depth-map"}
@@ -71,9 +73,10 @@ def _read_item(data: memoryview) -> Item:
     described = meta[b"iprp"]
     properties = list(_boxes(_first(described, b"ipco")))
     own: list[tuple[bytes, memoryview]] = []
-    for name, content in _boxes(described):
-        if name == b"ipma":
-            own += [properties[number - 1] for number in _numbers_of(item, content) if number]
+    associations = (content for name, content in _boxes(described) if name == b"ipma")
+    for content in islice(associations, _MAX_ASSOCIATIONS):
+        numbers = islice(_numbers_of(item, content), _MAX_PROPERTIES)
+        own += [properties[number - 1] for number in numbers if number]
     width, height = struct.unpack_from(">II", next(content for name, content in own if name == b"ispe"), 4)
     if not width or not height:
         raise CorruptImageError(f"the image's header is damaged: it is {width} x {height}")
@@ -147,8 +150,10 @@ def _numbers_of(item: int, associations: memoryview) -> Iterator[int]:
         (found,) = struct.unpack_from(">I" if version else ">H", associations, position)
         position += 4 if version else 2
         count, position = associations[position], position + 1
+        if found != item:
+            position += count * (2 if flags & 1 else 1)
+            continue
         for _ in range(count):
             (number,) = struct.unpack_from(">H" if flags & 1 else ">B", associations, position)
             position += 2 if flags & 1 else 1
-            if found == item:
-                yield number & (0x7FFF if flags & 1 else 0x7F)
+            yield number & (0x7FFF if flags & 1 else 0x7F)

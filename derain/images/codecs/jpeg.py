@@ -62,6 +62,8 @@ _MARKER_BEHIND_SCAN = re.compile(rb"\xff[^\x00\xff\xd0-\xd7]")
 _MAX_SCANNED_PIXELS = 3_000_000_000
 _USUAL_SCANS = 20
 
+_FILL = re.compile(rb"\xff+")
+
 _MAX_SEGMENTS = 20_000  # and stray markers; a profile, scans and notes make some hundreds
 
 # libjpeg reads 8 bytes ahead: so few that are left over it notices by chance. Webcams leave some.
@@ -353,8 +355,9 @@ def _segments(data: bytes) -> Iterator[_Segment]:
         if position < 0:
             return
         stray_end = position
-        while data[position : position + 1] == b"\xff":  # any number of them may fill up
-            position += 1
+        filled = _FILL.match(data, position)  # any number of them may fill up
+        assert filled is not None
+        position = filled.end()
         if position >= len(data):
             return
         marker = data[position]

@@ -181,7 +181,7 @@ def tells_gamma(colour_chunks: bytes) -> bool:
 
 def read_texts(all_chunks: Iterable[tuple[bytes, memoryview]], most: int) -> tuple[bytes | None, set[str]]:
     """The XMP among the texts, of at most so many bytes, and what else there is that is not carried on."""
-    xmp, names = None, set[str]()
+    packet, names = None, set[str]()
     for name, content in all_chunks:
         if name == b"caBX":
             names.add("content-credentials")
@@ -189,12 +189,12 @@ def read_texts(all_chunks: Iterable[tuple[bytes, memoryview]], most: int) -> tup
             continue
         keyword, _, rest = bytes(content[: most + 1000]).partition(b"\0")
         if name == b"iTXt" and keyword == _XMP_KEYWORD:
-            xmp = _text_of(rest, most)
+            packet = rest
         elif keyword.startswith(_RAW_PROFILE):
             names.add(keyword.removeprefix(_RAW_PROFILE).decode("latin-1")[:20])
         else:
             names.add("comment")
-    return xmp, names & _KNOWN_TEXTS
+    return _text_of(packet, most) if packet is not None else None, names & _KNOWN_TEXTS
 
 
 def _text_of(rest: bytes, most: int) -> bytes | None:

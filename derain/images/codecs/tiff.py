@@ -83,6 +83,9 @@ _MAX_EXTRA = 5  # samples beyond the colours: alpha, spot colours, masks
 # Tiles may be larger than the image; decoders make room for a whole one.
 _USUAL_TILE_PIXELS = 2048 * 2048
 _MAX_PAGES = 10
+_PARTS = (STRIP_OFFSETS, STRIP_BYTES, TILE_OFFSETS, TILE_BYTES)
+_BYTES, _MOST_NUMBERS = (1, 2, 7), 200_000  # Pillow makes objects of all others; a palette has 196,608
+_MAX_STRIPS = 70_000  # of a plane: Pillow handles them one by one
 
 
 @dataclass(frozen=True)
@@ -276,11 +279,16 @@ def _check_parts(head: TiffHeader) -> None:
     tile_width, tile_length = (_one(head.directory, tag, 0) for tag in (TILE_WIDTH, TILE_LENGTH))
     if tile_width * tile_length > max(4 * head.width * head.height, _USUAL_TILE_PIXELS):
         raise CorruptImageError(f"the TIFF image's header is damaged: tiles of {tile_width} x {tile_length}")
+    if tile_width % 16 or tile_length % 16:  # as TIFF 6.0 has it, and libtiff; Pillow takes a pixel for one
+        raise CorruptImageError(f"the TIFF image's header is damaged: tiles of {tile_width} x {tile_length}")
+    for tag, field in head.directory.items():
+        if tag not in _PARTS and field.kind not in _BYTES and field.count > _MOST_NUMBERS:
+            raise CorruptImageError("the TIFF image's header is damaged: too many values in a tag")
     planes = head.samples if head.is_planar else 1
-    most = head.height
+    most = min(head.height, _MAX_STRIPS)
     if tile_width and tile_length:
         most = -(-head.width // tile_width) * -(-head.height // tile_length)
-    for tag in (STRIP_OFFSETS, STRIP_BYTES, TILE_OFFSETS, TILE_BYTES):
+    for tag in _PARTS:
         if tag in head.directory and head.directory[tag].count > most * planes:
             raise CorruptImageError("the TIFF image's header is damaged: it has too many strips or tiles")
 

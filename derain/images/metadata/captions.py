@@ -71,6 +71,7 @@ _LISTS = {"title": "Alt", "description": "Alt", "rights": "Alt", "creator": "Seq
 _IPTC_ENVELOPE, _IPTC_CHARACTERS, _IN_UTF8 = 1, 90, b"\x1b%G"
 _IPTC_DATA = 2
 _MAX_DATASETS = 1000
+_MAX_RESOURCES = 1000
 
 _IPTC_RESOURCE = 0x0404
 PHOTOSHOP_PREFIX = b"Photoshop 3.0\0"
@@ -230,7 +231,9 @@ def _text(content: bytes, is_utf8: bool) -> str:
 def iptc_in_photoshop(resources: bytes) -> bytes | None:
     """The datasets among the blocks of resources that Photoshop writes."""
     position = 0
-    while resources[position : position + 4] == b"8BIM" and position + 12 <= len(resources):
+    for _ in range(_MAX_RESOURCES):
+        if resources[position : position + 4] != b"8BIM" or position + 12 > len(resources):
+            return None
         (number,) = struct.unpack_from(">H", resources, position + 4)
         name_bytes = resources[position + 6] + 1
         position += 6 + name_bytes + name_bytes % 2

@@ -17,7 +17,7 @@ from derain.images.metadata.tiff_tags import (
     Directory,
     TagFile,
     header,
-    numbers,
+    number,
     pack_tree,
     whole,
 )
@@ -53,12 +53,12 @@ class Exif:
     @property
     def orientation(self) -> int:
         """1 to 8; 1 is upright."""
-        found = numbers(self.main, _ORIENTATION, [1])[0]
+        found = number(self.main, _ORIENTATION, 1)
         return found if 1 <= found <= 8 else 1
 
     @property
     def dots_per_inch(self) -> tuple[float, float] | None:
-        per_inch = {2: 1.0, 3: 2.54}.get(numbers(self.main, _RESOLUTION_UNIT, [2])[0])
+        per_inch = {2: 1.0, 3: 2.54}.get(number(self.main, _RESOLUTION_UNIT, 2))
         across, down = (_fraction(self.main, tag) for tag in (_X_RESOLUTION, _Y_RESOLUTION))
         return (across * per_inch, down * per_inch) if per_inch and across and down else None
 
@@ -113,7 +113,7 @@ def without_orientation(block: bytes) -> bytes:
 def _below(file: TagFile, directory: Directory, tag: int) -> Directory:
     """The directory that a tag points to; empty where there is none."""
     try:
-        return file.directory(numbers(directory, tag, [0])[0])[0]
+        return file.directory(number(directory, tag, 0))[0]
     except CorruptImageError:
         return {}
 

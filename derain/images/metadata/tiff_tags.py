@@ -51,11 +51,12 @@ class Field:
     count: int
     data: bytes
 
-    def numbers(self) -> list[int]:
-        """Whole numbers; none where it holds something else."""
+    def numbers(self, most: int | None = None) -> list[int]:
+        """Whole numbers, all or so many of the first; none where it holds something else."""
         if self.kind not in _WHOLE:
             return []
-        values: list[int] = np.frombuffer(self.data, "<" + _WHOLE[self.kind]).tolist()
+        there = np.frombuffer(self.data, "<" + _WHOLE[self.kind])
+        values: list[int] = there[:most].tolist()
         return values
 
     def swapped(self) -> bytes:
@@ -168,3 +169,9 @@ def header(first: int, order: str = "<") -> bytes:
 def numbers(directory: Directory, tag: int, default: Iterable[int] = ()) -> list[int]:
     field = directory.get(tag)
     return (field.numbers() if field else []) or list(default)
+
+
+def number(directory: Directory, tag: int, default: int) -> int:
+    """The first one: a tag may claim millions."""
+    field = directory.get(tag)
+    return ((field.numbers(1) if field else []) or [default])[0]

@@ -138,11 +138,12 @@ def _extended_name(disposition: bytes) -> str | None:
     message = email.message.Message()
     message["content-disposition"] = disposition.decode("latin-1")
     try:
-        return message.get_filename()
+        name = message.get_filename()
     except ValueError as error:  # of the characters that the caller names
         raise UploadError(
             "the multipart form cannot be read: a file's name is in no known characters"
         ) from error
+    return name and name.encode("utf-8", "replace").decode()  # half a surrogate is in no answer
 
 
 def _check_encoding(part: _Part, name: str) -> None:

@@ -117,7 +117,7 @@ async def read_body(request: Request, limits: Settings, share: Share) -> bytes:
     chunks = []
     try:
         async with asyncio.timeout(limits.upload_timeout_s):
-            async for chunk in _decoded(request):
+            async for chunk in _decoded(request, limits.max_bytes, too_large):
                 if share.taken + len(chunk) > limits.max_bytes:
                     raise too_large
                 share.take(len(chunk))
@@ -129,15 +129,21 @@ async def read_body(request: Request, limits: Settings, share: Share) -> bytes:
     return b"".join(chunks)
 
 
-async def _decoded(request: Request) -> AsyncIterator[bytes]:
-    """The body as it comes, without its Content-Encoding; raises EncodingError, UploadError for bad gzip."""
+async def _decoded(request: Request, max_bytes: int, too_large: UploadTooLargeError) -> AsyncIterator[bytes]:
+    """The body as it comes, without its Content-Encoding; raises EncodingError, UploadError for bad gzip.
+
+    Raises `too_large` for more gzip than bytes are allowed: empty members make nothing of any length.
+    """
     encoding = ", ".join(request.headers.getlist("content-encoding")).strip().lower()
     if encoding in ("", "identity"):
         async for chunk in request.stream():
             yield chunk
     elif encoding in ("gzip", "x-gzip"):
-        inflater = _Inflater()
+        inflater, received = _Inflater(), 0
         async for chunk in request.stream():
+            received += len(chunk)
+            if received > max_bytes:
+                raise too_large
             while chunk:
                 piece, chunk = await asyncio.to_thread(inflater.inflate, chunk)
                 yield piece
@@ -157,7 +163,18 @@ class _Inflater:
         self._is_begun = False  # a member that has not ended
 
     def inflate(self, chunk: bytes) -> tuple[bytes, bytes]:
-        """A piece of what is in the chunk, and the rest of the chunk; raises UploadError."""
+        """A piece of what is in the chunk, and the rest of the chunk; raises UploadError.
+
+        Members of nothing, or of a byte, are taken together: each call is a step to another thread.
+        """
+        pieces, size = [], 0
+        while chunk and size < _PIECE_BYTES:
+            piece, chunk = self._inflate(chunk)
+            pieces.append(piece)
+            size += len(piece)
+        return b"".join(pieces), chunk
+
+    def _inflate(self, chunk: bytes) -> tuple[bytes, bytes]:
         try:
             piece = self._member.decompress(chunk, _PIECE_BYTES)
         except zlib.error as error:

@@ -15,7 +15,7 @@ from derain.errors import UnsupportedFormatError
 from derain.images.encoding import dropped, encode_photo
 from derain.images.formats import AVIF, BMP, FORMATS, JPEG, PNG, TIFF, WEBP, ImageFormat
 from derain.images.header import read_header
-from derain.images.metadata.captions import in_photoshop, read_iptc, read_xmp
+from derain.images.metadata.captions import in_photoshop, iptc_in_photoshop, read_iptc, read_xmp
 from derain.images.photo import Photo, decode_photo
 from tests.conftest import scene
 from tests.derain.images.test_photo import profile, rich_exif
@@ -110,6 +110,21 @@ def test_a_panorama_that_is_turned_has_other_measures() -> None:
 )
 def test_a_packet_that_is_odd_is_dropped(packet: bytes) -> None:
     assert read_xmp(packet) == (None, True)
+
+
+def test_of_many_packets_one_is_unpacked() -> None:
+    """Each may be large, and packed to nothing."""
+    text = PngImagePlugin.PngInfo()
+    text.add_itxt("XML:com.adobe.xmp", " " * 60_000, zip=True)
+    single = by_pillow(IMAGE, "PNG", pnginfo=text)
+    at = single.index(b"iTXt") - 4
+    end = at + 12 + int.from_bytes(single[at : at + 4], "big")
+    data = single[:at] + single[at:end] * 10_000 + single[end:]
+    assert decode_photo(data, read_header(data)).image.shape[1] == IMAGE.width
+
+
+def test_resources_of_nothing_have_an_end() -> None:
+    assert iptc_in_photoshop(b"8BIM\4\5\0\0\0\0\0\0" * 2_000_000) is None
 
 
 def test_a_packet_that_is_deep_takes_no_depth() -> None:

@@ -87,6 +87,11 @@ def test_a_file_that_was_copied_in_part_is_an_error_however_long() -> None:
             pixels(data[: len(data) // 2] + bytes(300_000))
 
 
+def test_bytes_that_fill_up_before_a_marker_are_passed_over_at_once() -> None:
+    filled = BASELINE[:2] + b"\xff" * 30_000_000 + BASELINE[2:]
+    assert read_header(filled).width == WIDTH
+
+
 def test_a_restart_that_is_missing_is_an_error() -> None:
     with pytest.raises(CorruptImageError, match="damaged"):
         pixels(without_a_restart(RESTARTING))

@@ -7,6 +7,7 @@ from derain.images.codecs.bmp import BmpHeader
 from derain.images.codecs.heic import HeicHeader
 from derain.images.codecs.png import PngHeader
 from derain.images.coded import Header
+from derain.images.formats import AVIF, JPEG, WEBP
 from derain.images.memory import check_fits, work_bytes
 
 
@@ -24,6 +25,13 @@ def test_an_image_fits_up_to_what_it_takes(header: Header, bytes_per_pixel: int)
     check_fits(header, work_bytes(header))
     with pytest.raises(ImageTooLargeError, match=r"4000 x 3000 takes about [\d.]+ MB of memory: "):
         check_fits(header, work_bytes(header) - 1)
+
+
+def test_encoders_of_avif_and_webp_take_more() -> None:
+    jpeg, heic = BmpHeader(4000, 3000), HeicHeader(4000, 3000)
+    assert work_bytes(jpeg, AVIF) == work_bytes(heic, AVIF) == 12_000_000 * 62
+    assert work_bytes(jpeg, WEBP) == 12_000_000 * 50
+    assert work_bytes(heic, JPEG) == 12_000_000 * 24
 
 
 def test_large_figures_are_in_gigabytes() -> None:

@@ -9,7 +9,7 @@ import pytest
 import tifffile
 from numpy.typing import DTypeLike, NDArray
 
-from derain.errors import UnsupportedFormatError
+from derain.errors import CorruptImageError, UnsupportedFormatError
 from derain.images.header import read_header
 from derain.images.photo import Photo, decode_photo
 from tests.conftest import scene
@@ -99,3 +99,39 @@ def test_another_format_inside_is_unsupported_not_damaged(
     plain, other = (struct.pack("<HHIHH", 259, 3, 1, value, 0) for value in (1, compression))
     with pytest.raises(UnsupportedFormatError, match=f"{name} in TIFF is not supported"):
         read_header(data.replace(plain, other))
+
+
+def directory_of(*tags: tuple[int, int, int, bytes]) -> bytes:
+    """A TIFF of one directory: tag, kind, count, and the values, which lie behind it if they are long."""
+    start = 8 + 2 + 12 * len(tags) + 4
+    entries, behind = b"", b""
+    for tag, kind, count, values in tags:
+        is_short = len(values) <= 4
+        entries += struct.pack("<HHI", tag, kind, count)
+        entries += values.ljust(4, b"\0") if is_short else struct.pack("<I", start + len(behind))
+        behind += b"" if is_short else values
+    return b"II*\0" + struct.pack("<IH", 8, len(tags)) + entries + bytes(4) + behind
+
+
+def one(tag: int, value: int) -> tuple[int, int, int, bytes]:
+    return tag, 4, 1, struct.pack("<I", value)
+
+
+def many(tag: int, count: int) -> tuple[int, int, int, bytes]:
+    return tag, 3, count, b"\1\0" * count
+
+
+@pytest.mark.parametrize(
+    ("tags", "said"),
+    [
+        ([one(256, 700), one(257, 700), one(322, 1), one(323, 1), many(324, 490_000)], "tiles of 1 x 1"),
+        ([one(256, 1), one(257, 300_000), one(278, 1), many(273, 300_000)], "too many strips"),
+        ([one(256, 1), one(257, 1), one(273, 8), many(34665, 3_000_000)], "too many values"),
+    ],
+    ids=["tiles of a pixel", "a strip a row", "values by the million"],
+)
+def test_what_pillow_would_make_millions_of_is_damage(
+    tags: list[tuple[int, int, int, bytes]], said: str
+) -> None:
+    with pytest.raises(CorruptImageError, match=said):
+        photo_of(directory_of(*tags, one(258, 8), one(262, 1)))

@@ -190,6 +190,22 @@ def test_what_is_no_http_is_told_so_by_a_problem(port: int, sent: bytes) -> None
     assert b'"type": "/errors#malformed-request"' in answer
 
 
+@pytest.mark.parametrize("header", [b"x: " + b"a" * 70_000, b"a:b\r\n" * 14_000], ids=["long", "many"])
+def test_headers_have_a_limit(port: int, header: bytes) -> None:
+    """Beyond it a connection takes memory and the time of all others, before any key is asked for."""
+    head = b"GET /echo HTTP/1.1\r\nhost: rain\r\n"
+    assert b"200 OK" in answers(port, head + header + b"\r\n\r\n")
+    answer = answers(port, (head + 3 * header)[: 131_072 + 1], half_closed=False)
+    assert answer.startswith(b"HTTP/1.1 400 Bad Request\r\n")
+    assert b"headers have more than 131,072 bytes" in answer
+
+
+def test_a_body_is_no_head(port: int) -> None:
+    assert_echoed(answers(port, request(body=BODY)))
+    large = bytes(1_000_000)
+    assert answers(port, request(body=large)).endswith(large)
+
+
 def test_what_is_no_http_after_a_request_leaves_the_answer(port: int) -> None:
     assert_echoed(answers(port, request("/late") + b"rain\r\n\r\n", half_closed=False))
 

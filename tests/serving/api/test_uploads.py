@@ -248,6 +248,13 @@ def test_the_limit_itself_is_allowed() -> None:
     assert len(zipped.content) == LIMIT
 
 
+def test_members_of_nothing_are_a_body_too_large() -> None:
+    empty = gzip.compress(b"")
+    members = iter([empty] * (LIMIT // len(empty) + 1))  # of no length that is said before
+    answer = send(APP, "POST", PATH, content=members, headers={"content-encoding": "gzip"})
+    assert answer.status_code == 413
+
+
 def test_a_bomb_is_refused_before_it_is_large() -> None:
     """Of 100 MiB, in one chunk of 100 kB."""
     deflated = zlib.compressobj(wbits=16 + zlib.MAX_WBITS)
