@@ -132,7 +132,7 @@ def test_a_mean_is_drawn_to_what_is_so_by_its_distance_in_deviations() -> None:
 
 
 def test_a_descriptor_is_shares_measures_their_deviations_and_a_probability() -> None:
-    raw = torch.randn(3, DESCRIPTOR)
+    raw = torch.rand(3, DESCRIPTOR)  # within all bounds
     raw[0, ANGLES + MEASURES : -1] = 100
     raw[1, ANGLES + MEASURES : -1] = -100
     found = describe(raw)
