@@ -21,6 +21,7 @@ from starlette.types import ASGIApp
 
 from derain.arrays import AnyImage, Derained, Image
 from derain.inference.engine import Engine
+from derain.inference.resources import usable_cores
 from derain.manifest import MANIFEST_NAME, Estimator, InputContract, Manifest, Parity, describe_file
 
 ROOT = Path(__file__).parent.parent
@@ -46,6 +47,12 @@ _LONGEST_FILES = {
     *("test_docs.py", "test_end_to_end.py", "test_gate.py", "test_kill.py", "test_package.py"),
     *("test_page.py", "test_retraining.py", "test_run.py", "test_study.py"),
 }
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
+    """A worker a core; one more for the slow tests, which wait for browsers, servers and other processes."""
+    return usable_cores() + int("not slow" not in config.option.markexpr)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

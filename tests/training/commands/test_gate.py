@@ -203,6 +203,7 @@ def test_a_larger_one_is_refused(tmp_path: Path, current: Engine, few: SceneSet)
     assert said.endswith(" % above the current model's 0.10 MB; allowed: 10 %")
 
 
+@pytest.mark.slow
 def test_the_size_is_that_of_all_files(tmp_path: Path) -> None:
     folders = [write_estimating(tmp_path / name) for name in ("heavy", "light")]
     heavy, light = (load_manifest(folder) for folder in folders)
