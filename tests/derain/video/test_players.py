@@ -107,6 +107,6 @@ def test_memory_does_not_grow_with_the_length(model: Path, tmp_path: Path) -> No
         assert len(packets(target, "video")) == frames
         return int(done.stdout)
 
-    short, long = peak_kb(100), peak_kb(320)
+    short, long = peak_kb(80), peak_kb(240)
     assert long < 1.1 * short
     assert long < 1_000_000
