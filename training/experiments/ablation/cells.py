@@ -20,7 +20,7 @@ from training.evaluation.scoring import Case, measure, summarise
 from training.evaluation.sets import ImageSet, Middle
 from training.experiments.ablation.variants import AblationError, Group, Variant
 from training.experiments.grid import ONE_CORE, GridError, cell_path, read_cell, write_cell
-from training.image_folder import digest_files, list_images, subset
+from training.image_folder import digest_files, list_images, shared_image, subset
 from training.rain.drawn import DRAWN
 from training.recipes import Recipe, describe
 from training.repository import HELD_OUT_PHOTOGRAPHS
@@ -88,11 +88,10 @@ def list_cells(variants: Iterable[Variant], seeds: Iterable[int]) -> list[Cell]:
 def check_apart(cells: Iterable[Cell], sets: Iterable[OwnSet]) -> None:
     """Raises AblationError where an image is trained on and measured on."""
     paths = [*list_images(HELD_OUT_PHOTOGRAPHS), *(path for own in sets for path in own.paths)]
-    measured = {path.read_bytes(): path for path in paths}
     folders = dict.fromkeys(cell.recipe.backgrounds.photographs for cell in cells)
-    for path in (path for folder in folders if folder is not None for path in list_images(folder)):
-        if (data := path.read_bytes()) in measured:
-            raise AblationError(f"{path} is trained on, and measured on as {measured[data]}")
+    trained = (path for folder in folders if folder is not None for path in list_images(folder))
+    if (shared := shared_image(paths, trained)) is not None:
+        raise AblationError(f"{shared[1]} is trained on, and measured on as {shared[0]}")
 
 
 def known(cell: Cell, sets: Sequence[OwnSet], folder: Path) -> Result | None:

@@ -21,7 +21,7 @@ from training.data.resize import square
 from training.evaluation.metrics import mean_scores, psnr, score
 from training.evaluation.scoring import PERFECT_PSNR
 from training.experiments.grid import ONE_CORE, cell_path, read_cell, write_cell
-from training.image_folder import digest_files, list_images, subset
+from training.image_folder import digest_files, list_images, shared_image, subset
 from training.rain.families import family
 from training.recipes import Recipe, describe
 from training.trainer.loop import train
@@ -226,11 +226,10 @@ def prepare(category: Category, held_out: HeldOut, folder: Path) -> None:
     if category.folder is None:
         return
     sources = list_images(category.folder)
-    tested = {path.read_bytes(): path for path in held_out.images}
+    if (shared := shared_image(held_out.images, sources)) is not None:
+        raise StudyError(f"{shared[1]} is trained on, and tested on as {shared[0]}")
     targets: dict[Path, Path] = {}
     for source in sources:
-        if (data := source.read_bytes()) in tested:
-            raise StudyError(f"{source} is trained on, and tested on as {tested[data]}")
         target = _prepared(category, folder) / f"{source.stem}.png"
         if target in targets:
             raise StudyError(f"{targets[target]} and {source} would both become {target}: rename one")
